@@ -1,0 +1,84 @@
+"""Checkpoints: atomic, asynchronous, the newest few kept. Orbax underneath."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from albert_jax.train_state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of one run, each of a `TrainState` and a small JSON record."""
+
+    def __init__(self, directory: Path, keep: int = 1, *, read_only: bool = False):
+        """Opens the folder, removing what an interrupted save left, unless `read_only`."""
+        self._manager = ocp.CheckpointManager(
+            directory.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=None if read_only else keep,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+                create=not read_only,
+            ),
+            item_names=("params", "optimizer", "record"),
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of all whole checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    @property
+    def latest_step(self) -> int | None:
+        """The step of the newest whole checkpoint, if there is one."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
+        """Copies the state off the devices and goes on writing it in the background."""
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                optimizer=ocp.args.StandardSave({"step": state.step, "state": state.opt_state}),
+                record=ocp.args.JsonSave(record),
+            ),
+        )
+
+    def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The state, placed as `abstract` says, and the record."""
+        optimizer = {"step": abstract.step, "state": abstract.opt_state}
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(abstract.params),
+                optimizer=ocp.args.StandardRestore(optimizer),
+                record=ocp.args.JsonRestore(),
+            ),
+        )
+        optimizer = restored["optimizer"]
+        state = TrainState(optimizer["step"], restored["params"], optimizer["state"])
+        return state, restored["record"]
+
+    def restore_params(self, step: int, abstract_params: Any) -> Any:
+        """The parameters alone."""
+        args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract_params))
+        return self._manager.restore(step, args=args)["params"]
+
+    def wait(self) -> None:
+        """Waits for the save under way; raises what went wrong in it."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and lets go of the folder."""
+        self.wait()
+        self._manager.close()
+
+
+def abstract_on_device(tree: Any, device: jax.Device) -> Any:
+    """Shapes like `tree`'s, to be restored onto one device."""
+    sharding = jax.sharding.SingleDeviceSharding(device)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )

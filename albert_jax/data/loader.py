@@ -1,0 +1,330 @@
+"""Batches of examples, each a pure function of (seed, epoch, row).
+
+A run sees examples number 0, 1, 2, ...; batch `step` holds those from step * batch_size on.
+`row_of` gives the epoch and the row of an example, and `Rows` makes the example. So the position
+in the data is the step number: nothing about it has to be saved, and any number of processes,
+worker processes and threads gives the same batches.
+
+Nothing here uses JAX, and no reader process starts a JAX backend.
+"""
+
+import functools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import flags
+from tensorflow_datasets.proto import tf_example_pb2
+
+from albert_jax.config import DataConfig
+from albert_jax.data import masking, sentence_pairs
+from albert_jax.tokenizer import Tokenizer
+
+Batch = dict[str, np.ndarray]
+Positions = slice | Sequence[int] | np.ndarray
+
+FORMAT_VERSION = 1
+ROW_DTYPES = {
+    "pieces": np.uint16,
+    "sentence_lengths": np.uint16,
+    "chunk_sentences": np.uint16,
+    "chunk_documents": np.uint64,
+}
+# Above all seeds that a 63-bit setting can hold, so that no training run shares its masks.
+EVAL_SEED = 2**64 - 1
+SHUFFLE_ROUNDS = 4  # of Grain's block cipher; Source: what grain.MapDataset.shuffle uses
+# Batches made ahead, and the threads that make them. More threads hide the latency of a slow
+# disk; Python makes one batch at a time.
+READ_AHEAD = 4
+WORKER_READ_AHEAD = 2
+
+
+def read_manifest(config: DataConfig) -> dict[str, Any]:
+    """Reads the description of prepared rows and checks that it fits the configuration.
+
+    Raises:
+      FileNotFoundError: there is no such folder, or no prepared rows in it.
+      ValueError: the rows were prepared with other settings.
+    """
+    path = Path(config.path)
+    remedy = "prepare it with `python -m albert_jax.prepare --output`"
+    if not path.is_dir():
+        raise FileNotFoundError(f"data.path {config.path!r}: no such folder; {remedy}")
+    if not (path / "manifest.json").is_file():
+        raise FileNotFoundError(f"data.path {config.path!r}: no manifest.json in it; {remedy}")
+    manifest = json.loads((path / "manifest.json").read_text())
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"data.path {config.path!r}: format_version is {manifest['format_version']}, this "
+            f"code reads {FORMAT_VERSION}; prepare the data again"
+        )
+    for name in ("seq_len", "packing"):
+        asked, found = getattr(config, name), manifest[name]
+        if asked != found:
+            raise ValueError(
+                f"data.{name} {asked}: the rows in {config.path!r} were prepared with {name} "
+                f"{found}; set data.{name}={found} or prepare the data with {name} {asked}"
+            )
+    return manifest
+
+
+def open_rows(path: str | Path, split: str, raw: bool = False) -> Any:
+    """Opens the rows of a split ("train" or "validation") for random access.
+
+    Args:
+      path: the folder of a TFDS data set of rows.
+      split: its split.
+      raw: give the bytes of a row, for `decode_row`.
+
+    Returns:
+      A TFDS data source: `len(source)` and `source[i]`, a dict of arrays. It can be pickled.
+
+    Raises:
+      FileNotFoundError: there is no TFDS data set in `path`.
+    """
+    if not (Path(path) / "dataset_info.json").is_file():
+        raise FileNotFoundError(
+            f"data.path {str(path)!r}: no TFDS data set in it; prepare the data again"
+        )
+    methods = tfds.decode.DeserializeMethod
+    return tfds.builder_from_directory(path).as_data_source(
+        split, deserialize_method=methods.RAW_BYTES if raw else methods.DESERIALIZE_AND_DECODE
+    )
+
+
+def decode_row(record: bytes) -> sentence_pairs.Row:
+    """Does what TFDS does to the bytes of a row, in a quarter of the time."""
+    features = tf_example_pb2.Example.FromString(record).features.feature
+    return {
+        name: np.frombuffer(features[name].bytes_list.value[0], dtype)
+        for name, dtype in ROW_DTYPES.items()
+    }
+
+
+def _philox(key: list[int], counter: list[int]) -> np.random.Philox:
+    return np.random.Philox(key=np.array(key, np.uint64), counter=np.array(counter, np.uint64))
+
+
+@functools.lru_cache(maxsize=64)
+def _order_seed(seed: int, epoch: int) -> int:
+    # A counter that no example's generator reaches keeps the order apart from the examples.
+    return int(_philox([seed, epoch], [0, 0, 1, 0]).random_raw()) % 2**32
+
+
+def row_of(seed: int, num_rows: int, example: int) -> tuple[int, int]:
+    """Says which row an example of a run is made of.
+
+    Args:
+      seed: the run's seed, 0 <= seed < 2**64.
+      num_rows: rows in the split, less than 2**32.
+      example: the example's number in the run: step * batch_size + its place in the batch.
+
+    Returns:
+      (epoch, row). In each epoch every row comes once, in an order of its own.
+    """
+    epoch, place = divmod(int(example), num_rows)
+    row = grain.experimental.index_shuffle(
+        place, max_index=num_rows - 1, seed=_order_seed(seed, epoch), rounds=SHUFFLE_ROUNDS
+    )
+    return epoch, row
+
+
+def example_rng(seed: int, epoch: int, row: int) -> np.random.Generator:
+    """Returns the generator of one example: first the sentence pairs draw, then the masks."""
+    return np.random.Generator(_philox([seed, row], [0, 0, 0, epoch]))
+
+
+class Rows:
+    """The rows of a split, and examples made of them. It can be pickled.
+
+    Attributes:
+      manifest: what `prepare` says about the data.
+      num_rows: rows in the split.
+    """
+
+    def __init__(self, config: DataConfig, split: str):
+        """Opens prepared rows.
+
+        Raises:
+          FileNotFoundError: where `read_manifest`, `open_rows` or the tokenizer miss a file.
+          ValueError: the data does not fit the configuration or itself.
+        """
+        self.manifest = read_manifest(config)
+        self._config = config
+        self._source = open_rows(config.path, split, raw=True)
+        self.num_rows = len(self._source)
+        if self.num_rows != self.manifest["rows"][split]:
+            raise ValueError(
+                f"data.path {config.path!r}: {self.num_rows} rows in split {split}, where "
+                f"manifest.json says {self.manifest['rows'][split]}; prepare the data again"
+            )
+        tokenizer = Tokenizer(Path(config.path) / "tokenizer.model")
+        if tokenizer.sha256 != self.manifest["tokenizer_sha256"]:
+            raise ValueError(
+                f"{tokenizer.path}: sha256 {tokenizer.sha256} is not the "
+                f"{self.manifest['tokenizer_sha256']} of manifest.json; prepare the data again"
+            )
+        self._word_starts = tokenizer.word_starts
+        self._cdf = masking.ngram_cdf(config.max_ngram)
+        self._num_slots = masking.num_slots(config.seq_len, config.mask_rate)
+
+    def read(self, row: int) -> sentence_pairs.Row:
+        """Returns a row as stored."""
+        return decode_row(self._source[row])
+
+    def make_example(self, seed: int, epoch: int, row: int) -> Batch:
+        """Makes one example: the arrays of a batch without their first axis."""
+        return {name: x[0] for name, x in self.make_batch(seed, [(epoch, row)]).items()}
+
+    def make_batch(self, seed: int, examples: Iterable[tuple[int, int] | None]) -> Batch:
+        """Makes a batch of B examples.
+
+        Args:
+          seed: the seed that the draws depend on.
+          examples: (epoch, row) of each; None leaves an empty row without weights.
+
+        Returns:
+          int32 arrays, *_weights float32, for T slots, P predictions and C chunks:
+          input_ids, token_type_ids, position_ids, segment_ids [B, T], where segment_ids is the
+          number of the chunk from 1, 0 = padding; mlm_positions, mlm_labels, mlm_weights [B, P];
+          cls_positions, sop_labels, sop_weights [B, C].
+        """
+        examples = list(examples)
+        batch = self._empty(len(examples))
+        for b, example in enumerate(examples):
+            if example is not None:
+                self._write({name: x[b] for name, x in batch.items()}, seed, *example)
+        return batch
+
+    def _empty(self, batch_size: int) -> Batch:
+        sizes = (
+            (self._config.seq_len, "input_ids token_type_ids position_ids segment_ids"),
+            (self._num_slots, "mlm_positions mlm_labels mlm_weights"),
+            (self.manifest["max_chunks"], "cls_positions sop_labels sop_weights"),
+        )
+        return {
+            name: np.zeros((batch_size, n), np.float32 if "weights" in name else np.int32)
+            for n, names in sizes
+            for name in names.split()
+        }
+
+    def _write(self, out: Batch, seed: int, epoch: int, row: int) -> None:
+        """Makes an example in `out`, whose arrays hold zeros (the id of padding is 0)."""
+        config, rng = self._config, example_rng(seed, epoch, row)
+        others = sentence_pairs.OtherRows(self.read, self.num_rows)
+        pairs = sentence_pairs.choose_pairs(self.read(row), config.sentence_objective, rng, others)
+        layout = sentence_pairs.lay_out(pairs)
+        n, m = len(layout.input_ids), len(layout.cls_positions)
+        if n > config.seq_len or m > self.manifest["max_chunks"]:
+            raise ValueError(
+                f"{config.path!r} row {row}: {n} slots and {m} chunks, where manifest.json says "
+                f"at most {config.seq_len} and {self.manifest['max_chunks']}; "
+                "prepare the data again"
+            )
+        masked = masking.mask(
+            layout, self._word_starts, config.mask_rate, self._num_slots, self._cdf, rng
+        )
+        out["input_ids"][:n] = masked.input_ids
+        out["token_type_ids"][:n] = layout.token_type_ids
+        out["position_ids"][:n] = layout.position_ids
+        out["segment_ids"][:n] = layout.segment_ids
+        p = len(masked.positions)
+        out["mlm_positions"][:p] = masked.positions
+        out["mlm_labels"][:p] = masked.labels
+        out["mlm_weights"][:p] = 1.0
+        out["cls_positions"][:m] = layout.cls_positions
+        out["sop_labels"][:m] = layout.sop_labels
+        out["sop_weights"][:m] = layout.sop_weights
+
+
+class _Steps:
+    """The local part of the batch of each step; what Grain maps over step numbers."""
+
+    def __init__(self, rows: Rows, seed: int, batch_size: int, positions: Positions):
+        self._rows, self._seed, self._batch_size = rows, seed, batch_size
+        self._positions = np.arange(batch_size)[positions]
+
+    def train(self, step: int) -> Batch:
+        numbers = (step * self._batch_size + self._positions).tolist()
+        examples = [row_of(self._seed, self._rows.num_rows, j) for j in numbers]
+        return self._rows.make_batch(self._seed, examples)
+
+    def evaluate(self, step: int) -> Batch:
+        rows = (step * self._batch_size + self._positions).tolist()
+        examples = [(0, i) if i < self._rows.num_rows else None for i in rows]
+        return self._rows.make_batch(self._seed, examples)
+
+
+def train_batches(
+    config: DataConfig,
+    seed: int,
+    batch_size: int,
+    positions: Positions,
+    first_step: int,
+    num_steps: int,
+) -> Iterator[Batch]:
+    """Yields this process's part of the batches of the steps from `first_step` on.
+
+    Batches run on across the ends of epochs. The parts of all processes, put together by their
+    positions, are the same for any number of processes.
+
+    Args:
+      config: where the rows are and what to make of them.
+      seed: the run's seed, 0 <= seed < 2**63.
+      batch_size: rows in the global batch.
+      positions: the rows of the global batch that this process needs: a slice or indices.
+      first_step: the first step, counted from 0.
+      num_steps: how many steps.
+
+    Returns:
+      An iterator of `Rows.make_batch` results; its `close()` ends reader threads and processes.
+
+    Raises:
+      FileNotFoundError, ValueError: as `Rows`.
+    """
+    steps = _Steps(Rows(config, "train"), seed, batch_size, positions)
+    numbers = grain.MapDataset.range(first_step, first_step + num_steps)
+    ahead = WORKER_READ_AHEAD if config.num_workers else READ_AHEAD
+    options = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
+    batches = numbers.map(steps.train).to_iter_dataset(options)
+    if config.num_workers:
+        # Grain asks for absl flags of its own, which a command without absl.app never parses.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(
+                num_workers=config.num_workers, per_worker_buffer_size=WORKER_READ_AHEAD
+            )
+        )
+    return iter(batches)
+
+
+def eval_batches(
+    config: DataConfig, batch_size: int, positions: Positions, seed: int = EVAL_SEED
+) -> Iterator[Batch]:
+    """Yields this process's part of the validation split, each row once, in stored order.
+
+    The pairs and masks are those of epoch 0 under a seed of their own: the same at each
+    evaluation of each run. Empty rows without weights fill the last batch.
+
+    Args:
+      config: where the rows are and what to make of them.
+      batch_size: rows in the global batch.
+      positions: the rows of the global batch that this process needs: a slice or indices.
+      seed: what the draws depend on.
+
+    Returns:
+      An iterator as `train_batches` gives.
+
+    Raises:
+      FileNotFoundError, ValueError: as `Rows`.
+    """
+    rows = Rows(config, "validation")
+    steps = _Steps(rows, seed, batch_size, positions)
+    options = grain.ReadOptions(num_threads=READ_AHEAD, prefetch_buffer_size=READ_AHEAD)
+    numbers = grain.MapDataset.range(-(-rows.num_rows // batch_size))
+    return iter(numbers.map(steps.evaluate).to_iter_dataset(options))

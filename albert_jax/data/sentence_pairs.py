@@ -1,0 +1,212 @@
+"""From a stored row to model inputs: split each chunk in two runs of sentences and lay them out.
+
+A chunk of whole sentences becomes [CLS] A [SEP] B [SEP]. For the sentence-order loss (`sop`) half
+of the chunks have A and B swapped; for next-sentence prediction (`nsp`) half have B taken from
+another document; with `none` a chunk stays whole, [CLS] A [SEP].
+
+A chunk of one sentence has no B and takes part in no sentence loss. (The reference gives it a B
+from another document and labels it swapped, which is next-sentence prediction in disguise.)
+
+Source: arXiv:1909.11942, section 3.1; google-research/albert, create_pretraining_data.py.
+"""
+
+import bisect
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from albert_jax.tokenizer import CLS, SEP
+
+Row = Mapping[str, np.ndarray]
+
+SWAP_RATE = 0.5  # Source: arXiv:1909.11942, section 3.1
+# How many rows to try for a B from another document before the corpus is called too small.
+MAX_TRIES = 1000
+
+
+class Run(NamedTuple):
+    """A run of sentences.
+
+    Attributes:
+      pieces: uint16[n].
+      sentence_starts: bool[n], True at the first piece of each sentence.
+    """
+
+    pieces: np.ndarray
+    sentence_starts: np.ndarray
+
+
+class Pair(NamedTuple):
+    """What becomes of a chunk.
+
+    Attributes:
+      a, b: the two segments; b is None in a chunk of one segment, which has no sentence loss.
+      label: 1 where swapped (sop) or where b is from another document (nsp), else 0.
+    """
+
+    a: Run
+    b: Run | None
+    label: int
+
+
+class Layout(NamedTuple):
+    """A row laid out in n slots, without padding; m chunks, k pieces that are not special.
+
+    Attributes:
+      input_ids, token_type_ids, position_ids, segment_ids: int32[n]; segment_ids counts chunks
+        from 1.
+      cls_positions, sop_labels: int32[m].
+      sop_weights: float32[m].
+      piece_slots: int64[k], ascending slots of the pieces.
+      piece_segments: int64[k], which A or B a piece is in: 2 * chunk + (0 for A, 1 for B).
+      sentence_starts: bool[k], True at the first piece of each sentence.
+    """
+
+    input_ids: np.ndarray
+    token_type_ids: np.ndarray
+    position_ids: np.ndarray
+    segment_ids: np.ndarray
+    cls_positions: np.ndarray
+    sop_labels: np.ndarray
+    sop_weights: np.ndarray
+    piece_slots: np.ndarray
+    piece_segments: np.ndarray
+    sentence_starts: np.ndarray
+
+
+class OtherRows(NamedTuple):
+    """Where `nsp` borrows: `read_row(i)` gives row i of `num_rows`."""
+
+    read_row: Callable[[int], Row]
+    num_rows: int
+
+
+def choose_pairs(
+    row: Row, objective: str, rng: np.random.Generator, others: OtherRows | None = None
+) -> list[Pair]:
+    """Draws A and B of each chunk.
+
+    Draws, in this order: a split point a chunk; a coin a chunk; for `nsp` then, chunk by chunk
+    where the coin fell on 1, those of `_borrow`. `none` draws nothing.
+
+    Args:
+      row: one row as `prepare` stores it.
+      objective: "sop", "nsp" or "none".
+      rng: this example's generator.
+      others: the rows to borrow from; only for "nsp".
+
+    Raises:
+      ValueError: the row's lengths contradict each other, or "nsp" finds no second document.
+    """
+    bounds = _bounds(row)
+    whole = Run(row["pieces"], np.zeros(bounds[-1], bool))
+    whole.sentence_starts[bounds[:-1]] = True
+    sentences = row["chunk_sentences"].tolist()
+    if objective == "none":
+        splits = coins = [1.0] * len(sentences)
+    else:
+        splits, coins = rng.random((2, len(sentences))).tolist()
+    pairs, first = [], 0
+    for chunk, k in enumerate(sentences):
+        start, end = bounds[first], bounds[first + k]
+        # With one sentence, or no objective, the split falls on the end, and there is no B.
+        split = bounds[first + 1 + int(splits[chunk] * (k - 1))]
+        first += k
+        a, b = _cut(whole, start, split), _cut(whole, split, end)
+        if split == end:
+            pairs.append(Pair(a, None, 0))
+        elif coins[chunk] >= SWAP_RATE:
+            pairs.append(Pair(a, b, 0))
+        elif objective == "sop":
+            pairs.append(Pair(b, a, 1))
+        else:
+            assert others is not None, "nsp needs the rows to borrow from"
+            document = int(row["chunk_documents"][chunk])
+            pairs.append(Pair(a, _borrow(document, end - split, rng, others), 1))
+    return pairs
+
+
+def _bounds(row: Row) -> list[int]:
+    """Where each sentence of a row starts, and where the last one ends."""
+    ends = np.cumsum(row["sentence_lengths"], dtype=np.int64).tolist()
+    if row["chunk_sentences"].sum() != len(ends) or ends[-1] != len(row["pieces"]):
+        raise ValueError(
+            f"row with chunk_sentences {row['chunk_sentences'].tolist()}, sentence_lengths "
+            f"{row['sentence_lengths'].tolist()} and {len(row['pieces'])} pieces: the sums do "
+            "not agree; prepare the data again"
+        )
+    return [0, *ends]
+
+
+def _cut(run: Run, start: int, stop: int) -> Run:
+    return Run(run.pieces[start:stop], run.sentence_starts[start:stop])
+
+
+def _borrow(document: int, max_pieces: int, rng: np.random.Generator, others: OtherRows) -> Run:
+    """Draws a run of at most `max_pieces` pieces of a document other than `document`.
+
+    Draws a row and a chunk of it until the document differs, then the first sentence, among those
+    that have `max_pieces` pieces from there to the chunk's end (else the chunk's first). The run
+    is of whole sentences: one cut short would give the borrowed B away. Only a first sentence
+    that is too long by itself is cut.
+    """
+    for _ in range(MAX_TRIES):
+        row = others.read_row(int(rng.integers(others.num_rows)))
+        chunk = int(rng.integers(len(row["chunk_documents"])))
+        if row["chunk_documents"][chunk] != document:
+            break
+    else:
+        raise ValueError(
+            f"sentence_objective nsp: no document but {document} in {MAX_TRIES} rows drawn; "
+            "prepare more documents, or use sop"
+        )
+    last = int(row["chunk_sentences"][: chunk + 1].sum())
+    bounds = _bounds(row)[last - int(row["chunk_sentences"][chunk]) : last + 1]
+    long_enough = bisect.bisect_right(bounds, bounds[-1] - max_pieces)
+    sentence = int(rng.integers(max(1, long_enough)))
+    start = bounds[sentence]
+    whole_sentences = bounds[bisect.bisect_right(bounds, start + max_pieces) - 1]
+    stop = whole_sentences if whole_sentences > start else start + max_pieces
+    sentence_starts = np.zeros(stop - start, bool)
+    sentence_starts[[x - start for x in bounds if start <= x < stop]] = True
+    return Run(row["pieces"][start:stop], sentence_starts)
+
+
+def lay_out(pairs: list[Pair]) -> Layout:
+    """Puts the special ids around A and B of each chunk, chunks one after the other."""
+    runs = [run for pair in pairs for run in (pair.a, pair.b) if run is not None]
+    numbers = [2 * c + i for c, pair in enumerate(pairs) for i in range(1 + (pair.b is not None))]
+    sizes = [len(run.pieces) for run in runs]
+    n = sum(sizes) + len(pairs) + len(runs)
+    ids = np.full(n, SEP, np.int32)
+    types, positions, chunks = (np.zeros(n, np.int32) for _ in range(3))
+    is_piece = np.ones(n, bool)
+    cls_positions, at = [], 0
+    counting = np.arange(n, dtype=np.int32)
+    for chunk, (a, b, _) in enumerate(pairs):
+        begin, sep = at, at + 1 + len(a.pieces)
+        cls_positions.append(begin)
+        ids[begin] = CLS
+        ids[begin + 1 : sep] = a.pieces
+        is_piece[begin] = is_piece[sep] = False
+        at = sep + 1
+        if b is not None:
+            at += len(b.pieces) + 1
+            ids[sep + 1 : at - 1] = b.pieces
+            types[sep + 1 : at] = 1
+            is_piece[at - 1] = False
+        positions[begin:at] = counting[: at - begin]
+        chunks[begin:at] = chunk + 1
+    return Layout(
+        input_ids=ids,
+        token_type_ids=types,
+        position_ids=positions,
+        segment_ids=chunks,
+        cls_positions=np.array(cls_positions, np.int32),
+        sop_labels=np.array([pair.label for pair in pairs], np.int32),
+        sop_weights=np.array([pair.b is not None for pair in pairs], np.float32),
+        piece_slots=np.flatnonzero(is_piece),
+        piece_segments=np.repeat(numbers, sizes),
+        sentence_starts=np.concatenate([run.sentence_starts for run in runs]),
+    )

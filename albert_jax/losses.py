@@ -1,0 +1,20 @@
+"""Losses as pure functions: sums over a batch, to be divided by the whole batch's count."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Weighted sums of the cross entropy (nats) and of the right answers.
+
+    Args:
+      logits: float32 [B,N,K].
+      labels: int32 [B,N], classes.
+      weights: float32 [B,N]; 0 leaves an element out.
+    """
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    correct = jnp.argmax(logits, axis=-1) == labels
+    return jnp.sum(losses * weights), jnp.sum(correct * weights)

@@ -1,0 +1,14 @@
+"""The network.
+
+Arrays carry their axes in their names: B batch, T query position, S key position,
+D hidden, E embedding, N heads, H head size, F feed-forward, V vocabulary,
+P predictions, C chunk of a packed row, L layers, G groups.
+
+Parameters are a nested dict; paths mirror the original's variable scopes, as
+`encoder/group_0/inner_group_0/attention/query/kernel`.
+"""
+
+from albert_jax.model.albert import Albert, AlbertForPretraining
+from albert_jax.model.encoder import is_stacked
+
+__all__ = ["Albert", "AlbertForPretraining", "is_stacked"]

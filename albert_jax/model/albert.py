@@ -1,0 +1,92 @@
+"""ALBERT: embeddings, encoder and pooler; and the same with the pretraining heads."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from albert_jax.config import ModelConfig
+from albert_jax.model.encoder import Encoder
+from albert_jax.model.heads import MaskedLMHead, gather
+from albert_jax.model.layers import Embeddings, dense, split_keys
+
+
+class Output(NamedTuple):
+    """last_hidden_state x_BTD; hidden_states [L+1,B,T,D] or None."""
+
+    last_hidden_state: jax.Array
+    hidden_states: jax.Array | None
+
+
+class Albert(nnx.Module):
+    """Embeddings, encoder and pooler."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        dtype: jnp.dtype = jnp.float32,
+        remat: str = "none",
+        rngs: nnx.Rngs,
+    ):
+        """Makes the parameters, float32.
+
+        Args:
+          config: sizes and sharing.
+          dtype: of the matrix products and the residual stream.
+          remat: `none`, `dots` or `full`; see `TrainConfig`.
+          rngs: source of the initial values.
+        """
+        size = config.hidden_size
+        self.embeddings = Embeddings(config, dtype=dtype, rngs=rngs)
+        self.encoder = Encoder(config, dtype=dtype, remat=remat, rngs=rngs)
+        self.pooler = dense(size, size, config, dtype, rngs)
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        token_type_ids: jax.Array,
+        position_ids: jax.Array,
+        segment_ids: jax.Array,
+        key: jax.Array | None = None,
+        keep_hidden: bool = False,
+    ) -> Output:
+        """Encodes int32 ids [B,T].
+
+        Attention stays within a segment; 0 is padding, so for rows of one text
+        `segment_ids` is the usual attention mask. Dropout is on where `key` is given.
+        """
+        embed_key, encoder_key = split_keys(key, 2)
+        x_BTE = self.embeddings(input_ids, token_type_ids, position_ids, embed_key)
+        return Output(*self.encoder(x_BTE, segment_ids, encoder_key, keep_hidden))
+
+    def pool(self, x_BTD: jax.Array, cls_positions: jax.Array) -> jax.Array:
+        """tanh of a dense layer over each chunk's [CLS]: pooled_BCD for positions [B,C]."""
+        return jnp.tanh(self.pooler(gather(x_BTD, cls_positions)))
+
+
+class AlbertForPretraining(Albert):
+    """Albert with the masked LM and sentence order heads."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        dtype: jnp.dtype = jnp.float32,
+        remat: str = "none",
+        rngs: nnx.Rngs,
+    ):
+        """See `Albert`."""
+        super().__init__(config, dtype=dtype, remat=remat, rngs=rngs)
+        self.mlm = MaskedLMHead(config, dtype=dtype, rngs=rngs)
+        self.sop = dense(config.hidden_size, 2, config, dtype, rngs)
+
+    def mlm_logits(self, x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
+        """Float32 logits_BPV over the vocabulary at the given positions."""
+        table_VE = self.embeddings.token_embed.embedding[...]
+        return self.mlm(gather(x_BTD, positions_BP), table_VE)
+
+    def sop_logits(self, x_BTD: jax.Array, cls_positions: jax.Array) -> jax.Array:
+        """Float32 logits [B,C,2]; class 1 says that the segments were swapped."""
+        return self.sop(self.pool(x_BTD, cls_positions)).astype(jnp.float32)

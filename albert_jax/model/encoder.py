@@ -1,0 +1,178 @@
+"""The stack of layers, scanned, with any part of the weights shared between them.
+
+Layers fall into `num_hidden_groups` groups of neighbours. Within a group the
+attention and feed-forward blocks are each either one set of weights for all its
+layers (closed over by the scan) or one set per layer (a leading axis L that the
+scan runs over), as `share` says. Compile time does not grow with depth.
+"""
+
+import re
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from albert_jax.config import ModelConfig
+from albert_jax.model.attention import Attention, segment_mask
+from albert_jax.model.layers import ACTIVATIONS, dense, dropout, layer_norm, split_keys
+from albert_jax.sharding import split_rows
+
+# share -> the blocks of which every layer has its own weights.
+_UNSHARED = {
+    "all": (),
+    "attention": ("ffn",),
+    "ffn": ("attention",),
+    "none": ("attention", "ffn"),
+}
+_REMAT_POLICIES = {
+    "full": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+def is_stacked(path: str, share: str) -> bool:
+    """Whether the parameter at `path` has a leading axis over layers."""
+    match = re.fullmatch(r"encoder/group_\d+/inner_group_\d+/(attention|ffn)/.*", path)
+    return match is not None and match[1] in _UNSHARED[share]
+
+
+def layers_of_groups(num_layers: int, num_groups: int) -> list[int]:
+    """How many layers each group has: layer l belongs to group ⌊l·G/L⌋.
+
+    Source: google-research/albert modeling.py, transformer_model.
+    """
+    groups = [layer * num_groups // num_layers for layer in range(num_layers)]
+    return [groups.count(group) for group in range(num_groups)]
+
+
+class FeedForward(nnx.Module):
+    """`LN(x + output(act(intermediate(x))))`."""
+
+    def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        """Makes the D×F and F×D projections and the norm."""
+        self.act = ACTIVATIONS[config.hidden_act]
+        self.dropout_rate = config.hidden_dropout_prob
+        self.intermediate = dense(config.hidden_size, config.intermediate_size, config, dtype, rngs)
+        self.output = dense(config.intermediate_size, config.hidden_size, config, dtype, rngs)
+        self.norm = layer_norm(config.hidden_size, config, dtype, rngs)
+
+    def __call__(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Maps x_BTD to x_BTD; dropout is on where `key` is given."""
+        y_BTD = self.output(self.act(self.intermediate(x_BTD)))
+        return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, key))
+
+
+class InnerGroup(nnx.Module):
+    """One attention and one feed-forward block; unshared ones hold [L, ...] leaves."""
+
+    def __init__(
+        self, config: ModelConfig, num_layers: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        """Makes the blocks, `num_layers` times over where they are not shared."""
+        for name, cls in {"attention": Attention, "ffn": FeedForward}.items():
+            block = cls(config, dtype=dtype, rngs=rngs)
+            if name in _UNSHARED[config.share]:
+                _stack(block, cls, config, num_layers, dtype, rngs)
+            setattr(self, name, block)
+
+
+def _stack(
+    block: nnx.Module,
+    cls: type,
+    config: ModelConfig,
+    num_layers: int,
+    dtype: jnp.dtype,
+    rngs: nnx.Rngs,
+) -> None:
+    """Replaces each parameter of `block` by `num_layers` independent draws of it."""
+
+    def draw(key: jax.Array) -> nnx.State:
+        return nnx.state(cls(config, dtype=dtype, rngs=nnx.Rngs(key)), nnx.Param)
+
+    # vmap, not a loop: tracing and compiling must not grow with depth.
+    nnx.update(block, jax.vmap(draw)(jax.random.split(rngs.params(), num_layers)))
+
+
+class Group(nnx.Module):
+    """A run of neighbouring layers: `inner_group_num` blocks, applied `num_layers` times."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        num_layers: int,
+        *,
+        dtype: jnp.dtype,
+        remat: str,
+        rngs: nnx.Rngs,
+    ):
+        """Makes `inner_group_0`, `inner_group_1`, …"""
+        self.num_layers = num_layers
+        self.remat = remat
+        self.unshared = _UNSHARED[config.share]
+        self.inner_names = tuple(f"inner_group_{i}" for i in range(config.inner_group_num))
+        for name in self.inner_names:
+            setattr(self, name, InnerGroup(config, num_layers, dtype=dtype, rngs=rngs))
+
+    def __call__(
+        self, x_BTD: jax.Array, mask_B1TS: jax.Array, key: jax.Array | None, keep_hidden: bool
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Maps x_BTD to x_BTD, and to x_LBTD after each layer if `keep_hidden`."""
+        graphdefs, weights_L = {}, {}
+        for inner in self.inner_names:
+            for name in self.unshared:
+                block = getattr(getattr(self, inner), name)
+                graphdefs[inner, name], weights_L[f"{inner}/{name}"] = nnx.split(block)
+
+        def block_of(inner: str, name: str, weights: dict) -> nnx.Module:
+            if name in self.unshared:
+                return nnx.merge(graphdefs[inner, name], weights[f"{inner}/{name}"])
+            return getattr(getattr(self, inner), name)
+
+        def layer(x_BTD, scanned):
+            layer_key, weights = scanned
+            keys = split_keys(layer_key, 2 * len(self.inner_names))
+            for i, inner in enumerate(self.inner_names):
+                x_BTD = block_of(inner, "attention", weights)(x_BTD, mask_B1TS, keys[2 * i])
+                x_BTD = block_of(inner, "ffn", weights)(x_BTD, keys[2 * i + 1])
+            x_BTD = split_rows(x_BTD)
+            return x_BTD, x_BTD if keep_hidden else None
+
+        if self.remat != "none":
+            policy = _REMAT_POLICIES[self.remat]
+            layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
+        keys = None if key is None else jax.random.split(key, self.num_layers)
+        return jax.lax.scan(layer, x_BTD, (keys, weights_L), length=self.num_layers)
+
+
+class Encoder(nnx.Module):
+    """All groups, behind a projection from E to D where the two differ."""
+
+    def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, remat: str, rngs: nnx.Rngs):
+        """Makes `embed_proj` (if E ≠ D) and `group_0`, `group_1`, …"""
+        self.projects = config.embedding_size != config.hidden_size
+        if self.projects:
+            self.embed_proj = dense(
+                config.embedding_size, config.hidden_size, config, dtype, rngs
+            )
+        counts = layers_of_groups(config.num_hidden_layers, config.num_hidden_groups)
+        self.group_names = tuple(f"group_{i}" for i in range(len(counts)))
+        for name, count in zip(self.group_names, counts, strict=True):
+            setattr(self, name, Group(config, count, dtype=dtype, remat=remat, rngs=rngs))
+
+    def __call__(
+        self,
+        x_BTE: jax.Array,
+        segment_ids: jax.Array,
+        key: jax.Array | None,
+        keep_hidden: bool = False,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Maps x_BTE to x_BTD, and to hidden states [L+1,B,T,D] if `keep_hidden`."""
+        x_BTD = split_rows(self.embed_proj(x_BTE) if self.projects else x_BTE)
+        mask_B1TS = segment_mask(segment_ids)
+        hidden = [x_BTD[None]]
+        for name, group_key in zip(
+            self.group_names, split_keys(key, len(self.group_names)), strict=True
+        ):
+            x_BTD, hidden_LBTD = getattr(self, name)(x_BTD, mask_B1TS, group_key, keep_hidden)
+            hidden.append(hidden_LBTD)
+        return x_BTD, jnp.concatenate(hidden) if keep_hidden else None

@@ -1,0 +1,35 @@
+"""What stands on the encoder in pretraining: pooler, masked LM and sentence order."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from albert_jax.config import ModelConfig
+from albert_jax.model.layers import ACTIVATIONS, dense, layer_norm
+
+
+def gather(x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
+    """The vectors at given positions of each row, x_BPD."""
+    return jnp.take_along_axis(x_BTD, positions_BP[:, :, None], axis=1)
+
+
+class MaskedLMHead(nnx.Module):
+    """Dense D→E, activation, norm, then the tied token table and a bias."""
+
+    def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        """Makes all but the table, which is the token embedding's."""
+        self.act = ACTIVATIONS[config.hidden_act]
+        self.dense = dense(config.hidden_size, config.embedding_size, config, dtype, rngs)
+        self.norm = layer_norm(config.embedding_size, config, dtype, rngs)
+        self.bias = nnx.Param(jnp.zeros(config.vocab_size))
+
+    def __call__(self, x_BPD: jax.Array, table_VE: jax.Array) -> jax.Array:
+        """Float32 logits_BPV for the hidden states at the masked positions."""
+        x_BPE = self.norm(self.act(self.dense(x_BPD)))
+        logits_BPV = jnp.einsum(
+            "BPE,VE->BPV",
+            x_BPE,
+            table_VE.astype(x_BPE.dtype),
+            preferred_element_type=jnp.float32,
+        )
+        return logits_BPV + self.bias[None, None]

@@ -1,0 +1,116 @@
+"""The run directory: its settings, its tokenizer, and what may change when it goes on."""
+
+import importlib.metadata
+import json
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from albert_jax.config import Config, config_from_dict
+
+# Settings of a run that may differ when it is resumed: they change no number in it.
+_FREE = (
+    "mesh.",
+    "data.path",
+    "data.num_workers",
+    "train.remat",
+    "train.log_every",
+    "train.eval_every",
+    "train.eval_batches",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+)
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
+             "sentencepiece", "tensorflow-datasets")  # fmt: skip
+
+
+def open_run(workdir: Path, config: Config, data_fingerprint: str, tokenizer: Path) -> None:
+    """Makes a run directory, or checks that an existing one may go on with `config`.
+
+    Writes `config.json` (settings, data fingerprint, versions, git commit) and
+    `tokenizer.model`.
+
+    Raises:
+      ValueError: where the directory belongs to a run with other settings or data;
+        names every key that differs.
+    """
+    record = {
+        "config": config.to_dict(),
+        "data_fingerprint": data_fingerprint,
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+    }
+    path = workdir / "config.json"
+    if path.exists():
+        _check_resumable(workdir, json.loads(path.read_text("utf-8")), record)
+        return
+    if workdir.exists() and any(workdir.iterdir()):
+        raise ValueError(
+            f"--workdir {str(workdir)!r} is not empty and holds no config.json; "
+            "choose a new directory"
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(tokenizer, workdir / "tokenizer.model")
+    temporary = workdir / ".config.json"
+    temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    temporary.replace(path)  # last: a directory with config.json is whole
+
+
+def read_run(workdir: Path) -> Config:
+    """The settings a run was made with.
+
+    Raises:
+      FileNotFoundError: where `workdir` is no run directory.
+      ValueError: where its settings cannot be used.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{str(workdir)!r} is no run directory: it has no config.json")
+    return config_from_dict(json.loads(path.read_text("utf-8"))["config"])
+
+
+def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    before, after = _flatten(old["config"]), _flatten(new["config"])
+    differing = [
+        f"{key}: was {before.get(key)!r}, now {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not key.startswith(_FREE)
+    ]
+    if old["data_fingerprint"] != new["data_fingerprint"]:
+        differing.append(
+            f"data.path: other rows (fingerprint was {old['data_fingerprint'][:12]}, "
+            f"now {new['data_fingerprint'][:12]})"
+        )
+    if differing:
+        raise ValueError(
+            f"{str(workdir)!r} holds a run with other settings, which cannot go on with these: "
+            f"{'; '.join(differing)}. Set them back, or choose another --workdir"
+        )
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version()} | packages
+
+
+def _git_commit() -> str | None:
+    """The commit of this source tree, with + where files differ from it; None outside git."""
+    root = Path(__file__).parent
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()

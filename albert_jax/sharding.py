@@ -1,0 +1,113 @@
+"""The device mesh, and where each parameter and batch row lives on it.
+
+A parameter's place is found from its path by one table. Axes: `data` splits the
+batch only; `fsdp` splits the batch and the hidden axis of the weights; `tensor`
+splits vocabulary, heads and feed-forward units.
+"""
+
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from albert_jax.config import MeshConfig, mesh_sizes
+
+BATCH = P(("data", "fsdp"))  # rows of a batch
+REPLICATED = P()
+
+# Path of a parameter (regular expression, matched whole) -> mesh axis of its last
+# dimensions. Leading dimensions beyond these (stacked layers) are not split.
+# The token table is split over the vocabulary only: over two axes XLA gathers it whole.
+PARAM_RULES = (
+    (r"embeddings/token_embed/embedding", ("tensor", None)),
+    (r"embeddings/(position|type)_embed/embedding", (None, None)),
+    (r"encoder/embed_proj/kernel", (None, "fsdp")),
+    (r"encoder/embed_proj/bias", (None,)),
+    (r"encoder/.*/attention/(query|key|value)/kernel", ("fsdp", "tensor")),
+    (r"encoder/.*/attention/(query|key|value)/bias", ("tensor",)),
+    (r"encoder/.*/attention/output/kernel", ("tensor", "fsdp")),
+    (r"encoder/.*/ffn/intermediate/kernel", ("fsdp", "tensor")),
+    (r"encoder/.*/ffn/intermediate/bias", ("tensor",)),
+    (r"encoder/.*/ffn/output/kernel", ("tensor", "fsdp")),
+    (r"encoder/.*/(attention|ffn)/output/bias", (None,)),
+    (r".*norm/(scale|bias)", (None,)),
+    (r"pooler/kernel", ("fsdp", None)),
+    (r"pooler/bias", (None,)),
+    (r"mlm/dense/kernel", ("fsdp", None)),
+    (r"mlm/dense/bias", (None,)),
+    (r"mlm/bias", ("tensor",)),
+    (r"sop/kernel", ("fsdp", None)),
+    (r"sop/bias", (None,)),
+)
+
+
+def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
+    """The mesh (data, fsdp, tensor) over `devices`, all of them by default.
+
+    Raises:
+      ValueError: where the axes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = mesh_sizes(config, len(devices))
+    return jax.make_mesh(
+        tuple(sizes.values()),
+        tuple(sizes),
+        axis_types=(AxisType.Auto,) * len(sizes),
+        devices=devices,
+    )
+
+
+def path_of(key_path: tuple) -> str:
+    """A pytree key path as `a/b/c`."""
+    return jax.tree_util.keystr(key_path, simple=True, separator="/")
+
+
+def param_spec(path: str, ndim: int) -> P:
+    """The partition of the parameter at `path`.
+
+    Raises:
+      ValueError: where not exactly one rule of `PARAM_RULES` matches.
+    """
+    matches = [axes for pattern, axes in PARAM_RULES if re.fullmatch(pattern, path)]
+    if len(matches) != 1:
+        raise ValueError(f"parameter {path!r} matches {len(matches)} sharding rules; need 1")
+    axes = matches[0]
+    return P(*(None,) * (ndim - len(axes)), *axes)
+
+
+def param_sharding(params: Any, mesh: Mesh) -> Any:
+    """A NamedSharding for each leaf of `params` (arrays or their shapes)."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, param_spec(path_of(path), leaf.ndim)), params
+    )
+
+
+def split_rows(x: jax.Array) -> jax.Array:
+    """Asks for `x`, whose first axis is the batch, to be split over the batch axes.
+
+    Does nothing outside `jax.set_mesh`, so that models also run on one device.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, BATCH)
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Positions in a global batch of the rows that this process holds, ascending."""
+    indices = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))
+    positions = np.arange(batch_size)
+    return np.unique(np.concatenate([positions[index] for index in indices.values()]))
+
+
+def global_batch(local: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, Any]:
+    """The global arrays of which this process holds `local_rows`."""
+    sharding = NamedSharding(mesh, BATCH)
+    return {
+        name: jax.make_array_from_process_local_data(
+            sharding, array, (batch_size, *array.shape[1:])
+        )
+        for name, array in local.items()
+    }

@@ -1,0 +1,117 @@
+"""One optimizer update, and one evaluation batch, as pure functions."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+
+from albert_jax.metrics import Ratio
+from albert_jax.sharding import BATCH, REPLICATED
+from albert_jax.train_state import Setup, TrainState
+
+Batch = dict[str, jax.Array]
+Ratios = dict[str, Ratio]
+
+
+class Task(Protocol):
+    """What a step needs of a task."""
+
+    loss_terms: tuple[str, ...]
+
+    def counts(self, batch: Batch) -> dict[str, jax.Array]:
+        """What each loss term is divided by."""
+        ...
+
+    def ratios(self, model: Any, batch: Batch, key: jax.Array | None) -> Ratios:
+        """Losses and metrics as sums."""
+        ...
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    task: Task,
+    graphdef: Any,
+    tx: optax.GradientTransformation,
+    accum_steps: int,
+) -> tuple[TrainState, Ratios]:
+    """Updates the state by the gradient of the batch's mean loss.
+
+    Every loss term is a mean over the whole batch, so that accumulation, the number
+    of devices and packing change nothing but rounding. Dropout is a function of
+    (key, step, microbatch).
+    """
+    key = jax.random.fold_in(key, state.step)
+    counts = task.counts(batch)
+
+    def loss_fn(params: Any, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, Ratios]:
+        ratios = task.ratios(nnx.merge(graphdef, params), microbatch, key)
+        terms = [ratios[name].total / jnp.maximum(counts[name], 1) for name in task.loss_terms]
+        return sum(terms, start=jnp.zeros(())), ratios
+
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+    (loss, ratios), grads = _accumulate(value_and_grad, state.params, batch, key, accum_steps)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ratios |= {"loss": Ratio(loss, 1.0), "grad_norm": Ratio(optax.tree.norm(grads), 1.0)}
+    return TrainState(state.step + 1, params, opt_state), ratios
+
+
+def _accumulate(
+    value_and_grad: Callable, params: Any, batch: Batch, key: jax.Array, accum_steps: int
+) -> Any:
+    """Sums `value_and_grad` over `accum_steps` parts of the batch."""
+    if accum_steps == 1:
+        return value_and_grad(params, batch, key)
+
+    def split(x: jax.Array) -> jax.Array:
+        # Every accum_steps-th row, so that each part lies on all devices as the batch does.
+        return jnp.swapaxes(x.reshape(-1, accum_steps, *x.shape[1:]), 0, 1)
+
+    def add(sums: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, value_and_grad(params, *part)), None
+
+    parts = jax.tree.map(split, batch), jax.random.split(key, accum_steps)
+    first = jax.tree.map(lambda x: x[0], parts)
+    shapes = jax.eval_shape(value_and_grad, params, *first)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.scan(add, zeros, parts)[0]
+
+
+def eval_step(params: Any, batch: Batch, *, task: Task, graphdef: Any) -> Ratios:
+    """Losses and metrics of a batch, without dropout."""
+    return task.ratios(nnx.merge(graphdef, params), batch, None)
+
+
+def compile_steps(task: Task, setup: Setup, mesh: Mesh, accum_steps: int) -> tuple[Any, Any]:
+    """Jitted `train_step(state, batch, key)` and `eval_step(params, batch)` on the mesh.
+
+    The state given to `train_step` is donated.
+    """
+    state = jax.tree.map(lambda leaf: leaf.sharding, setup.abstract_state)
+    batch, replicated = NamedSharding(mesh, BATCH), NamedSharding(mesh, REPLICATED)
+    train = jax.jit(
+        partial(
+            train_step,
+            task=task,
+            graphdef=setup.graphdef,
+            tx=setup.tx,
+            accum_steps=accum_steps,
+        ),
+        in_shardings=(state, batch, replicated),
+        out_shardings=(state, replicated),
+        donate_argnums=0,
+    )
+    evaluate = jax.jit(
+        partial(eval_step, task=task, graphdef=setup.graphdef),
+        in_shardings=(state.params, batch),
+        out_shardings=replicated,
+    )
+    return train, evaluate

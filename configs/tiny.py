@@ -1,0 +1,37 @@
+"""A few minutes on 2 CPU cores, to see everything work: 1.6 M parameters.
+
+Data:   python -m albert_jax.prepare --input python-docs --vocab_size 8000 --seq_len 128 \\
+            --output data/python-docs
+Train:  python -m albert_jax.train --config configs/tiny.py --workdir runs/tiny
+Both:   launch/local.sh
+"""
+
+from ml_collections import ConfigDict
+
+from albert_jax.config import default_config
+
+
+def get_config() -> ConfigDict:
+    """The default ALBERT, shrunk; AdamW, which needs no large batch."""
+    config = default_config()
+    config.model.update(
+        vocab_size=8000,
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=512,
+        max_position_embeddings=128,
+    )
+    config.data.update(path="data/python-docs", seq_len=128)
+    config.optimizer.update(
+        name="adamw", learning_rate=2e-3, warmup_steps=100, bias_correction=True
+    )
+    config.train.update(
+        batch_size=32,
+        num_steps=1500,
+        dtype="float32",
+        log_every=50,
+        eval_every=500,
+        checkpoint_every=500,
+    )
+    return config

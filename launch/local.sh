@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Trains on this machine; makes the environment first if it is missing (see environment.sh).
+#
+#   launch/local.sh [--dry-run]         prepares data/python-docs, trains configs/tiny.py in runs/tiny
+#   launch/local.sh [--dry-run] ARGS    python -m albert_jax.train ARGS
+#
+# --dry-run prints the commands and does nothing. Paths in ARGS are relative to where you are.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+run() {
+  if [[ -n $dry_run ]]; then
+    local line
+    printf -v line '%q ' "$@"
+    echo "${line% }"
+  else
+    "$@"
+  fi
+}
+
+dry_run=
+if [[ ${1:-} == --dry-run ]]; then
+  dry_run=yes
+  shift
+else
+  make_environment requirements.txt
+fi
+
+run export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
+if (($# == 0)); then
+  run cd "$ROOT"
+  # prepare writes the manifest last: without it, the data is not complete.
+  if [[ ! -f $ROOT/data/python-docs/manifest.json ]]; then
+    run "$VENV/bin/python" -m albert_jax.prepare \
+      --input python-docs --output data/python-docs --vocab_size 8000 --seq_len 128
+  fi
+  set -- --config configs/tiny.py --workdir runs/tiny
+fi
+train=("$VENV/bin/python" -m albert_jax.train "$@")
+# exec: a signal sent to this script (a preemption notice, say) reaches the training itself.
+if [[ -n $dry_run ]]; then run "${train[@]}"; else exec "${train[@]}"; fi

@@ -1,0 +1,100 @@
+"""The update does not depend on devices, mesh or accumulation, and compiles once."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from models import random_batch, tiny_config
+
+from albert_jax.config import Config
+from albert_jax.model import is_stacked
+from albert_jax.optimizer import make_optimizer
+from albert_jax.sharding import global_batch, make_mesh
+from albert_jax.tasks.pretrain import Pretrain
+from albert_jax.train_state import TrainState, set_up
+from albert_jax.train_step import compile_steps
+
+
+def run(config: Config, num_devices: int = 1, steps: int = 4) -> tuple[TrainState, list[float]]:
+    """A few updates on fixed batches: the final state and the losses."""
+    mesh = make_mesh(config.mesh, jax.devices()[:num_devices])
+    task = Pretrain(config)
+    tx = make_optimizer(
+        config.optimizer, config.train.num_steps, lambda p: is_stacked(p, config.model.share)
+    )
+    setup = set_up(task.build, tx, mesh)
+    losses = []
+    with jax.set_mesh(mesh):
+        state = setup.init(jax.random.key(0))
+        step, _ = compile_steps(task, setup, mesh, config.train.grad_accum_steps)
+        for i in range(steps):
+            batch = global_batch(random_batch(seed=i), mesh, 8)
+            state, ratios = step(state, batch, jax.random.key(1))
+            losses.append(float(ratios["loss"].total))
+    assert step._cache_size() == 1, "the step was compiled again"
+    return state, losses
+
+
+def assert_same(ours: tuple[TrainState, Any], theirs: tuple[TrainState, Any]) -> None:
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=2e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6),
+        ours[0].params,
+        theirs[0].params,
+    )
+
+
+@pytest.mark.parametrize("share", ["all", "none"])
+@pytest.mark.parametrize(
+    "sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4), (4, 1, 2)], ids=str
+)
+def test_any_mesh_of_8_devices_computes_what_one_device_does(sizes, share):
+    mesh = dict(zip(("data", "fsdp", "tensor"), sizes, strict=True))
+    one = run(tiny_config(model={"share": share}))
+    eight = run(tiny_config(model={"share": share}, mesh=mesh), num_devices=8)
+    assert_same(eight, one)
+    kernel = eight[0].params["encoder"]["group_0"]["inner_group_0"]["ffn"]["intermediate"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size // (sizes[1] * sizes[2])
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_accumulation_changes_nothing_but_rounding(num_devices):
+    whole = run(tiny_config())
+    parts = run(tiny_config(train={"grad_accum_steps": 4}), num_devices)
+    assert_same(parts, whole)
+
+
+def test_state_mirrors_the_sharding_of_the_parameters():
+    config = tiny_config(mesh={"fsdp": 2, "tensor": 4})
+    state, _ = run(config, num_devices=8, steps=1)
+    mu = optimizer_moments(state)
+    jax.tree.map(lambda m, p: np.testing.assert_(m.sharding == p.sharding), mu, state.params)
+
+
+def optimizer_moments(state: TrainState) -> Any:
+    found = [part.mu for part in state.opt_state if hasattr(part, "mu")]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_dropout_depends_on_the_step_and_the_key_alone():
+    config = tiny_config(model={"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.3})
+    once, again = run(config), run(config)
+    assert once[1] == again[1]
+    plain = run(tiny_config())
+    assert abs(once[1][0] - plain[1][0]) > 1e-3
+
+
+def test_remat_changes_nothing_but_rounding():
+    config = tiny_config()
+    for remat in ("dots", "full"):
+        changed = dataclasses.replace(config, train=dataclasses.replace(config.train, remat=remat))
+        assert_same(run(changed), run(config))
+
+
+def test_bfloat16_follows_float32():
+    exact, rough = run(tiny_config()), run(tiny_config(train={"dtype": "bfloat16"}))
+    np.testing.assert_allclose(rough[1], exact[1], rtol=0.02)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(rough[0].params))
