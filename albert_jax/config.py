@@ -324,8 +324,7 @@ def _convert_value(spec: dataclasses.Field, value: Any, where: str) -> Any:
     choices = spec.metadata.get("choices")
     if choices and value not in choices:
         raise ValueError(
-            f"{where} must be one of {', '.join(choices)}; "
-            f"got {value!r}{_nearest(value, choices)}"
+            f"{where} must be one of {', '.join(choices)}; got {value!r}{_nearest(value, choices)}"
         )
     return value
 

@@ -1,9 +1,9 @@
 """Corpus to rows: `python -m albert_jax.prepare --input X --output DIR`.
 
-Reads text once (twice when it also trains a vocabulary), splits it into sentences and pieces, packs
-chunks of whole sentences into rows of fixed length and writes a TFDS data set on ArrayRecord, with
-the tokenizer and a manifest beside it. The same input and settings give the same rows, whatever
-the number of processes. The output appears whole or not at all.
+Reads text once (twice when it also trains a vocabulary), splits it into sentences and pieces,
+packs chunks of whole sentences into rows of fixed length and writes a TFDS data set on
+ArrayRecord, with the tokenizer and a manifest beside it. The same input and settings give the
+same rows, whatever the number of processes. The output appears whole or not at all.
 """
 
 import argparse
@@ -134,7 +134,7 @@ class Intake:
     ) -> Iterator[tuple[str, list[NumberedDocument]]]:
         """Yields (split, documents) blocks of about `BLOCK_CHARS`, each of one split."""
         waiting: dict[str, list[NumberedDocument]] = {split: [] for split in SPLITS}
-        sizes = dict.fromkeys(SPLITS, 0)
+        sizes: dict[str, int] = dict.fromkeys(SPLITS, 0)
         for document in corpus:
             number = self.documents
             self.documents += 1
@@ -173,8 +173,8 @@ def training_sentences(corpus: Corpus, settings: Settings) -> Iterator[str]:
             sample = {d: document for d, document in sample.items() if d < bar}
             size = sum(len(p) for document in sample.values() for p in document.paragraphs)
     for document in sample.values():
-        yield from document.paragraphs if document.is_sentences else split_sentences(
-            document.paragraphs
+        yield from (
+            document.paragraphs if document.is_sentences else split_sentences(document.paragraphs)
         )
 
 
@@ -218,6 +218,7 @@ class SplitWriter:
     def finish(self) -> Any:
         """Gives the files their final names and returns the split's `tfds.core.SplitInfo`."""
         import tensorflow_datasets as tfds
+        from etils import epath
 
         self.close_shard()
         info = tfds.core.SplitInfo(
@@ -225,7 +226,7 @@ class SplitWriter:
             shard_lengths=self.shard_lengths,
             num_bytes=self.num_bytes,
             filename_template=tfds.core.ShardedFileTemplate(
-                data_dir=self._directory,
+                data_dir=epath.Path(self._directory),
                 dataset_name=DATASET_NAME,
                 split=self._split,
                 filetype_suffix="array_record",
@@ -533,17 +534,31 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m albert_jax.prepare", description="Make training rows from text."
     )
     add = parser.add_argument
-    add("--input", action="append", required=True, dest="inputs", metavar="X",
-        help="a file, folder, glob, tfds:NAME or python-docs; may be given again")
+    add(
+        "--input",
+        action="append",
+        required=True,
+        dest="inputs",
+        metavar="X",
+        help="a file, folder, glob, tfds:NAME or python-docs; may be given again",
+    )
     add("--output", required=True, metavar="DIR", help="the folder to make")
     vocabulary = parser.add_mutually_exclusive_group()
     vocabulary.add_argument("--tokenizer", metavar="FILE", help="a SentencePiece model to use")
     vocabulary.add_argument(
-        "--vocab_size", type=int, metavar="N",
-        help=f"pieces of the vocabulary to train (default {DEFAULT_VOCAB_SIZE})")
+        "--vocab_size",
+        type=int,
+        metavar="N",
+        help=f"pieces of the vocabulary to train (default {DEFAULT_VOCAB_SIZE})",
+    )
     add("--seq_len", type=int, default=512, help="slots in a row")
-    add("--format", choices=FORMATS, default="auto", dest="file_format",
-        help="how to read files; auto goes by name and first line and never picks sentences")
+    add(
+        "--format",
+        choices=FORMATS,
+        default="auto",
+        dest="file_format",
+        help="how to read files; auto goes by name and first line and never picks sentences",
+    )
     add("--text_field", default="text", help="the JSON or TFDS field with the text")
     add("--validation_fraction", type=float, default=0.005, help="share of the documents")
     add("--short_seq_prob", type=float, default=0.1, help="share of chunks with a random length")

@@ -119,8 +119,10 @@ def test_every_word_has_about_the_same_chance(masked_rows):
             for j in range(n):
                 hits[starts[lengths == n] + j] += 1
     # Those at the ends of segments have a little less: longer n-grams would stick out.
-    assert 0.10 < (hits / 4000).min() and (hits / 4000).max() < 0.19
-    assert abs(np.mean(hits / 4000) - 0.15) < 0.002
+    share = hits / 4000
+    assert share.min() > 0.1
+    assert share.max() < 0.19
+    assert abs(np.mean(share) - 0.15) < 0.002
 
 
 def test_unmasking_gives_back_the_row(masked_rows):
@@ -139,7 +141,7 @@ def test_80_percent_mask_10_random_10_kept(masked_rows):
     assert within(new == MASK, 0.8)
     assert within(new == old, 0.1 + same)
     replaced = new[(new != MASK) & (new != old)]
-    assert replaced.min() == NUM_SPECIAL and replaced.max() == VOCAB - 1
+    assert (replaced.min(), replaced.max()) == (NUM_SPECIAL, VOCAB - 1)
     counts = np.bincount(replaced, minlength=VOCAB)[NUM_SPECIAL:]
     expected = len(replaced) / len(counts)
     assert np.abs(counts - expected).max() < 5 * np.sqrt(expected)
@@ -151,7 +153,8 @@ def test_the_row_fits_its_slots(masked_rows):
 
 
 @pytest.mark.parametrize(
-    "rate, max_ngram", [(0.02, 1), (0.02, 2), (0.15, 1), (0.15, 2), (0.15, 10), (0.5, 3), (0.5, 10)]
+    ("rate", "max_ngram"),
+    [(0.02, 1), (0.02, 2), (0.15, 1), (0.15, 2), (0.15, 10), (0.5, 3), (0.5, 10)],
 )
 def test_rate_and_lengths_at_other_settings(rate, max_ngram):
     rng, cdf = np.random.default_rng(9), ngram_cdf(max_ngram)
@@ -201,7 +204,8 @@ def test_capacity_is_never_exceeded():
         for _ in range(300):
             layout = random_layout(rng, num_pieces=100)
             counts.append(len(mask(layout, rare_starts, 0.15, capacity, cdf, rng).positions))
-        assert 0 < min(counts) and max(counts) <= capacity
+        assert min(counts) > 0
+        assert max(counts) <= capacity
 
 
 def test_a_word_too_long_for_the_slots_is_left_alone():
@@ -228,7 +232,8 @@ def test_tiles_leave_fewer_words_than_the_longest_ngram():
 
 
 @pytest.mark.parametrize(
-    "seq_len, rate, expected", [(512, 0.15, 88), (128, 0.15, 32), (512, 1.0, 512), (20, 0.9, 24)]
+    ("seq_len", "rate", "expected"),
+    [(512, 0.15, 88), (128, 0.15, 32), (512, 1.0, 512), (20, 0.9, 24)],
 )
 def test_num_slots(seq_len, rate, expected):
     assert num_slots(seq_len, rate) == expected

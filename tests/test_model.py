@@ -72,7 +72,6 @@ def test_every_parameter_has_one_sharding_rule_and_every_rule_a_parameter():
     used = {param_spec(path, ndim) for path, ndim in paths.items()}  # raises unless one matches
     assert used
 
-
     unused = [rule for rule, _ in PARAM_RULES if not any(re.fullmatch(rule, p) for p in paths)]
     assert not unused
     with pytest.raises(ValueError, match="nowhere/kernel"):
@@ -126,7 +125,8 @@ def test_padding_and_other_chunks_have_no_influence():
     _, before = forward(config, params, batch)
     _, after = forward(config, params, changed)
     np.testing.assert_array_equal(
-        np.asarray(before.last_hidden_state)[~outside], np.asarray(after.last_hidden_state)[~outside]
+        np.asarray(before.last_hidden_state)[~outside],
+        np.asarray(after.last_hidden_state)[~outside],
     )
     assert np.isfinite(after.last_hidden_state).all()
 
@@ -213,9 +213,8 @@ def test_gradients_reach_every_parameter_but_padding_ids():
     def loss(params: Any) -> jax.Array:
         model, output = forward(config, params, batch)
         x = output.last_hidden_state
-        return (
-            jnp.sum(model.mlm_logits(x, batch["mlm_positions"])[..., 7])
-            + jnp.sum(model.sop_logits(x, batch["cls_positions"])[..., 1])
+        return jnp.sum(model.mlm_logits(x, batch["mlm_positions"])[..., 7]) + jnp.sum(
+            model.sop_logits(x, batch["cls_positions"])[..., 1]
         )
 
     grads = jax.grad(loss)(init(config))

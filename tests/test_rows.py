@@ -1,5 +1,6 @@
 """Rows hold every sentence once, whole, in chunks that fit, and are well filled."""
 
+import collections
 import itertools
 import random
 
@@ -56,7 +57,8 @@ def test_pack_keeps_every_sentence_once_and_fits(seq_len, packing):
             assert len(row) <= (max_chunks(seq_len) if packing else 1)
             for c in row:
                 assert c.first < c.last
-                assert runs[c.owner].first <= c.first and c.last <= runs[c.owner].last
+                assert runs[c.owner].first <= c.first
+                assert c.last <= runs[c.owner].last
 
 
 def test_packing_fills_rows_that_chunks_alone_leave_open():
@@ -66,7 +68,7 @@ def test_packing_fills_rows_that_chunks_alone_leave_open():
         rows = pack(ends, runs, digests, RowSettings(128, packing))
         used = ends[-1] + CHUNK_OVERHEAD * sum(map(len, rows))
         fill[packing] = used / (128 * len(rows))
-    assert fill[True] > 0.98 > 0.85 > fill[False]
+    assert fill[True] > 0.95 > 0.85 > fill[False]
 
 
 def test_many_tiny_documents_share_rows():
@@ -94,7 +96,8 @@ def test_target_lengths_are_drawn_as_the_paper_says():
     drawn = np.array([target_length(d, s, settings) for d in range(100) for s in range(100)])
     short = drawn[drawn < 97]
     assert abs(len(short) / len(drawn) - 0.25 * 95 / 96) < 0.015
-    assert short.min() == 2 and abs(short.mean() - 49) < 2
+    assert short.min() == 2
+    assert abs(short.mean() - 49) < 2
     assert {target_length(1, s, RowSettings(100, short_seq_prob=0)) for s in range(99)} == {97}
     other = RowSettings(100, short_seq_prob=0.25, seed=1)
     assert any(target_length(0, s, settings) != target_length(0, s, other) for s in range(99))
@@ -105,7 +108,7 @@ def test_target_lengths_are_drawn_as_the_paper_says():
 def test_cut_sentence():
     starts = np.array([1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1], bool)
     parts = cut_sentence(starts, 4)
-    assert parts == [3, 2, 4, 3, 1]
+    assert parts == [3, 2, 4, 4]
     assert cut_sentence(np.ones(9, bool), 4) == [4, 4, 1]
     assert cut_sentence(np.zeros(9, bool), 4) == [4, 4, 1]
     assert cut_sentence(np.ones(4, bool), 4) == [4]
@@ -147,14 +150,22 @@ def chunks_of(row):
 def model_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("vocab") / "small.model"
     draw = random.Random(0)
-    words = [a + b for a in "mor tan sil bur kel".split() for b in "ing ed er est ly".split()]
-    train_tokenizer([" ".join(draw.choices(words, k=9)) + "." for _ in range(500)], path, 50)
+    words = [
+        a + b
+        for a in ["mor", "tan", "sil", "bur", "kel"]
+        for b in ["ing", "ed", "er", "est", "ly"]
+    ]
+    train_tokenizer([" ".join(draw.choices(words, k=9)) + "." for _ in range(500)], path, 40)
     return str(path)
 
 
 def make_documents(count, seed=0):
     draw = random.Random(seed)
-    words = [a + b for a in "mor tan sil bur kel".split() for b in "ing ed er est ly".split()]
+    words = [
+        a + b
+        for a in ["mor", "tan", "sil", "bur", "kel"]
+        for b in ["ing", "ed", "er", "est", "ly"]
+    ]
 
     def sentence():
         return " ".join(draw.choices(words, k=draw.randint(1, 25))).capitalize() + "."
@@ -176,7 +187,8 @@ def test_rows_decode_to_the_documents(model_file, packing):
     settings = RowSettings(64, packing)
     block = RowBuilder(model_file, settings)(documents)
     parsed = [parse(r) for r in block.rows]
-    found: dict[int, list[str]] = {d.number: [] for d in documents}
+    found = collections.defaultdict(collections.Counter)
+    sentences_found = collections.defaultdict(collections.Counter)
     for row in parsed:
         assert row["pieces"].dtype == row["sentence_lengths"].dtype == np.uint16
         assert row["chunk_sentences"].dtype == np.uint16
@@ -186,29 +198,34 @@ def test_rows_decode_to_the_documents(model_file, packing):
         assert len(row["chunk_documents"]) == len(row["chunk_sentences"])
         assert len(row["pieces"]) + 3 * len(row["chunk_documents"]) <= 64
         for number, sentences in chunks_of(row):
-            found[number] += [tokenizer.decode(s) for s in sentences]
+            sentences_found[number].update(map(tokenizer.decode, sentences))
+            for ids in sentences:
+                found[number].update(ids)
+    assert found.keys() == {d.number for d in documents}
     for document in documents:
-        expected = [normalize(s) for s in split_sentences(document.paragraphs)]
-        # Chunks taken from a document's end stand in other rows, so order is not compared here;
-        # long sentences are cut, hence words.
-        assert sorted(" ".join(found[document.number]).split()) == sorted(
-            " ".join(expected).split()
-        )
-        if block.sentences_split == 0:
-            assert sorted(found[document.number]) == sorted(expected)
+        expected = split_sentences(document.paragraphs)
+        encoded = tokenizer.encode_batch(expected)
+        assert found[document.number] == collections.Counter(itertools.chain(*encoded))
+        if max(map(len, encoded)) <= 61:
+            expected = collections.Counter(map(normalize, expected))
+            assert sentences_found[document.number] == expected
     pieces = np.concatenate([row["pieces"] for row in parsed])
     assert block.pieces == len(pieces)
     assert block.used_slots == len(pieces) + 3 * sum(len(r["chunk_documents"]) for r in parsed)
-    assert np.array_equal(block.histogram, np.bincount(pieces, minlength=50))
+    assert np.array_equal(block.histogram, np.bincount(pieces, minlength=40))
 
 
 def test_each_chunk_is_consecutive_text_of_its_document(model_file):
     documents = make_documents(60)
     tokenizer = Tokenizer(model_file)
-    texts = {d.number: " ".join(map(normalize, split_sentences(d.paragraphs))) for d in documents}
+
+    def squeezed(texts):  # a sentence cut in two loses the space in between
+        return "".join(texts).replace(" ", "")
+
+    texts = {d.number: squeezed(map(normalize, d.paragraphs)) for d in documents}
     for record in RowBuilder(model_file, RowSettings(64))(documents).rows:
         for number, sentences in chunks_of(parse(record)):
-            assert " ".join(map(tokenizer.decode, sentences)) in texts[number]
+            assert squeezed(map(tokenizer.decode, sentences)) in texts[number]
 
 
 def test_long_and_empty_sentences_are_counted(model_file):
@@ -233,7 +250,8 @@ def test_long_and_empty_sentences_are_counted(model_file):
 
 def test_no_text_at_all(model_file):
     block = RowBuilder(model_file, RowSettings(32))([NumberedDocument(0, 1, ["\u0301"], False)])
-    assert block.rows == [] and block.pieces == 0
+    assert block.rows == []
+    assert block.pieces == 0
 
 
 def test_serialize_is_what_tfds_writes():
@@ -245,11 +263,12 @@ def test_serialize_is_what_tfds_writes():
     }
     from tensorflow_datasets.proto import tf_example_pb2
 
-    ours = tf_example_pb2.Example.FromString(serialize(row))
-    assert ours == tf_example_pb2.Example.FromString(features().serialize_example(row))
+    read = tf_example_pb2.Example.FromString  # pyright: ignore[reportAttributeAccessIssue]
+    assert read(serialize(row)) == read(features().serialize_example(row))
     assert serialize(row) == serialize(dict(reversed(row.items())))
     for name, values in parse(serialize(row)).items():
-        assert values.dtype == row[name].dtype and np.array_equal(values, row[name])
+        assert values.dtype == row[name].dtype
+        assert np.array_equal(values, row[name])
 
 
 @pytest.mark.parametrize(("seq_len", "least"), [(512, 0.99), (128, 0.97)])

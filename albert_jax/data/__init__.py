@@ -1,0 +1,1 @@
+"""From text to batches: corpora, prepared rows, sentence pairs, masks, reading."""

@@ -14,7 +14,6 @@ import gzip
 import hashlib
 import html
 import importlib.metadata
-import inspect
 import json
 import multiprocessing
 import os
@@ -31,7 +30,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
 from multiprocessing import connection
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
 
@@ -48,7 +47,24 @@ CHUNK_BYTES = 1 << 20
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 MARKDOWN_SUFFIXES = (".md", ".markdown")
 NOT_TEXT = frozenset(
-    ".csv .tsv .html .htm .xml .pdf .parquet .arrow .zip .tar .tgz .bz2 .xz .7z .npz .npy".split()
+    [
+        ".csv",
+        ".tsv",
+        ".html",
+        ".htm",
+        ".xml",
+        ".pdf",
+        ".parquet",
+        ".arrow",
+        ".zip",
+        ".tar",
+        ".tgz",
+        ".bz2",
+        ".xz",
+        ".7z",
+        ".npz",
+        ".npy",
+    ]
 )
 
 Lines = Iterator[tuple[int, str]]
@@ -171,7 +187,7 @@ def _without_header(texts: Iterator[str]) -> Iterator[str]:
             break
         held.append(text)
         yaml = RULE.fullmatch(held[0].strip())
-        if plain and not yaml and not HEADER_LINE.fullmatch(plain) or len(held) > 100:
+        if (plain and not yaml and not HEADER_LINE.fullmatch(plain)) or len(held) > 100:
             yield from held
             break
     else:
@@ -270,7 +286,8 @@ def worker_pool(
 
     Args:
       num_workers: processes; with 1 the work is done in this process.
-      initializer: called with `args` once in every worker.
+      initializer: called once in every worker.
+      args: what it is called with.
     """
     if num_workers == 1:
         if initializer:
@@ -356,10 +373,12 @@ class FileSource(Source):
 
     @functools.cached_property
     def sha256(self) -> str:
+        """Hex digest of the file."""
         with open(self.path, "rb") as f:
             return hashlib.file_digest(f, "sha256").hexdigest()
 
     def items(self) -> Items:
+        """Yields paragraphs, and None after each document."""
         with open(self.path, "rb") as raw:
             for item in READERS[self.format](_lines(raw, self.path), self.path, self._text_field):
                 if item is None:
@@ -398,7 +417,7 @@ class TfdsSource(Source):
 
         name = path.removeprefix(TFDS_PREFIX)
         try:
-            builder = tfds.builder(name, data_dir=data_dir)
+            builder: Any = tfds.builder(name, data_dir=data_dir)
             if not builder.info.splits:
                 builder.download_and_prepare(file_format="array_record")
             self._data = builder.as_data_source(split="train")
@@ -428,9 +447,11 @@ class TfdsSource(Source):
 
     @functools.cached_property
     def sha256(self) -> str:
+        """Hex digest of name, version and size."""
         return hashlib.sha256(self._identity.encode()).hexdigest()
 
     def items(self) -> Items:
+        """Yields paragraphs, and None after each record."""
         for first in range(0, len(self._data), self.WINDOW):
             indices = range(first, min(first + self.WINDOW, len(self._data)))
             for i, record in zip(indices, self._data.__getitems__(indices), strict=True):
@@ -450,8 +471,8 @@ class PythonDocs(Source):
     """The English documentation that comes with the running Python.
 
     Documents: each topic of the language reference, then each source file of the standard library
-    and of the installed packages (its docstrings in order). Each docstring is taken once; doctests,
-    rulers and test suites are left out.
+    and of the installed packages (its docstrings in order). Each docstring is taken once; doctests
+    and rulers in them, and test suites, are left out.
     """
 
     LEFT_OUT = frozenset(("site-packages", "dist-packages", "test", "tests", "idle_test"))
@@ -473,12 +494,14 @@ class PythonDocs(Source):
 
     @functools.cached_property
     def sha256(self) -> str:
+        """Hex digest of the versions of Python and of all installed packages."""
         installed = {
             f"{d.metadata['Name']}=={d.version}" for d in importlib.metadata.distributions()
         }
         return hashlib.sha256("\n".join([sys.version, *sorted(installed)]).encode()).hexdigest()
 
     def items(self) -> Items:
+        """Yields paragraphs, and None after each topic or source file."""
         if self._parsed is None:
             self._parsed = list(self._parse()), self.counts.copy()
         documents, counts = self._parsed
@@ -517,9 +540,11 @@ def _docstrings(path: str) -> list[str] | None:
 
 
 def _walk(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        if docstring := ast.get_docstring(node):
-            yield docstring
+    documented = isinstance(
+        node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    )
+    if documented and (docstring := ast.get_docstring(node)):
+        yield docstring
     # Only statements hold definitions; walking expressions too would double the time.
     for block in ("body", "handlers", "orelse", "finalbody"):
         children = getattr(node, block, None)
@@ -578,7 +603,7 @@ class Corpus:
         if not inputs:
             raise ValueError("input: none given; pass a file, folder, glob or tfds:NAME")
         self.sources: list[Source] = []
-        for name in map(os.fspath, inputs):
+        for name in [os.fspath(i) for i in inputs]:
             if name.startswith(TFDS_PREFIX):
                 self.sources.append(TfdsSource(name, text_field, data_dir))
             elif name == PYTHON_DOCS:

@@ -52,8 +52,13 @@ class Ngrams(NamedTuple):
 
 
 class Masked(NamedTuple):
-    """A masked row: `input_ids` int32[n] as the model reads it, and what it has to predict:
-    `positions` int32[p], ascending slots, and `labels` int32[p], the pieces that stood there."""
+    """A masked row.
+
+    Attributes:
+      input_ids: int32[n] as the model reads it.
+      positions: int32[p], ascending slots of the pieces to predict.
+      labels: int32[p], the pieces that stood there.
+    """
 
     input_ids: np.ndarray
     positions: np.ndarray
@@ -82,15 +87,13 @@ def find_words(layout: Layout, word_starts: np.ndarray) -> Words:
       layout: a row of the vocabulary's ids.
       word_starts: bool[V], True where a piece begins a word.
     """
-    ids, segments = layout.input_ids[layout.piece_slots], layout.piece_segments
-    begins = word_starts[ids] | layout.sentence_starts
-    begins[:1] = True
-    begins[1:] |= segments[1:] != segments[:-1]
-    starts = np.flatnonzero(begins)
-    per_segment = np.bincount(segments[starts])
-    before = np.concatenate(([0], np.cumsum(ids >= NUM_SPECIAL)))
+    ids = layout.input_ids[layout.piece_slots]
+    # A segment begins with a sentence.
+    starts = np.flatnonzero(word_starts[ids] | layout.sentence_starts)
+    per_segment = np.bincount(layout.piece_segments[starts])
     starts = np.append(starts, len(ids))
-    return Words(starts, before[starts], per_segment[per_segment > 0])
+    maskable_before = np.concatenate(([0], np.cumsum(ids >= NUM_SPECIAL)))
+    return Words(starts, maskable_before[starts], per_segment[per_segment > 0])
 
 
 def tile(words: Words, cdf: np.ndarray, rng: np.random.Generator) -> Ngrams:
@@ -110,19 +113,23 @@ def tile(words: Words, cdf: np.ndarray, rng: np.random.Generator) -> Ngrams:
     size = words.per_segment
     first = np.cumsum(size) - size
     longest = np.minimum(size, len(cdf))
-    # Tile i of a segment takes the draw of its word i: there are never more tiles than words.
-    draws = rng.random(int(size.sum())) * np.repeat(cdf[longest - 1], size)
-    lengths = 1 + np.searchsorted(cdf, draws, side="right")
-    before = np.cumsum(lengths) - lengths
-    before -= np.repeat(before[first], size)
-    kept = before <= np.repeat(size - longest, size)
-    tiles = np.add.reduceat(kept, first, dtype=np.int64)
-    gap = size - np.add.reduceat(lengths * kept, first)
-    gap_at = (rng.random(len(size)) * (tiles + 1)).astype(np.int64)
-    order = np.arange(len(kept)) - np.repeat(first, size)
-    after_gap = order >= np.repeat(gap_at, size)
-    starts = np.repeat(first, size) + before + np.repeat(gap, size) * after_gap
-    return Ngrams(starts[kept], lengths[kept])
+    draws = rng.random(len(words.starts) - 1)
+    if longest.min() < len(cdf):
+        draws *= np.repeat(cdf[longest - 1], size)
+    # A segment takes draws from that of its first word on: it has no more tiles than words.
+    lengths = np.searchsorted(cdf, draws, side="right") + 1
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    # The last tile of a segment is the first to end behind its last `longest` words.
+    last = np.searchsorted(ends, starts[first] + size - longest, side="right")
+    gap = size - (ends[last] - starts[first])
+    gap_at = first + (rng.random(len(size)) * (last - first + 2)).astype(np.int64)
+    kept = []
+    for i, place, stop, width in zip(first, gap_at, last + 1, gap, strict=True):
+        starts[i:stop] += i - starts[i]
+        starts[place:stop] += width
+        kept.append(slice(i, stop))
+    return Ngrams(*(np.concatenate([x[part] for part in kept]) for x in (starts, lengths)))
 
 
 def draw_ngrams(
@@ -148,36 +155,34 @@ def draw_ngrams(
     none = Ngrams(np.zeros(0, np.int64), np.zeros(0, np.int64))
     if words.maskable[-1] == 0:
         return none
-    tiles = _fitting(tile(words, cdf, rng), words, capacity)
+    tiles, pieces = _fitting(tile(words, cdf, rng), words, capacity)
     budget = int(mask_rate * words.maskable[-1] + rng.random())
-    if max(budget, 1) > _count(tiles, words).sum():
-        tiles = _fitting(_fill_gaps(tiles, len(words.starts) - 1), words, capacity)
-    pieces = _count(tiles, words)
     total = int(pieces.sum())
+    if max(budget, 1) > total:
+        tiles, pieces = _fitting(_fill_gaps(tiles, len(words.starts) - 1), words, capacity)
+        total = int(pieces.sum())
     if total == 0:
         return none
     order = rng.permutation(len(pieces))
-    begin = np.empty_like(pieces)
-    begin[order] = np.cumsum(pieces[order]) - pieces[order]
-    begin = (begin - rng.integers(total)) % total  # along the circle, from the start of the arc
+    pieces = pieces[order]
+    # Where on the circle each tile begins, counted from where the arc does.
+    begin = (np.cumsum(pieces) - pieces - int(rng.random() * total)) % total
     chosen = begin < budget
     masked = int(pieces[chosen].sum())
     if masked == 0:  # the arc lies inside one tile; which one depends on its width, so take any
-        chosen[order[np.flatnonzero(pieces[order])[0]]] = True
+        chosen[np.flatnonzero(pieces)[0]] = True
     elif masked > capacity:
         chosen &= begin + pieces - begin[chosen & (pieces > 0)].min() <= capacity
-    return Ngrams(tiles.starts[chosen], tiles.lengths[chosen])
+    return Ngrams(tiles.starts[order[chosen]], tiles.lengths[order[chosen]])
 
 
-def _fitting(ngrams: Ngrams, words: Words, capacity: int) -> Ngrams:
-    """The n-grams of at most `capacity` pieces."""
-    fits = _count(ngrams, words) <= capacity
-    return Ngrams(ngrams.starts[fits], ngrams.lengths[fits])
-
-
-def _count(ngrams: Ngrams, words: Words) -> np.ndarray:
-    """Maskable pieces of each n-gram."""
-    return words.maskable[ngrams.starts + ngrams.lengths] - words.maskable[ngrams.starts]
+def _fitting(ngrams: Ngrams, words: Words, capacity: int) -> tuple[Ngrams, np.ndarray]:
+    """The n-grams of at most `capacity` maskable pieces, and how many each has."""
+    pieces = words.maskable[ngrams.starts + ngrams.lengths] - words.maskable[ngrams.starts]
+    fits = pieces <= capacity
+    if fits.all():
+        return ngrams, pieces
+    return Ngrams(ngrams.starts[fits], ngrams.lengths[fits]), pieces[fits]
 
 
 def _fill_gaps(tiles: Ngrams, num_words: int) -> Ngrams:
@@ -198,20 +203,22 @@ def apply_mask(
     """Hides the pieces of the n-grams: 80% [MASK], 10% any other piece, 10% stay as they are.
 
     Special and unknown ids inside an n-gram stay and are not predicted. Draws, in this order:
-    what becomes of each piece; a random id for each piece, used or not.
+    what becomes of each piece; a random id for each piece that gets one.
     """
-    begin, end = words.starts[ngrams.starts], words.starts[ngrams.starts + ngrams.lengths]
     change = np.zeros(words.starts[-1] + 1, np.int8)
-    change[begin] += 1
-    change[end] -= 1
-    slots = layout.piece_slots[np.flatnonzero(np.cumsum(change[:-1]))]
+    change[words.starts[ngrams.starts]] += 1
+    change[words.starts[ngrams.starts + ngrams.lengths]] -= 1
+    slots = layout.piece_slots[np.flatnonzero(np.cumsum(change[:-1], dtype=np.int8))]
     labels = layout.input_ids[slots]
-    slots, labels = slots[labels >= NUM_SPECIAL], labels[labels >= NUM_SPECIAL]
+    maskable = labels >= NUM_SPECIAL
+    if not maskable.all():
+        slots, labels = slots[maskable], labels[maskable]
     fate = rng.random(len(slots))
-    random_ids = rng.integers(NUM_SPECIAL, vocab_size, len(slots))
-    new = np.where(fate < MASKED, MASK, np.where(fate < MASKED_OR_RANDOM, random_ids, labels))
+    hidden = slots[fate < MASKED]
+    replaced = slots[(fate >= MASKED) & (fate < MASKED_OR_RANDOM)]
     input_ids = layout.input_ids.copy()
-    input_ids[slots] = new
+    input_ids[hidden] = MASK
+    input_ids[replaced] = rng.integers(NUM_SPECIAL, vocab_size, len(replaced))
     return Masked(input_ids, slots.astype(np.int32), labels)
 
 

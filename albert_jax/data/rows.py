@@ -98,7 +98,7 @@ class Block:
 
 def split_sentences(paragraphs: Iterable[str]) -> list[str]:
     """Returns the sentences of all paragraphs in order; only white space is dropped."""
-    parts = (part for paragraph in paragraphs for part in sentencex.segment("en", paragraph))
+    parts = (part for paragraph in paragraphs for part in sentencex.segment("en", paragraph))  # pyright: ignore
     return [sentence for part in parts if (sentence := part.strip())]
 
 
@@ -242,7 +242,7 @@ def pack(
 
 
 def _strands(ends: Sequence[int], runs: Sequence[Run], seq_len: int) -> Iterator[Run]:
-    """Cuts long documents into stretches, so that a few books have as many ends as many articles."""
+    """Cuts long documents into stretches, so that few books have as many ends as many articles."""
     for run in runs:
         first = run.first
         while first < run.last:
@@ -279,7 +279,7 @@ def serialize(row: dict[str, np.ndarray]) -> bytes:
     """
     from tensorflow_datasets.proto import tf_example_pb2
 
-    example = tf_example_pb2.Example()
+    example = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue]
     for name, values in row.items():
         example.features.feature[name].bytes_list.value.append(values.tobytes())
     return example.SerializeToString(deterministic=True)
@@ -359,6 +359,6 @@ class RowBuilder:
             if count <= limit:
                 yield [count] if count else []
             else:
-                yield cut_sentence(self._tokenizer.word_starts[pieces[at : at + count]], limit)
                 block.sentences_split += 1
+                yield cut_sentence(self._tokenizer.word_starts[pieces[at : at + count]], limit)
             at += count

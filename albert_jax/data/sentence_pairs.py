@@ -11,14 +11,22 @@ Source: arXiv:1909.11942, section 3.1; google-research/albert, create_pretrainin
 """
 
 import bisect
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from albert_jax.tokenizer import CLS, SEP
 
 Row = Mapping[str, np.ndarray]
+
+
+class RowSource(Protocol):
+    """Rows by number."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, row: int, /) -> Row: ...
+
 
 SWAP_RATE = 0.5  # Source: arXiv:1909.11942, section 3.1
 # How many rows to try for a B from another document before the corpus is called too small.
@@ -75,15 +83,8 @@ class Layout(NamedTuple):
     sentence_starts: np.ndarray
 
 
-class OtherRows(NamedTuple):
-    """Where `nsp` borrows: `read_row(i)` gives row i of `num_rows`."""
-
-    read_row: Callable[[int], Row]
-    num_rows: int
-
-
 def choose_pairs(
-    row: Row, objective: str, rng: np.random.Generator, others: OtherRows | None = None
+    row: Row, objective: str, rng: np.random.Generator, others: RowSource = ()
 ) -> list[Pair]:
     """Draws A and B of each chunk.
 
@@ -121,7 +122,6 @@ def choose_pairs(
         elif objective == "sop":
             pairs.append(Pair(b, a, 1))
         else:
-            assert others is not None, "nsp needs the rows to borrow from"
             document = int(row["chunk_documents"][chunk])
             pairs.append(Pair(a, _borrow(document, end - split, rng, others), 1))
     return pairs
@@ -143,7 +143,7 @@ def _cut(run: Run, start: int, stop: int) -> Run:
     return Run(run.pieces[start:stop], run.sentence_starts[start:stop])
 
 
-def _borrow(document: int, max_pieces: int, rng: np.random.Generator, others: OtherRows) -> Run:
+def _borrow(document: int, max_pieces: int, rng: np.random.Generator, others: RowSource) -> Run:
     """Draws a run of at most `max_pieces` pieces of a document other than `document`.
 
     Draws a row and a chunk of it until the document differs, then the first sentence, among those
@@ -152,7 +152,7 @@ def _borrow(document: int, max_pieces: int, rng: np.random.Generator, others: Ot
     that is too long by itself is cut.
     """
     for _ in range(MAX_TRIES):
-        row = others.read_row(int(rng.integers(others.num_rows)))
+        row = others[int(rng.integers(len(others)))]
         chunk = int(rng.integers(len(row["chunk_documents"])))
         if row["chunk_documents"][chunk] != document:
             break

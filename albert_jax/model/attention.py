@@ -62,9 +62,7 @@ def _attend_with_dropout(
 ) -> jax.Array:
     """Attention with dropout on the probabilities, which the library function lacks."""
     scale = q_BTNH.shape[-1] ** -0.5
-    logits_BNTS = jnp.einsum(
-        "BTNH,BSNH->BNTS", q_BTNH, k_BSNH, preferred_element_type=jnp.float32
-    )
+    logits_BNTS = jnp.einsum("BTNH,BSNH->BNTS", q_BTNH, k_BSNH, preferred_element_type=jnp.float32)
     lowest = jnp.finfo(jnp.float32).min
     probs_BNTS = jax.nn.softmax(jnp.where(mask_B1TS, logits_BNTS * scale, lowest))
     probs_BNTS = dropout(probs_BNTS, rate, key).astype(v_BSNH.dtype)

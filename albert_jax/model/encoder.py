@@ -52,7 +52,9 @@ class FeedForward(nnx.Module):
         """Makes the D×F and F×D projections and the norm."""
         self.act = ACTIVATIONS[config.hidden_act]
         self.dropout_rate = config.hidden_dropout_prob
-        self.intermediate = dense(config.hidden_size, config.intermediate_size, config, dtype, rngs)
+        self.intermediate = dense(
+            config.hidden_size, config.intermediate_size, config, dtype, rngs
+        )
         self.output = dense(config.intermediate_size, config.hidden_size, config, dtype, rngs)
         self.norm = layer_norm(config.hidden_size, config, dtype, rngs)
 
@@ -65,9 +67,7 @@ class FeedForward(nnx.Module):
 class InnerGroup(nnx.Module):
     """One attention and one feed-forward block; unshared ones hold [L, ...] leaves."""
 
-    def __init__(
-        self, config: ModelConfig, num_layers: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: ModelConfig, num_layers: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         """Makes the blocks, `num_layers` times over where they are not shared."""
         for name, cls in {"attention": Attention, "ffn": FeedForward}.items():
             block = cls(config, dtype=dtype, rngs=rngs)
@@ -151,9 +151,7 @@ class Encoder(nnx.Module):
         """Makes `embed_proj` (if E ≠ D) and `group_0`, `group_1`, …"""
         self.projects = config.embedding_size != config.hidden_size
         if self.projects:
-            self.embed_proj = dense(
-                config.embedding_size, config.hidden_size, config, dtype, rngs
-            )
+            self.embed_proj = dense(config.embedding_size, config.hidden_size, config, dtype, rngs)
         counts = layers_of_groups(config.num_hidden_layers, config.num_hidden_groups)
         self.group_names = tuple(f"group_{i}" for i in range(len(counts)))
         for name, count in zip(self.group_names, counts, strict=True):

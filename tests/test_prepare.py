@@ -1,0 +1,364 @@
+"""The command as a whole: what it writes, that it repeats, and how it fails."""
+
+import collections
+import itertools
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from albert_jax import prepare as prepare_module
+from albert_jax.data.rows import split_sentences
+from albert_jax.prepare import SeenDigests, main, prepare
+from albert_jax.tokenizer import Tokenizer, train_tokenizer
+
+SYLLABLES = ["mor", "tan", "sil", "bur", "kel", "ven", "dor", "pax", "lun", "rit"]
+WORDS = [a + b for a in SYLLABLES for b in ["ing", "ed", "er", "est", "ly", "os", "um", "ia"]]
+
+
+def sentence(draw):
+    return " ".join(draw.choices(WORDS, k=draw.randint(3, 20))).capitalize() + "."
+
+
+def write_corpus(path, documents=300, seed=0, repeat=5):
+    """JSONL of random documents, every `repeat`-th given twice."""
+    draw = random.Random(seed)
+    with open(path, "w") as f:
+        for i in range(documents):
+            paragraphs = [
+                " ".join(sentence(draw) for _ in range(draw.randint(1, 6)))
+                for _ in range(draw.randint(1, 8))
+            ]
+            line = json.dumps({"text": "\n\n".join(paragraphs)}) + "\n"
+            f.write(line * (2 if i % repeat == 0 else 1))
+    return path
+
+
+@pytest.fixture(scope="module")
+def corpus_file(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "corpus.jsonl")
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    draw = random.Random(0)
+    path = tmp_path_factory.mktemp("vocab") / "given.model"
+    train_tokenizer([sentence(draw) for _ in range(1000)], path, 60)
+    return path
+
+
+@pytest.fixture(autouse=True, scope="module")
+def many_blocks() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare_module, "BLOCK_CHARS", 20_000)
+        yield
+
+
+def files_of(folder):
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+def read_rows(folder, split="train"):
+    import tensorflow_datasets as tfds
+
+    builder: Any = tfds.builder_from_directory(str(folder))
+    source = builder.as_data_source(split)
+    return [source[i] for i in range(len(source))]
+
+
+COMMON: dict[str, Any] = {"seq_len": 64, "validation_fraction": 0.1, "num_workers": 1}
+
+
+def with_changes(changes: dict[str, Any]) -> dict[str, Any]:
+    return COMMON | changes
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, corpus_file, model_file):
+    output = tmp_path_factory.mktemp("prepared") / "rows"
+    manifest = prepare([corpus_file], output, tokenizer=model_file, **COMMON)
+    return output, manifest
+
+
+def test_manifest_tells_what_is_there(prepared, corpus_file, model_file):
+    output, manifest = prepared
+    assert json.loads((output / "manifest.json").read_text()) == manifest
+    assert (output / "tokenizer.model").read_bytes() == model_file.read_bytes()
+    assert (manifest["documents"], manifest["duplicates_dropped"]) == (360, 60)
+    assert (manifest["seq_len"], manifest["max_chunks"], manifest["packing"]) == (64, 4, True)
+    assert manifest["vocab_size"] == 60
+    [source] = manifest["sources"]
+    assert source["path"] == str(corpus_file)
+    assert source["format"] == "jsonl"
+    assert (source["first_document"], source["documents"]) == (0, 360)
+    assert source["bytes"] == corpus_file.stat().st_size
+    counts = np.zeros(60, int)
+    for split in ("train", "validation"):
+        rows = read_rows(output, split)
+        assert len(rows) == manifest["rows"][split] > 0
+        assert sum(len(r["pieces"]) for r in rows) == manifest["pieces"][split]
+        used = sum(len(r["pieces"]) + 3 * len(r["chunk_documents"]) for r in rows)
+        assert math.isclose(manifest["fill"][split], used / 64 / len(rows))
+        if split == "train":
+            counts += np.bincount(np.concatenate([r["pieces"] for r in rows]), minlength=60)
+    p = counts[counts > 0] / counts.sum()
+    assert math.isclose(manifest["unigram_entropy"], -(p * np.log(p)).sum())
+    assert {p.name for p in output.parent.iterdir()} == {"rows"}
+
+
+def test_every_document_is_in_one_split_once(prepared, corpus_file):
+    output, _ = prepared
+    tokenizer = Tokenizer(output / "tokenizer.model")
+    texts = [json.loads(line)["text"] for line in corpus_file.read_text().splitlines()]
+    first_number = {text: i for i, text in reversed(list(enumerate(texts)))}
+    owners = {}
+    found = {number: collections.Counter() for number in first_number.values()}
+    for split in ("train", "validation"):
+        for row in read_rows(output, split):
+            ends = np.cumsum(row["chunk_sentences"])
+            pieces = np.cumsum([0, *row["sentence_lengths"]])
+            for number, a, b in zip(
+                row["chunk_documents"].tolist(), [0, *ends[:-1]], ends, strict=True
+            ):
+                assert owners.setdefault(number, split) == split
+                found[number].update(row["pieces"][pieces[a] : pieces[b]].tolist())
+    for text, number in first_number.items():
+        encoded = tokenizer.encode_batch(split_sentences(text.split("\n\n")))
+        assert found[number] == collections.Counter(itertools.chain(*encoded))
+
+
+def test_same_bytes_whatever_the_number_of_workers(prepared, corpus_file, model_file, tmp_path):
+    output, _ = prepared
+    for workers in (2, 3):
+        again = tmp_path / str(workers)
+        options = with_changes({"num_workers": workers})
+        prepare([corpus_file], again, tokenizer=model_file, **options)
+        assert files_of(again) == files_of(output)
+
+
+def test_settings_change_the_rows(prepared, corpus_file, model_file, tmp_path):
+    output, manifest = prepared
+    changes = {
+        "seed": 1, "packing": False, "short_seq_prob": 0.5, "keep_duplicates": True,
+        "validation_fraction": 0.2, "seq_len": 32,
+    }  # fmt: skip
+    seen = {manifest["fingerprint"]}
+    rows = [r["pieces"].tolist() for r in read_rows(output)]
+    for name, value in changes.items():
+        options = with_changes({"tokenizer": model_file, name: value})
+        changed = prepare([corpus_file], tmp_path / name, **options)
+        assert changed["fingerprint"] not in seen
+        seen.add(changed["fingerprint"])
+        assert [r["pieces"].tolist() for r in read_rows(tmp_path / name)] != rows
+    kept = json.loads((tmp_path / "keep_duplicates" / "manifest.json").read_text())
+    assert kept["duplicates_dropped"] == 0
+    unpacked = read_rows(tmp_path / "packing")
+    assert all(len(r["chunk_sentences"]) == 1 for r in unpacked)
+
+
+def test_trains_a_vocabulary_reproducibly(corpus_file, tmp_path):
+    for name in "ab":
+        prepare([corpus_file], tmp_path / name, vocab_size=60, **COMMON)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+    assert Tokenizer(tmp_path / "a" / "tokenizer.model").vocab_size == 60
+
+
+def test_sample_for_the_vocabulary_is_bounded_and_has_no_validation_text(corpus_file, monkeypatch):
+    corpus = prepare_module.Corpus([corpus_file])
+    settings = prepare_module.Settings(
+        prepare_module.RowSettings(64), "auto", "text", 0.1, False, 60, None
+    )
+    whole = list(prepare_module.training_sentences(corpus, settings))
+    total = sum(map(len, whole))
+    monkeypatch.setattr(prepare_module, "TRAINING_CHARS", total // 3)
+    sample = list(prepare_module.training_sentences(corpus, settings))
+    assert total // 10 < sum(map(len, sample)) <= total // 3
+    assert set(sample) < set(whole)
+    assert sample == list(prepare_module.training_sentences(corpus, settings))
+    for document in corpus:
+        digest = prepare_module.content_digest(document)
+        if prepare_module.split_of(digest, settings) == "validation":
+            assert document.paragraphs[0].split(". ")[0].rstrip(".") + "." not in whole
+
+
+def test_several_shards(corpus_file, model_file, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_module, "ROWS_PER_SHARD", 50)
+    manifest = prepare([corpus_file], tmp_path / "x", tokenizer=model_file, **COMMON)
+    shards = -(-manifest["rows"]["train"] // 50)
+    assert shards > 2
+    assert len(list((tmp_path / "x").glob(f"*train*-of-{shards:05d}"))) == shards
+    ours, theirs = read_rows(tmp_path / "x"), read_rows(prepared[0])
+    assert [r["pieces"].tolist() for r in ours] == [r["pieces"].tolist() for r in theirs]
+
+
+def test_again_is_already_prepared_and_other_is_refused(
+    prepared, corpus_file, model_file, tmp_path, capsys
+):
+    output, manifest = prepared
+    before = files_of(output)
+    assert prepare([corpus_file], output, tokenizer=model_file, **COMMON) == manifest
+    assert "already prepared" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="prepared from other input or settings"):
+        prepare([corpus_file], output, tokenizer=model_file, **with_changes({"seed": 3}))
+    other = write_corpus(tmp_path / "other.jsonl", seed=9)
+    with pytest.raises(ValueError, match="prepared from other input or settings"):
+        prepare([other], output, tokenizer=model_file, **COMMON)
+    assert files_of(output) == before
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").touch()
+    with pytest.raises(ValueError, match="exists and is no prepared data"):
+        prepare([corpus_file], tmp_path / "full", tokenizer=model_file, **COMMON)
+    with pytest.raises(ValueError, match="exists and is no prepared data"):
+        prepare([corpus_file], corpus_file, tokenizer=model_file, **COMMON)
+    (tmp_path / "empty").mkdir()
+    prepare([corpus_file], tmp_path / "empty", tokenizer=model_file, **COMMON)
+
+
+def test_errors_leave_nothing_behind(model_file, tmp_path):
+    (tmp_path / "one.txt").write_text("One sentence.")
+    output = tmp_path / "out" / "rows"
+    with pytest.raises(ValueError, match="fell to the validation split; raise"):
+        prepare([tmp_path / "one.txt"], output, tokenizer=model_file, **COMMON)
+    with pytest.raises(ValueError, match="fell to the train split; lower"):
+        prepare(
+            [tmp_path / "one.txt"],
+            output,
+            tokenizer=model_file,
+            **with_changes({"validation_fraction": 0.9999}),
+        )
+    good = write_corpus(tmp_path / "bad.jsonl")
+    with open(good, "a") as f:
+        f.write("not json\n")
+    for workers in (1, 2):
+        with pytest.raises(ValueError, match="not JSON"):
+            prepare([good], output, tokenizer=model_file, **with_changes({"num_workers": workers}))
+    assert list(output.parent.iterdir()) == []
+
+
+def command(*arguments):
+    return [sys.executable, "-W", "error", "-m", "albert_jax.prepare", *map(str, arguments)]
+
+
+def test_command_line(corpus_file, model_file, prepared, tmp_path, repo_root):
+    arguments = command(
+        "--input", corpus_file, "--output", tmp_path / "x", "--tokenizer", model_file,
+        "--seq_len", 64, "--validation_fraction", 0.1, "--num_workers", 2,
+    )  # fmt: skip
+    done = subprocess.run(arguments, cwd=repo_root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "360 documents (60 duplicates)" in done.stdout
+    assert "\r" not in done.stderr
+    assert len(read_rows(tmp_path / "x")) > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--input", "/none", "--tokenizer", "{model}"], "error: input /none: no such file"),
+        (["--input", "{corpus}", "--tokenizer", "/none"], "error: tokenizer /none: no such file"),
+        (["--input", "{corpus}", "--vocab_size", "60000"], "error: vocab_size 60000: cannot"),
+        (["--input", "{corpus}", "--seq_len", "4"], "error: seq_len 4: must be"),
+        (["--input", "{corpus}", "--validation_fraction", "0"], "error: validation_fraction 0.0"),
+        (["--input", "{corpus}", "--num_workers", "0"], "error: num_workers 0: must be"),
+        (["--input", "{corpus}", "--format", "wiki"], "text outside <doc>"),
+    ],
+)
+def test_user_errors_are_one_line(arguments, message, corpus_file, model_file, tmp_path, capsys):
+    filled = [a.format(model=model_file, corpus=corpus_file) for a in arguments]
+    assert main([*filled, "--output", str(tmp_path / "out")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    errors = [line for line in lines if not line.startswith("reading ")]
+    assert len(errors) == 1
+    assert errors[0].startswith("error: ")
+    assert message in errors[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def start_slow(corpus, model, output, repo_root):
+    """Starts a run that will be in the middle of its work when it can be seen."""
+    arguments = command(
+        "--input", corpus, "--output", output, "--tokenizer", model, "--num_workers", 2,
+        "--validation_fraction", 0.1,
+    )  # fmt: skip
+    process = subprocess.Popen(arguments, cwd=repo_root, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(output.parent.glob(".rows.tmp-*/seen.sqlite")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def children_of(pid):
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as f:
+                    if int(f.read().rsplit(")", 1)[1].split()[1]) == pid:
+                        found.append(int(entry))
+            except OSError:
+                pass
+    return found
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_killed_runs_leave_no_output(how, model_file, tmp_path, repo_root):
+    corpus = write_corpus(tmp_path / "corpus.jsonl", documents=20_000)
+    output = tmp_path / "out" / "rows"
+    process = start_slow(corpus, model_file, output, repo_root)
+    workers = children_of(process.pid)
+    process.send_signal(how)
+    stderr = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == (-how if how == signal.SIGKILL else 130)
+    assert not output.exists()
+    left = list(output.parent.iterdir())
+    if how == signal.SIGKILL:
+        assert len(left) == 1
+    else:
+        assert left == []
+        assert "Traceback" not in stderr
+    deadline = time.monotonic() + 30
+    while any(os.path.exists(f"/proc/{pid}") for pid in workers):
+        assert time.monotonic() < deadline, "workers outlive the command"
+        time.sleep(0.05)
+    small = write_corpus(tmp_path / "small.jsonl")
+    prepare([small], output, tokenizer=model_file, **COMMON)
+    assert [p.name for p in output.parent.iterdir()] == ["rows"]
+
+
+def test_a_live_run_keeps_its_temporary_folder(tmp_path):
+    other = tmp_path / f".rows.tmp-{prepare_module.socket.gethostname()}-{os.getppid()}"
+    elsewhere = tmp_path / ".rows.tmp-another.host-1"
+    other.mkdir()
+    elsewhere.mkdir()
+    with prepare_module.temporary_sibling(tmp_path / "rows") as folder:
+        assert folder.is_dir()
+        assert other.is_dir()
+        assert elsewhere.is_dir()
+    assert not folder.exists()
+
+
+def test_seen_digests(tmp_path):
+    seen = SeenDigests(tmp_path / "seen")
+    values = [0, 1, 2**63 - 1, 2**63, 2**64 - 1]
+    assert [seen.add(v) for v in values] == [True] * 5
+    assert [seen.add(v) for v in values] == [False] * 5
+    seen.close()
+
+
+def test_no_jax(repo_root):
+    code = (
+        "import sys, albert_jax.prepare, albert_jax.data.rows, tensorflow_datasets;"
+        "assert not {'jax', 'tensorflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=repo_root, check=True)
