@@ -1,7 +1,7 @@
 """Checkpoints: atomic, asynchronous, the newest few kept. Orbax underneath."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
@@ -10,7 +10,10 @@ from albert_jax.train_state import TrainState
 
 
 class Checkpoints:
-    """The checkpoints of one run, each of a `TrainState` and a small JSON record."""
+    """The checkpoints of one run, each of a `TrainState` and a small JSON record.
+
+    A context: leaving it waits for the save under way, and raises what went wrong in it.
+    """
 
     def __init__(self, directory: Path, keep: int = 1, *, read_only: bool = False):
         """Opens the folder, removing what an interrupted save left, unless `read_only`."""
@@ -66,13 +69,12 @@ class Checkpoints:
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract_params))
         return self._manager.restore(step, args=args)["params"]
 
-    def wait(self) -> None:
-        """Waits for the save under way; raises what went wrong in it."""
-        self._manager.wait_until_finished()
+    def __enter__(self) -> Self:
+        return self
 
-    def close(self) -> None:
-        """Waits, and lets go of the folder."""
-        self.wait()
+    def __exit__(self, *_: object) -> None:
+        """Waits for the save under way, and lets go of the folder."""
+        self._manager.wait_until_finished()
         self._manager.close()
 
 

@@ -150,17 +150,20 @@ def load(path: str | Path, step: int | None = None) -> Pretrained:
     path = Path(path)
     config = read_run(path)
     directory = path / "checkpoints"
-    checkpoints = Checkpoints(directory, read_only=True) if directory.is_dir() else None
-    if checkpoints is None or not checkpoints.steps:
-        raise FileNotFoundError(f"{str(directory)!r} holds no whole checkpoint yet")
-    step = checkpoints.steps[-1] if step is None else step
-    if step not in checkpoints.steps:
-        raise ValueError(
-            f"no checkpoint of step {step} in {str(directory)!r}; there are {checkpoints.steps}"
-        )
+    missing = FileNotFoundError(f"{str(directory)!r} holds no whole checkpoint yet")
+    if not directory.is_dir():
+        raise missing
     shapes = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: _build(config.model)), nnx.Param))
-    params = checkpoints.restore_params(step, abstract_on_device(shapes, jax.local_devices()[0]))
-    checkpoints.close()
+    with Checkpoints(directory, read_only=True) as checkpoints:
+        steps = checkpoints.steps
+        if not steps:
+            raise missing
+        if step is not None and step not in steps:
+            raise ValueError(f"no checkpoint of step {step} in {str(directory)!r}: {steps}")
+        device = jax.local_devices()[0]
+        params = checkpoints.restore_params(
+            steps[-1] if step is None else step, abstract_on_device(shapes, device)
+        )
     return Pretrained(config.model, params, Tokenizer(path / "tokenizer.model"))
 
 

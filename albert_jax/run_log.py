@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import tensorboardX
@@ -16,7 +16,7 @@ from albert_jax.metrics import Ratio, Sums
 
 
 class RunLog:
-    """Writes a run's metrics; does nothing in processes other than the first.
+    """Writes a run's metrics, within a context; does nothing where not `active`.
 
     Lines beyond `first_step` that an interrupted run left are removed, since the
     resumed run writes them again.
@@ -73,7 +73,10 @@ class RunLog:
             tqdm.tqdm.write(line, file=sys.stdout)
             sys.stdout.flush()
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Flushes and closes the files."""
         if self.active:
             self._bar.close()

@@ -5,6 +5,8 @@ batch only; `fsdp` splits the batch and the hidden axis of the weights; `tensor`
 splits vocabulary, heads and feed-forward units.
 """
 
+import dataclasses
+import math
 import re
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from albert_jax.config import MeshConfig, mesh_sizes
+from albert_jax.config import Config, MeshConfig
 
 BATCH = P(("data", "fsdp"))  # rows of a batch
 REPLICATED = P()
@@ -58,6 +60,55 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
         axis_types=(AxisType.Auto,) * len(sizes),
         devices=devices,
     )
+
+
+def mesh_sizes(mesh: MeshConfig, num_devices: int) -> dict[str, int]:
+    """Devices along each axis, with -1 filled in.
+
+    Raises:
+      ValueError: where the axes do not multiply to `num_devices`.
+    """
+    sizes = dataclasses.asdict(mesh)
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    if any(size == 0 or size < -1 for size in sizes.values()):
+        raise ValueError(f"mesh sizes must be positive, or -1 on one axis; got {sizes}")
+    free = [axis for axis, size in sizes.items() if size == -1]
+    if len(free) > 1:
+        raise ValueError(f"mesh.{' and mesh.'.join(free)} are both -1; fix all but one")
+    if num_devices % fixed or (not free and fixed != num_devices):
+        raise ValueError(
+            f"mesh {sizes} does not fit {num_devices} device(s); "
+            "set mesh.data=-1 to take what the other axes leave"
+        )
+    return sizes | dict.fromkeys(free, num_devices // fixed)
+
+
+def validate_for_devices(config: Config, num_devices: int) -> None:
+    """Checks that the batch and the model divide over the mesh.
+
+    Raises:
+      ValueError: naming the numbers that do not divide.
+    """
+    sizes = mesh_sizes(config.mesh, num_devices)
+    shards = sizes["data"] * sizes["fsdp"]
+    train, model = config.train, config.model
+    microbatch = train.batch_size // train.grad_accum_steps
+    if microbatch % shards:
+        raise ValueError(
+            f"train.batch_size={train.batch_size} over grad_accum_steps="
+            f"{train.grad_accum_steps} is {microbatch} rows, which do not divide over "
+            f"mesh data·fsdp={shards}; make it a multiple of {shards * train.grad_accum_steps}"
+        )
+    for axis, names in {
+        "fsdp": ("hidden_size",),
+        "tensor": ("vocab_size", "num_attention_heads", "intermediate_size"),
+    }.items():
+        for name in names:
+            if getattr(model, name) % sizes[axis]:
+                raise ValueError(
+                    f"model.{name}={getattr(model, name)} does not divide over "
+                    f"mesh.{axis}={sizes[axis]}; choose a mesh.{axis} that divides it"
+                )
 
 
 def path_of(key_path: tuple) -> str:

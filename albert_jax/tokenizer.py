@@ -47,8 +47,7 @@ def normalize(text: str) -> str:
     """
     text = " ".join(text.split()).replace("``", '"').replace("''", '"')
     if not text.isascii():
-        text = unicodedata.normalize("NFKD", text)
-        text = MAYBE_COMBINING.sub(_unless_combining, text)
+        text = MAYBE_COMBINING.sub(_unless_combining, unicodedata.normalize("NFKD", text))
     return text.lower()
 
 
@@ -72,13 +71,9 @@ def normalize_with_offsets(text: str) -> tuple[str, list[int]]:
         origins.append(i)
     end = len(text) if pending_space is None else pending_space
     for quote in ("``", "''"):
-        joined = "".join(collapsed)
-        at = joined.find(quote)
-        while at >= 0:
+        while (at := "".join(collapsed).find(quote)) >= 0:
             collapsed[at : at + 2] = ['"']
             del origins[at + 1]
-            joined = "".join(collapsed)
-            at = joined.find(quote, at + 1)
     chars, offsets = [], []
     for char, origin in zip(collapsed, origins, strict=True):
         plain = [c for c in unicodedata.normalize("NFKD", char) if not unicodedata.combining(c)]
@@ -134,8 +129,8 @@ class Tokenizer:
                 f"tokenizer {self.path}: {self.vocab_size} pieces do not fit uint16; "
                 f"use a vocabulary of at most {MAX_VOCAB_SIZE}"
             )
-        found = (self._sp.pad_id(), self._sp.unk_id())
-        found += tuple(self._sp.PieceToId(s) for s in CONTROL_SYMBOLS)
+        special = [self._sp.PieceToId(s) for s in CONTROL_SYMBOLS]
+        found = (self._sp.pad_id(), self._sp.unk_id(), *special)
         if found != (PAD, UNK, CLS, SEP, MASK):
             raise ValueError(
                 f"tokenizer {self.path}: pad, unk, [CLS], [SEP], [MASK] have ids {found}, must be "

@@ -3,16 +3,17 @@
 import argparse
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from albert_jax.checkpoint import Checkpoints
-from albert_jax.config import Config, load_config, validate_for_devices
+from albert_jax.config import Config
+from albert_jax.config_file import load_config
 from albert_jax.data.loader import eval_batches, open_rows, read_manifest, train_batches
 from albert_jax.metrics import Sums, peak_flops
 from albert_jax.model import is_stacked
@@ -20,7 +21,7 @@ from albert_jax.optimizer import make_optimizer, make_schedule
 from albert_jax.pretrained import load
 from albert_jax.run_dir import open_run
 from albert_jax.run_log import Meter, RunLog, read_metrics
-from albert_jax.sharding import global_batch, local_rows, make_mesh
+from albert_jax.sharding import global_batch, local_rows, make_mesh, validate_for_devices
 from albert_jax.tasks.pretrain import Pretrain, cloze
 from albert_jax.train_state import Setup, TrainState, set_up
 from albert_jax.train_step import compile_steps
@@ -42,8 +43,8 @@ class Plan(NamedTuple):
     mesh: Mesh
     task: Pretrain
     setup: Setup
-    train_batches: Callable[[int], Iterable[Batch]]
-    eval_batches: Callable[[], Iterable[Batch]]
+    train_batches: Callable[[int], Generator[Batch, None, None]]
+    eval_batches: Callable[[], Generator[Batch, None, None]]
     baselines: dict[str, float]
 
 
@@ -79,41 +80,51 @@ def make_plan(config: Config, workdir: Path) -> Plan:
 
 def _streams(
     config: Config, mesh: Mesh
-) -> tuple[Callable[[int], Iterable[Batch]], Callable[[], Iterable[Batch]]]:
+) -> tuple[
+    Callable[[int], Generator[Batch, None, None]], Callable[[], Generator[Batch, None, None]]
+]:
     data, train, batch_size = config.data, config.train, config.train.batch_size
     rows = local_rows(mesh, batch_size)
 
-    def to_devices(local: Iterable[dict[str, np.ndarray]]) -> Iterable[Batch]:
-        return (global_batch(part, mesh, batch_size) for part in local)
+    def to_devices(local: Any, limit: int | None = None) -> Generator[Batch, None, None]:
+        with closing(local):
+            for part in itertools.islice(local, limit):
+                yield global_batch(part, mesh, batch_size)
 
-    def train_stream(first_step: int) -> Iterable[Batch]:
+    def train_stream(first_step: int) -> Generator[Batch, None, None]:
         steps = train.num_steps - first_step
         return to_devices(train_batches(data, train.seed, batch_size, rows, first_step, steps))
 
-    def eval_stream() -> Iterable[Batch]:
-        limit = train.eval_batches or None
-        return to_devices(itertools.islice(eval_batches(data, batch_size, rows), limit))
+    def eval_stream() -> Generator[Batch, None, None]:
+        return to_devices(eval_batches(data, batch_size, rows), train.eval_batches or None)
 
     return train_stream, eval_stream
 
 
 def train(plan: Plan) -> TrainState:
     """Trains to the last step, from the newest checkpoint of the run if there is one."""
-    config, workdir, settings = plan.config, plan.workdir, plan.config.train
-    init_key, dropout_key = jax.random.split(jax.random.key(settings.seed))
-    checkpoints = Checkpoints(workdir / "checkpoints", settings.keep_checkpoints)
-    first_step = checkpoints.latest_step or 0
-    log = RunLog(workdir, first_step, settings.num_steps, active=jax.process_index() == 0)
-    log.say(_describe(plan, first_step))
-    with jax.set_mesh(plan.mesh):
-        state, record = plan.setup.init(init_key), {}
+    settings, is_first = plan.config.train, jax.process_index() == 0
+    with ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(plan.mesh))
+        checkpoints = stack.enter_context(
+            Checkpoints(plan.workdir / "checkpoints", settings.keep_checkpoints)
+        )
+        first_step = checkpoints.latest_step or 0
+        log = stack.enter_context(
+            RunLog(plan.workdir, first_step, settings.num_steps, active=is_first)
+        )
+        log.say(_describe(plan, first_step))
+        init_key, dropout_key = jax.random.split(jax.random.key(settings.seed))
         if first_step:
             state, record = checkpoints.restore(first_step, plan.setup.abstract_state)
+        else:
+            state, record = plan.setup.init(init_key), {}
         train_step, eval_step = compile_steps(
             plan.task, plan.setup, plan.mesh, settings.grad_accum_steps
         )
         meter = _meter(plan, log, Sums(record.get("sums")))
-        for step, batch in enumerate(plan.train_batches(first_step), first_step + 1):
+        batches = stack.enter_context(closing(plan.train_batches(first_step)))
+        for step, batch in enumerate(batches, first_step + 1):
             state, ratios = train_step(state, batch, dropout_key)
             meter.push(step, ratios)
             is_last = step == settings.num_steps
@@ -124,8 +135,6 @@ def train(plan: Plan) -> TrainState:
             if step % settings.checkpoint_every == 0 or is_last:
                 meter.pause()
                 checkpoints.save(step, state, {"sums": meter.sums.as_dict()})
-    checkpoints.close()
-    log.close()
     return state
 
 
@@ -167,10 +176,8 @@ def _report(plan: Plan) -> list[str]:
     """Lines that sum up a finished run: its loss against the baseline, masks it fills."""
     last = read_metrics(plan.workdir / "metrics.jsonl")[-1]
     model = load(plan.workdir)
-    lines = [
-        f"held-out MLM loss {last['mlm_loss']:.3f} nats a piece; "
-        f"unigram entropy of the corpus {plan.baselines['mlm_loss']:.3f}"
-    ]
+    loss, entropy = last["mlm_loss"], plan.baselines["mlm_loss"]
+    lines = [f"held-out MLM loss {loss:.3f} nats a piece; unigram entropy {entropy:.3f}"]
     rows = open_rows(plan.config.data.path, "validation")
     for text, answer in cloze((rows[i] for i in range(len(rows))), model.tokenizer, count=5):
         (candidates,) = model.fill_mask(text, top_k=4)

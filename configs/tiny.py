@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
         batch_size=32,
         num_steps=1500,
         dtype="float32",
+        remat="dots",  # on a CPU, writing activations costs more than computing them again
         log_every=50,
         eval_every=500,
         checkpoint_every=500,

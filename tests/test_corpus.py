@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import zstandard
 
-from albert_jax.data import corpus as corpus_module
-from albert_jax.data.corpus import Corpus, paragraphs_of
+from albert_jax.data import python_docs, readers, sources
+from albert_jax.data.corpus import Corpus
+from albert_jax.data.readers import paragraphs_of
 
 WIKI = """<doc id="1" url="x" title="A &amp; B">
 A &amp; B
@@ -44,7 +45,7 @@ def test_text_is_one_document_with_paragraphs(tmp_path):
 
 
 def test_last_line_without_newline_and_lines_across_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "CHUNK_BYTES", 3)
+    monkeypatch.setattr(readers, "CHUNK_BYTES", 3)
     file = write(tmp_path / "a.txt", "Äö ü\n\nlast")
     assert documents(file) == [["Äö ü", "last"]]
 
@@ -121,9 +122,10 @@ def test_compressed_files_of_several_parts(tmp_path, suffix):
     cut = write(tmp_path / f"cut.txt{suffix}", data[:-3])
     with pytest.raises(ValueError, match=f"cut.txt{suffix}: damaged"):
         documents(cut)
-    broken = write(tmp_path / f"broken.txt{suffix}", b"no such thing")
-    with pytest.raises(ValueError, match=f"broken.txt{suffix}: damaged"):
-        documents(broken)
+    for content in (b"no such thing", data[:20] + b"\xff" * 9 + data[29:]):
+        broken = write(tmp_path / f"broken.txt{suffix}", content)
+        with pytest.raises(ValueError, match=f"broken.txt{suffix}: damaged"):
+            documents(broken, file_format="wiki")
 
 
 def test_folders_and_globs_in_sorted_order(tmp_path):
@@ -147,7 +149,7 @@ def test_a_corpus_can_be_read_again(tmp_path):
 
 
 def test_huge_documents_come_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "MAX_DOCUMENT_CHARS", 10)
+    monkeypatch.setattr(sources, "MAX_DOCUMENT_CHARS", 10)
     file = write(tmp_path / "a.txt", "\n\n".join(["abcdef"] * 5))
     corpus = Corpus([file])
     assert [d.paragraphs for d in corpus] == [["abcdef"] * 2, ["abcdef"] * 2, ["abcdef"]]
@@ -216,7 +218,7 @@ def make_tfds(data_dir, texts, split="train", file_format="array_record"):
 def test_tfds(tmp_path, monkeypatch):
     texts = [f"Document {i}.\n\nCafé {i}." for i in range(7)]
     make_tfds(tmp_path, texts)
-    monkeypatch.setattr(corpus_module.TfdsSource, "WINDOW", 3)
+    monkeypatch.setattr(sources.TfdsSource, "WINDOW", 3)
     for name in ("tfds:mine", "tfds:mine:1.0.0"):
         corpus = Corpus([name], data_dir=str(tmp_path))
         assert [d.paragraphs for d in corpus] == [t.split("\n\n") for t in texts]
@@ -262,7 +264,7 @@ class A:
     write(tmp_path / "pkg" / "b.py", '"""Module doc of b."""\ndef f():\n    """Method doc."""\n')
     write(tmp_path / "pkg" / "bad.py", "def (:\n")
     write(tmp_path / "pkg" / "tests" / "c.py", '"""Test doc."""')
-    monkeypatch.setattr(corpus_module.sysconfig, "get_path", lambda name: str(tmp_path / "pkg"))
+    monkeypatch.setattr(python_docs.sysconfig, "get_path", lambda name: str(tmp_path / "pkg"))
     corpus = Corpus(["python-docs"])
     *topics, first, second = (d.paragraphs for d in corpus)
     expected = "Module doc.|Wrapped line:|Class doc.|Heading|Text.|Method doc.|Inner doc."
@@ -293,4 +295,4 @@ def test_reading_needs_no_more_memory_for_more_text(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 40_000
-    assert peak < 12 * corpus_module.CHUNK_BYTES
+    assert peak < 12 * readers.CHUNK_BYTES

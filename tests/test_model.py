@@ -11,10 +11,11 @@ import pytest
 from flax import nnx
 from models import random_batch, tiny_model
 
-from albert_jax.config import ModelConfig, albert_preset, bert_preset
+from albert_jax.config import ModelConfig
 from albert_jax.model import Albert, AlbertForPretraining, is_stacked
 from albert_jax.model.attention import segment_mask
 from albert_jax.model.encoder import layers_of_groups
+from albert_jax.presets import albert_preset, bert_preset
 from albert_jax.sharding import PARAM_RULES, param_spec, path_of
 
 INPUTS = ("input_ids", "token_type_ids", "position_ids", "segment_ids")

@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -14,32 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from texts import VOCAB_SIZE, write_corpus, write_vocabulary
 
-from albert_jax import prepare as prepare_module
+from albert_jax.data import intake, manifest
 from albert_jax.data.rows import split_sentences
-from albert_jax.prepare import SeenDigests, main, prepare
-from albert_jax.tokenizer import Tokenizer, train_tokenizer
+from albert_jax.prepare import main, prepare
+from albert_jax.tokenizer import Tokenizer
 
-SYLLABLES = ["mor", "tan", "sil", "bur", "kel", "ven", "dor", "pax", "lun", "rit"]
-WORDS = [a + b for a in SYLLABLES for b in ["ing", "ed", "er", "est", "ly", "os", "um", "ia"]]
-
-
-def sentence(draw):
-    return " ".join(draw.choices(WORDS, k=draw.randint(3, 20))).capitalize() + "."
-
-
-def write_corpus(path, documents=300, seed=0, repeat=5):
-    """JSONL of random documents, every `repeat`-th given twice."""
-    draw = random.Random(seed)
-    with open(path, "w") as f:
-        for i in range(documents):
-            paragraphs = [
-                " ".join(sentence(draw) for _ in range(draw.randint(1, 6)))
-                for _ in range(draw.randint(1, 8))
-            ]
-            line = json.dumps({"text": "\n\n".join(paragraphs)}) + "\n"
-            f.write(line * (2 if i % repeat == 0 else 1))
-    return path
+BLOCK_CHARS = 20_000
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +31,13 @@ def corpus_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
-    draw = random.Random(0)
-    path = tmp_path_factory.mktemp("vocab") / "given.model"
-    train_tokenizer([sentence(draw) for _ in range(1000)], path, 60)
-    return path
+    return write_vocabulary(tmp_path_factory.mktemp("vocab") / "given.model")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def many_blocks() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare_module, "BLOCK_CHARS", 20_000)
+        patch.setattr(intake, "BLOCK_CHARS", BLOCK_CHARS)
         yield
 
 
@@ -67,8 +46,6 @@ def files_of(folder):
 
 
 def read_rows(folder, split="train"):
-    import tensorflow_datasets as tfds
-
     builder: Any = tfds.builder_from_directory(str(folder))
     source = builder.as_data_source(split)
     return [source[i] for i in range(len(source))]
@@ -92,15 +69,15 @@ def test_manifest_tells_what_is_there(prepared, corpus_file, model_file):
     output, manifest = prepared
     assert json.loads((output / "manifest.json").read_text()) == manifest
     assert (output / "tokenizer.model").read_bytes() == model_file.read_bytes()
-    assert (manifest["documents"], manifest["duplicates_dropped"]) == (360, 60)
+    assert (manifest["documents"], manifest["duplicates_dropped"]) == (180, 30)
     assert (manifest["seq_len"], manifest["max_chunks"], manifest["packing"]) == (64, 4, True)
-    assert manifest["vocab_size"] == 60
+    assert manifest["vocab_size"] == VOCAB_SIZE
     [source] = manifest["sources"]
     assert source["path"] == str(corpus_file)
     assert source["format"] == "jsonl"
-    assert (source["first_document"], source["documents"]) == (0, 360)
+    assert (source["first_document"], source["documents"]) == (0, 180)
     assert source["bytes"] == corpus_file.stat().st_size
-    counts = np.zeros(60, int)
+    counts = np.zeros(VOCAB_SIZE, int)
     for split in ("train", "validation"):
         rows = read_rows(output, split)
         assert len(rows) == manifest["rows"][split] > 0
@@ -108,7 +85,8 @@ def test_manifest_tells_what_is_there(prepared, corpus_file, model_file):
         used = sum(len(r["pieces"]) + 3 * len(r["chunk_documents"]) for r in rows)
         assert math.isclose(manifest["fill"][split], used / 64 / len(rows))
         if split == "train":
-            counts += np.bincount(np.concatenate([r["pieces"] for r in rows]), minlength=60)
+            pieces = np.concatenate([r["pieces"] for r in rows])
+            counts += np.bincount(pieces, minlength=VOCAB_SIZE)
     p = counts[counts > 0] / counts.sum()
     assert math.isclose(manifest["unigram_entropy"], -(p * np.log(p)).sum())
     assert {p.name for p in output.parent.iterdir()} == {"rows"}
@@ -135,15 +113,6 @@ def test_every_document_is_in_one_split_once(prepared, corpus_file):
         assert found[number] == collections.Counter(itertools.chain(*encoded))
 
 
-def test_same_bytes_whatever_the_number_of_workers(prepared, corpus_file, model_file, tmp_path):
-    output, _ = prepared
-    for workers in (2, 3):
-        again = tmp_path / str(workers)
-        options = with_changes({"num_workers": workers})
-        prepare([corpus_file], again, tokenizer=model_file, **options)
-        assert files_of(again) == files_of(output)
-
-
 def test_settings_change_the_rows(prepared, corpus_file, model_file, tmp_path):
     output, manifest = prepared
     changes = {
@@ -166,37 +135,9 @@ def test_settings_change_the_rows(prepared, corpus_file, model_file, tmp_path):
 
 def test_trains_a_vocabulary_reproducibly(corpus_file, tmp_path):
     for name in "ab":
-        prepare([corpus_file], tmp_path / name, vocab_size=60, **COMMON)
+        prepare([corpus_file], tmp_path / name, vocab_size=VOCAB_SIZE, **COMMON)
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
-    assert Tokenizer(tmp_path / "a" / "tokenizer.model").vocab_size == 60
-
-
-def test_sample_for_the_vocabulary_is_bounded_and_has_no_validation_text(corpus_file, monkeypatch):
-    corpus = prepare_module.Corpus([corpus_file])
-    settings = prepare_module.Settings(
-        prepare_module.RowSettings(64), "auto", "text", 0.1, False, 60, None
-    )
-    whole = list(prepare_module.training_sentences(corpus, settings))
-    total = sum(map(len, whole))
-    monkeypatch.setattr(prepare_module, "TRAINING_CHARS", total // 3)
-    sample = list(prepare_module.training_sentences(corpus, settings))
-    assert total // 10 < sum(map(len, sample)) <= total // 3
-    assert set(sample) < set(whole)
-    assert sample == list(prepare_module.training_sentences(corpus, settings))
-    for document in corpus:
-        digest = prepare_module.content_digest(document)
-        if prepare_module.split_of(digest, settings) == "validation":
-            assert document.paragraphs[0].split(". ")[0].rstrip(".") + "." not in whole
-
-
-def test_several_shards(corpus_file, model_file, prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_module, "ROWS_PER_SHARD", 50)
-    manifest = prepare([corpus_file], tmp_path / "x", tokenizer=model_file, **COMMON)
-    shards = -(-manifest["rows"]["train"] // 50)
-    assert shards > 2
-    assert len(list((tmp_path / "x").glob(f"*train*-of-{shards:05d}"))) == shards
-    ours, theirs = read_rows(tmp_path / "x"), read_rows(prepared[0])
-    assert [r["pieces"].tolist() for r in ours] == [r["pieces"].tolist() for r in theirs]
+    assert Tokenizer(tmp_path / "a" / "tokenizer.model").vocab_size == VOCAB_SIZE
 
 
 def test_again_is_already_prepared_and_other_is_refused(
@@ -243,20 +184,33 @@ def test_errors_leave_nothing_behind(model_file, tmp_path):
     assert list(output.parent.iterdir()) == []
 
 
+SMALL_BLOCKS = f"""
+import sys
+from albert_jax import prepare
+from albert_jax.data import intake
+intake.BLOCK_CHARS = {BLOCK_CHARS}
+sys.exit(prepare.main())
+"""
+
+
 def command(*arguments):
     return [sys.executable, "-W", "error", "-m", "albert_jax.prepare", *map(str, arguments)]
 
 
-def test_command_line(corpus_file, model_file, prepared, tmp_path, repo_root):
+def test_command_with_workers_writes_the_same_bytes(
+    corpus_file, model_file, prepared, tmp_path, repo_root
+):
     arguments = command(
         "--input", corpus_file, "--output", tmp_path / "x", "--tokenizer", model_file,
-        "--seq_len", 64, "--validation_fraction", 0.1, "--num_workers", 2,
+        "--seq_len", 64, "--validation_fraction", 0.1, "--num_workers", 3,
     )  # fmt: skip
+    # Blocks as small as here, so that there are enough for all workers.
+    arguments[3:5] = ["-c", SMALL_BLOCKS]
     done = subprocess.run(arguments, cwd=repo_root, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "360 documents (60 duplicates)" in done.stdout
+    assert "180 documents (30 duplicates)" in done.stdout
     assert "\r" not in done.stderr
-    assert len(read_rows(tmp_path / "x")) > 0
+    assert files_of(tmp_path / "x") == files_of(prepared[0])
 
 
 @pytest.mark.parametrize(
@@ -282,21 +236,6 @@ def test_user_errors_are_one_line(arguments, message, corpus_file, model_file, t
     assert list(tmp_path.iterdir()) == []
 
 
-def start_slow(corpus, model, output, repo_root):
-    """Starts a run that will be in the middle of its work when it can be seen."""
-    arguments = command(
-        "--input", corpus, "--output", output, "--tokenizer", model, "--num_workers", 2,
-        "--validation_fraction", 0.1,
-    )  # fmt: skip
-    process = subprocess.Popen(arguments, cwd=repo_root, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not list(output.parent.glob(".rows.tmp-*/seen.sqlite")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return process
-
-
 def children_of(pid):
     found = []
     for entry in os.listdir("/proc"):
@@ -310,16 +249,41 @@ def children_of(pid):
     return found
 
 
+def start_slow(corpus, model, output, repo_root):
+    """Starts a run and returns it when its workers are at work, with their process ids."""
+    arguments = command(
+        "--input", corpus, "--output", output, "--tokenizer", model, "--num_workers", 2,
+        "--validation_fraction", 0.1,
+    )  # fmt: skip
+    process = subprocess.Popen(
+        arguments, cwd=repo_root, stderr=subprocess.PIPE, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while len(workers := children_of(process.pid)) < 2 or not list(output.parent.glob(".rows*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process, workers
+
+
+@pytest.fixture(scope="module")
+def long_corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("long") / "corpus.jsonl", documents=10_000)
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_killed_runs_leave_no_output(how, model_file, tmp_path, repo_root):
-    corpus = write_corpus(tmp_path / "corpus.jsonl", documents=20_000)
+def test_killed_runs_leave_no_output(
+    how, long_corpus, corpus_file, model_file, tmp_path, repo_root
+):
     output = tmp_path / "out" / "rows"
-    process = start_slow(corpus, model_file, output, repo_root)
-    workers = children_of(process.pid)
-    process.send_signal(how)
+    process, workers = start_slow(long_corpus, model_file, output, repo_root)
+    if how == signal.SIGINT:  # Ctrl-C in a terminal reaches the workers too
+        os.killpg(process.pid, how)
+    else:
+        process.send_signal(how)
     stderr = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == (-how if how == signal.SIGKILL else 130)
+    assert process.returncode == (-how if how == signal.SIGKILL else 130), stderr
     assert not output.exists()
     left = list(output.parent.iterdir())
     if how == signal.SIGKILL:
@@ -331,29 +295,20 @@ def test_killed_runs_leave_no_output(how, model_file, tmp_path, repo_root):
     while any(os.path.exists(f"/proc/{pid}") for pid in workers):
         assert time.monotonic() < deadline, "workers outlive the command"
         time.sleep(0.05)
-    small = write_corpus(tmp_path / "small.jsonl")
-    prepare([small], output, tokenizer=model_file, **COMMON)
+    prepare([corpus_file], output, tokenizer=model_file, **COMMON)
     assert [p.name for p in output.parent.iterdir()] == ["rows"]
 
 
 def test_a_live_run_keeps_its_temporary_folder(tmp_path):
-    other = tmp_path / f".rows.tmp-{prepare_module.socket.gethostname()}-{os.getppid()}"
+    other = tmp_path / f".rows.tmp-{manifest.socket.gethostname()}-{os.getppid()}"
     elsewhere = tmp_path / ".rows.tmp-another.host-1"
     other.mkdir()
     elsewhere.mkdir()
-    with prepare_module.temporary_sibling(tmp_path / "rows") as folder:
+    with manifest.new_folder(tmp_path / "rows") as folder:
         assert folder.is_dir()
         assert other.is_dir()
         assert elsewhere.is_dir()
-    assert not folder.exists()
-
-
-def test_seen_digests(tmp_path):
-    seen = SeenDigests(tmp_path / "seen")
-    values = [0, 1, 2**63 - 1, 2**63, 2**64 - 1]
-    assert [seen.add(v) for v in values] == [True] * 5
-    assert [seen.add(v) for v in values] == [False] * 5
-    seen.close()
+    assert sorted(tmp_path.iterdir()) == sorted([other, elsewhere, tmp_path / "rows"])
 
 
 def test_no_jax(repo_root):

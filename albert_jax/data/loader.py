@@ -101,7 +101,8 @@ def open_rows(path: str | Path, split: str) -> StoredRows:
             f"data.path {str(path)!r}: no TFDS data set in it; prepare the data again"
         )
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    source = tfds.builder_from_directory(path).as_data_source(split, deserialize_method=raw)
+    builder = tfds.builder_from_directory(path)
+    source = builder.as_data_source(split, deserialize_method=raw)  # pyright: ignore
     return StoredRows(source)
 
 

@@ -105,7 +105,7 @@ class Group(nnx.Module):
         remat: str,
         rngs: nnx.Rngs,
     ):
-        """Makes `inner_group_0`, `inner_group_1`, …"""
+        """Makes `inner_group_0`, `inner_group_1` and so on."""
         self.num_layers = num_layers
         self.remat = remat
         self.unshared = _UNSHARED[config.share]
@@ -148,7 +148,7 @@ class Encoder(nnx.Module):
     """All groups, behind a projection from E to D where the two differ."""
 
     def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, remat: str, rngs: nnx.Rngs):
-        """Makes `embed_proj` (if E ≠ D) and `group_0`, `group_1`, …"""
+        """Makes `embed_proj` (if E ≠ D) and the groups: `group_0`, `group_1` and so on."""
         self.projects = config.embedding_size != config.hidden_size
         if self.projects:
             self.embed_proj = dense(config.embedding_size, config.hidden_size, config, dtype, rngs)

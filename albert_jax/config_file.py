@@ -1,0 +1,88 @@
+"""Config files and command line overrides.
+
+A config file is a Python module whose `get_config()` returns an
+`ml_collections.ConfigDict`: `default_config()`, changed. An override is
+`--config.GROUP.KEY=VALUE`.
+"""
+
+import dataclasses
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from albert_jax.config import Config, config_from_dict, convert, nearest
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
+    """Runs a config file and applies overrides.
+
+    Args:
+      path: the file, or `file.py:argument`; the argument is given to `get_config`.
+      overrides: command line words `--config.a.b=value` or `--config.a.b value`.
+
+    Raises:
+      FileNotFoundError: where there is no such file.
+      ValueError: for a file without `get_config`, or a wrong key, type or value.
+    """
+    file, _, argument = path.partition(":")
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"config file {file!r} does not exist")
+    get_config = runpy.run_path(file).get("get_config")
+    if get_config is None:
+        raise ValueError(f"config file {file!r} defines no get_config()")
+    values = get_config(argument) if argument else get_config()
+    values = values.to_dict() if isinstance(values, ml_collections.ConfigDict) else dict(values)
+    convert(Config, values, "config")  # so that overrides meet known keys only
+    for key, text in _parse_overrides(overrides).items():
+        _override(values, key, text)
+    return config_from_dict(values)
+
+
+def _parse_overrides(words: Sequence[str]) -> dict[str, str]:
+    """`--config.a.b=1` and `--config.a.b 1` as {"a.b": "1"}."""
+    overrides, words = {}, list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--config."):
+            raise ValueError(f"unknown argument {word!r}; settings are --config.GROUP.KEY=VALUE")
+        key, equals, text = word.removeprefix("--config.").partition("=")
+        if not equals:
+            if not words or words[0].startswith("--config."):
+                raise ValueError(f"{word} has no value; write {word}=VALUE")
+            text = words.pop(0)
+        overrides[key] = text
+    return overrides
+
+
+def _override(values: dict[str, Any], key: str, text: str) -> None:
+    """Sets `values[a][b]` for key "a.b" from text, by the type of the default."""
+    *groups, name = key.split(".")
+    where, cls = "config", Config
+    for group in groups:
+        default = getattr(cls(), group, None)
+        if not dataclasses.is_dataclass(default):
+            known = [f.name for f in dataclasses.fields(cls)]
+            raise ValueError(f"unknown key {where}.{group}{nearest(group, known)}")
+        where, cls, values = f"{where}.{group}", type(default), values.setdefault(group, {})
+    fields = {f.name: f.default for f in dataclasses.fields(cls)}
+    if name not in fields:
+        raise ValueError(f"unknown key {where}.{name}{nearest(name, fields)}")
+    values[name] = _parse_text(text, fields[name], f"{where}.{name}")
+
+
+def _parse_text(text: str, default: Any, where: str) -> Any:
+    kind = type(default)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind in (int, float):
+            return kind(text)
+    except (KeyError, ValueError):
+        name = "true or false" if kind is bool else kind.__name__
+        raise ValueError(f"{where} must be {name}, not {text!r}") from None
+    if kind is str:
+        return text
+    raise ValueError(f"{where} is a group of settings; set its keys, as {where}.KEY=VALUE")

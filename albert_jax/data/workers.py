@@ -1,0 +1,62 @@
+"""An ordered, lazy `map` over worker processes that never outlive their parent."""
+
+import collections
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import connection
+
+
+@contextlib.contextmanager
+def worker_pool(
+    num_workers: int, initializer: Callable[..., None] | None = None, args: tuple = ()
+) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
+    """Gives a `map` over worker processes: in order, lazy, with few items in flight.
+
+    Args:
+      num_workers: processes; with 1 the work is done in this process.
+      initializer: called once in every worker.
+      args: what it is called with.
+    """
+    if num_workers == 1:
+        if initializer:
+            initializer(*args)
+        yield map
+        return
+    # Spawned, not forked: the caller may run threads (JAX, TFDS) that do not survive a fork.
+    pool = ProcessPoolExecutor(
+        num_workers, multiprocessing.get_context("spawn"), _start_worker, (initializer, args)
+    )
+
+    def run(function: Callable, items: Iterable) -> Iterator:
+        waiting: collections.deque = collections.deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * num_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    try:
+        yield run
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(initializer: Callable[..., None] | None, args: tuple) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process tells us when to stop
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    if initializer:
+        initializer(*args)
+
+
+def _follow_parent() -> None:
+    """Ends this worker when the process that started it is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,25 @@
+"""ALBERT base as published: 12 M parameters, 125 k steps of 4096 × 512 tokens.
+
+Data:   python -m albert_jax.prepare --input tfds:wikipedia/20230601.en --input BOOKS \\
+            --tokenizer 30k-clean.model --output data/wikibooks
+Train:  python -m albert_jax.train --config configs/base.py --workdir runs/base
+        configs/base.py:v1 is the first version, with dropout 0.1.
+        A batch that does not fit the devices: --config.train.grad_accum_steps=N
+        or --config.train.remat=dots; weights that do not: --config.mesh.fsdp=N.
+Work:   570 MFLOP a token, 1.5e+20 in all.
+Scores: SQuAD 1.1 89.3 F1, SQuAD 2.0 80.0 F1, MNLI 81.6, SST-2 90.3, RACE 64.0
+        (development sets, arXiv:1909.11942, Table 2).
+"""
+
+from ml_collections import ConfigDict
+
+from albert_jax.config import default_config
+from albert_jax.presets import albert_preset
+
+
+def get_config(version: str = "v2") -> ConfigDict:
+    """The published sizes; LAMB, batch and steps are the defaults."""
+    config = default_config()
+    config.model.update(albert_preset("base", version))
+    config.data.update(path="data/wikibooks")
+    return config

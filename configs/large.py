@@ -1,0 +1,25 @@
+"""ALBERT large as published: 18 M parameters, 125 k steps of 4096 × 512 tokens.
+
+Data:   python -m albert_jax.prepare --input tfds:wikipedia/20230601.en --input BOOKS \\
+            --tokenizer 30k-clean.model --output data/wikibooks
+Train:  python -m albert_jax.train --config configs/large.py --workdir runs/large
+        configs/large.py:v1 is the first version, with dropout 0.1.
+        A batch that does not fit the devices: --config.train.grad_accum_steps=N
+        or --config.train.remat=dots; weights that do not: --config.mesh.fsdp=N.
+Work:   2.0 GFLOP a token, 5.2e+20 in all.
+Scores: SQuAD 1.1 90.6 F1, SQuAD 2.0 82.3 F1, MNLI 83.5, SST-2 91.7, RACE 68.5
+        (development sets, arXiv:1909.11942, Table 2).
+"""
+
+from ml_collections import ConfigDict
+
+from albert_jax.config import default_config
+from albert_jax.presets import albert_preset
+
+
+def get_config(version: str = "v2") -> ConfigDict:
+    """The published sizes; LAMB, batch and steps are the defaults."""
+    config = default_config()
+    config.model.update(albert_preset("large", version))
+    config.data.update(path="data/wikibooks")
+    return config

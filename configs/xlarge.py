@@ -1,0 +1,25 @@
+"""ALBERT xlarge as published: 60 M parameters, 125 k steps of 4096 × 512 tokens.
+
+Data:   python -m albert_jax.prepare --input tfds:wikipedia/20230601.en --input BOOKS \\
+            --tokenizer 30k-clean.model --output data/wikibooks
+Train:  python -m albert_jax.train --config configs/xlarge.py --workdir runs/xlarge
+        configs/xlarge.py:v1 is the first version, with dropout 0.1.
+        A batch that does not fit the devices: --config.train.grad_accum_steps=N
+        or --config.train.remat=dots; weights that do not: --config.mesh.fsdp=N.
+Work:   7.6 GFLOP a token, 2.0e+21 in all.
+Scores: SQuAD 1.1 92.5 F1, SQuAD 2.0 86.1 F1, MNLI 86.4, SST-2 92.4, RACE 74.8
+        (development sets, arXiv:1909.11942, Table 2).
+"""
+
+from ml_collections import ConfigDict
+
+from albert_jax.config import default_config
+from albert_jax.presets import albert_preset
+
+
+def get_config(version: str = "v2") -> ConfigDict:
+    """The published sizes; LAMB, batch and steps are the defaults."""
+    config = default_config()
+    config.model.update(albert_preset("xlarge", version))
+    config.data.update(path="data/wikibooks")
+    return config

@@ -1,0 +1,316 @@
+"""Whole runs: they learn, resume exactly, refuse what is not theirs, and leave what they say."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import albert_jax
+from albert_jax.checkpoint import Checkpoints
+from albert_jax.config import Config, config_from_dict
+from albert_jax.data.loader import open_rows
+from albert_jax.prepare import prepare
+from albert_jax.run_log import read_metrics
+from albert_jax.tasks.pretrain import cloze
+from albert_jax.train import main, make_plan, train
+
+STEPS = 12
+CONSONANTS = ("bcdfghjk", "lmnprstvwxyz")
+CONFIG_FILE = """
+from ml_collections import ConfigDict
+
+def get_config():
+    return ConfigDict({values!r})
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small prepared corpus of made-up sentences whose words follow one another."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    heads, tails = ([a + b for a in letters for b in "aeiou"] for letters in CONSONANTS)
+    words = [head + tail for head in heads for tail in tails][::37][:24]
+    texts = []
+    for _ in range(300):
+        sentences = []
+        for _ in range(rng.integers(3, 9)):
+            start, length = rng.integers(len(words)), rng.integers(6, 14)
+            run = [words[(start + i) % len(words)] for i in range(length)]
+            sentences.append(" ".join(run).capitalize() + ".")
+        texts.append(json.dumps({"text": " ".join(sentences)}))
+    (folder / "texts.jsonl").write_text("\n".join(texts))
+    prepare(
+        [str(folder / "texts.jsonl")],
+        folder / "rows",
+        vocab_size=48,
+        seq_len=64,
+        validation_fraction=0.2,
+        num_workers=1,
+    )
+    return folder / "rows"
+
+
+@pytest.fixture
+def settings(data: Path) -> Callable[..., dict[str, Any]]:
+    def make(**groups: dict[str, Any]) -> dict[str, Any]:
+        values: dict[str, dict[str, Any]] = {
+            "model": {
+                "vocab_size": 48,
+                "embedding_size": 16,
+                "hidden_size": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "intermediate_size": 64,
+                "max_position_embeddings": 64,
+                "hidden_dropout_prob": 0.1,
+            },
+            "data": {"path": str(data), "seq_len": 64},
+            "optimizer": {"learning_rate": 0.01, "warmup_steps": 2},
+            "train": {
+                "batch_size": 8,
+                "num_steps": STEPS,
+                "dtype": "float32",
+                "log_every": 3,
+                "eval_every": 6,
+                "checkpoint_every": 4,
+                "keep_checkpoints": 9,
+            },
+            "mesh": {"data": 8},
+        }
+        return {name: values.get(name, {}) | groups.get(name, {}) for name in values | groups}
+
+    return make
+
+
+@pytest.fixture
+def make_config(settings: Callable[..., dict[str, Any]]) -> Callable[..., Config]:
+    return lambda **groups: config_from_dict(settings(**groups))
+
+
+def final(workdir: Path, config: Config) -> dict[str, np.ndarray]:
+    """Every array of the last checkpoint, by its path."""
+    abstract = make_plan(config, workdir).setup.abstract_state
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        state, _ = checkpoints.restore(STEPS, abstract)
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def numbers(workdir: Path) -> list[dict[str, Any]]:
+    """The metrics, without what depends on the clock."""
+    clock = ("tokens_per_second", "model_flops_per_second", "peak_flops_per_second", "mfu")
+    lines = read_metrics(workdir / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if k not in clock} for line in lines]
+
+
+def assert_same_run(one: Path, other: Path, config: Config) -> None:
+    assert numbers(one) == numbers(other)
+    arrays, others = final(one, config), final(other, config)
+    assert arrays.keys() == others.keys()
+    assert len(arrays) > 60  # parameters and two moments of each
+    for path, array in arrays.items():
+        np.testing.assert_array_equal(array, others[path], err_msg=path)
+
+
+@pytest.fixture(scope="module")
+def whole_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that never stopped; see `settings` for what it was made with."""
+    return tmp_path_factory.mktemp("whole") / "run"
+
+
+@pytest.fixture
+def whole(whole_run: Path, make_config: Callable[..., Config]) -> Path:
+    if not whole_run.exists():
+        train(make_plan(make_config(), whole_run))
+    return whole_run
+
+
+def test_a_run_leaves_what_the_readme_says(whole):
+    assert {p.name for p in whole.iterdir()} == {
+        "config.json",
+        "tokenizer.model",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "curves.png",
+    }
+    lines = read_metrics(whole / "metrics.jsonl")
+    steps = [(line["step"], line["split"]) for line in lines]
+    expected = [(3, "train"), (6, "train"), (6, "validation"), (9, "train"), (12, "train")]
+    assert steps == [*expected, (12, "validation")]
+    keys = "loss mlm_loss mlm_accuracy sop_loss sop_accuracy learning_rate grad_norm"
+    assert set(keys.split()) | {"tokens_per_second", "mfu"} <= lines[0].keys()
+    assert lines[0]["mfu"] is None  # the peak of a CPU is unknown
+    assert lines[0]["learning_rate"] == pytest.approx(0.01)
+    record = json.loads((whole / "config.json").read_text())
+    assert record["config"]["model"]["hidden_size"] == 32
+    assert record["versions"]["jax"] == jax.__version__
+    assert (whole / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((whole / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("stop", [4, 8])
+def test_a_resumed_run_is_bit_identical(tmp_path, make_config, whole, stop):
+    """Stopped at a checkpoint that falls between two logged steps."""
+    half = tmp_path / "half"
+    plan = make_plan(make_config(), half)
+    stop_after(plan, stop)
+    assert max(line["step"] for line in read_metrics(half / "metrics.jsonl")) <= stop
+    train(make_plan(make_config(), half))
+    assert_same_run(half, whole, make_config())
+
+
+class StopError(Exception):
+    pass
+
+
+def stop_after(plan: Any, step: int) -> None:
+    """Trains, and fails when the batch after `step` is asked for."""
+
+    def batches(first: int) -> Any:
+        for number, batch in enumerate(plan.train_batches(first), first):
+            if number == step:
+                raise StopError
+            yield batch
+
+    with pytest.raises(StopError):
+        train(plan._replace(train_batches=batches))
+
+
+def test_a_killed_process_resumes_bit_identical(tmp_path, settings, make_config, whole):
+    """SIGKILL right after the first checkpoint, in a real process."""
+    (tmp_path / "some.py").write_text(CONFIG_FILE.format(values=settings()))
+    workdir = tmp_path / "killed"
+    command = [sys.executable, "-m", "albert_jax.train", "--config", str(tmp_path / "some.py")]
+    command += ["--workdir", str(workdir)]
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    checkpoints = workdir / "checkpoints"
+    while time.monotonic() < deadline:
+        if checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir()):
+            break
+        assert process.poll() is None, process.stdout and process.stdout.read().decode()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "resumes after step" in result.stdout
+    assert "unigram entropy" in result.stdout
+    assert "[MASK] →" in result.stdout
+    assert_same_run(workdir, whole, make_config())
+
+
+def test_a_finished_run_started_again_does_nothing(whole, make_config):
+    before = numbers(whole)
+    train(make_plan(make_config(), whole))
+    assert numbers(whole) == before
+
+
+def test_fewer_devices_go_on_with_the_same_data(tmp_path, make_config, whole):
+    stop_after(make_plan(make_config(), tmp_path / "run"), 4)
+    plan = make_plan(make_config(mesh={"data": 2, "fsdp": 2, "tensor": 2}), tmp_path / "run")
+    train(plan)
+    for ours, theirs in zip(numbers(tmp_path / "run"), numbers(whole), strict=True):
+        np.testing.assert_allclose(
+            [ours[k] for k in sorted(ours) if k != "split"],
+            [theirs[k] for k in sorted(theirs) if k != "split"],
+            rtol=1e-4,
+        )
+
+
+def test_it_learns(tmp_path, make_config):
+    config = make_config(
+        model={"hidden_dropout_prob": 0.0, "hidden_size": 64, "intermediate_size": 128},
+        train={"num_steps": 300, "eval_every": 300, "checkpoint_every": 300, "log_every": 50},
+        optimizer={"name": "adamw", "learning_rate": 0.004, "bias_correction": True},
+    )
+    plan = make_plan(config, tmp_path / "run")
+    train(plan)
+    last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
+    assert last["split"] == "validation"
+    assert last["mlm_loss"] < plan.baselines["mlm_loss"] - 0.5
+    assert len(list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))) == 1
+    model = albert_jax.load(tmp_path / "run")
+    text = next(iter(cloze(open_rows(config.data.path, "validation"), model.tokenizer, 1)))[0]
+    (filled,) = model.fill_mask(text, top_k=3)
+    assert [candidate.probability for candidate in filled] == sorted(
+        (candidate.probability for candidate in filled), reverse=True
+    )
+    assert 0 < filled[0].probability <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"hidden_dropout_prob": 0.2}}, r"hidden_dropout_prob: was 0\.1, now 0\.2"),
+        ({"data": {"mask_rate": 0.3}}, r"data\.mask_rate: was 0\.15, now 0\.3"),
+        ({"train": {"seed": 1}}, r"train\.seed: was 0, now 1"),
+        ({"optimizer": {"learning_rate": 0.1}}, r"learning_rate: was 0\.01, now 0\.1"),
+    ],
+)
+def test_a_run_with_other_settings_is_refused_by_key(whole, make_config, changes, message):
+    before = sorted(p.name for p in whole.iterdir())
+    with pytest.raises(ValueError, match=message):
+        make_plan(make_config(**changes), whole)
+    assert sorted(p.name for p in whole.iterdir()) == before
+
+
+def test_settings_that_change_no_number_may_differ(whole, make_config):
+    make_plan(make_config(train={"log_every": 5, "keep_checkpoints": 2}), whole)
+
+
+def test_other_rows_are_refused(whole, make_config):
+    record = json.loads((whole / "config.json").read_text())
+    text = (whole / "config.json").read_text()
+    (whole / "config.json").write_text(text.replace(record["data_fingerprint"], "0" * 64))
+    try:
+        with pytest.raises(ValueError, match=r"data\.path: other rows"):
+            make_plan(make_config(), whole)
+    finally:
+        (whole / "config.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.model.vocab_size=100"], "rows in .* have a vocabulary of 48"),
+        (["--config.data.seq_len=32"], "were prepared with seq_len 64"),
+        (["--config.data.path=nowhere"], "nowhere.*no such folder"),
+        (["--config.mesh.data=3"], "does not fit 8 device"),
+        (["--config.train.batch_size=9"], "make it a multiple of 8"),
+        (["--config.train.num_step=9"], "did you mean 'num_steps'"),
+    ],
+)
+def test_user_errors_are_one_line_and_leave_nothing(
+    tmp_path, settings, capsys, arguments, message
+):
+    (tmp_path / "some.py").write_text(CONFIG_FILE.format(values=settings()))
+    command = ["--config", str(tmp_path / "some.py"), "--workdir", str(tmp_path / "run")]
+    assert main([*command, *arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_foreign_folder_is_not_written_into(tmp_path, make_config):
+    (tmp_path / "thesis.txt").write_text("do not touch")
+    with pytest.raises(ValueError, match="is not empty"):
+        make_plan(make_config(), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
