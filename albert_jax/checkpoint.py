@@ -78,7 +78,7 @@ class Checkpoints:
         self._manager.close()
 
 
-def abstract_on_device(tree: Any, device: jax.Device) -> Any:
+def abstract_on_device(tree: Any, device: Any) -> Any:
     """Shapes like `tree`'s, to be restored onto one device."""
     sharding = jax.sharding.SingleDeviceSharding(device)
     return jax.tree.map(

@@ -60,7 +60,8 @@ def _parse_overrides(words: Sequence[str]) -> dict[str, str]:
 def _override(values: dict[str, Any], key: str, text: str) -> None:
     """Sets `values[a][b]` for key "a.b" from text, by the type of the default."""
     *groups, name = key.split(".")
-    where, cls = "config", Config
+    where = "config"
+    cls: Any = Config
     for group in groups:
         default = getattr(cls(), group, None)
         if not dataclasses.is_dataclass(default):

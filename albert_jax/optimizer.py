@@ -71,15 +71,13 @@ def scale_by_moments(
     if bias_correction:
         return optax.scale_by_adam(b1, b2, eps)
 
-    def init(params: Any) -> optax.ScaleByAdamState:
+    def init(params: Any) -> Any:
         return optax.scale_by_adam().init(params)
 
-    def update(
-        grads: Any, state: optax.ScaleByAdamState, params: Any = None
-    ) -> tuple[Any, optax.ScaleByAdamState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
-        mu = optax.tree.update_moment(grads, state.mu, b1, 1)
-        nu = optax.tree.update_moment(grads, state.nu, b2, 2)
+        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+        nu = optax.tree.update_moment(updates, state.nu, b2, 2)
         updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
         return updates, optax.ScaleByAdamState(state.count + 1, mu, nu)
 
@@ -108,10 +106,14 @@ def scale_by_trust_ratio(is_stacked: Callable[[str], bool]) -> optax.GradientTra
         usable = (param_norm > 0) & (update_norm > 0)
         return update * jnp.where(usable, param_norm / jnp.where(usable, update_norm, 1), 1)
 
-    def update_fn(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, Any]:
+    def init(params: Any) -> Any:
+        del params
+        return optax.EmptyState()
+
+    def update_fn(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         return jax.tree_util.tree_map_with_path(scale, updates, params), state
 
-    return optax.GradientTransformation(lambda _: optax.EmptyState(), update_fn)
+    return optax.GradientTransformation(init, update_fn)
 
 
 def _kernels(params: Any) -> Any:

@@ -49,7 +49,7 @@ def set_up(
         params,
         transform_non_params=lambda _: replicated,
     )
-    shardings = TrainState(replicated, params, opt_state)
+    shardings = shapes._replace(step=replicated, params=params, opt_state=opt_state)
     abstract_state = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,

@@ -37,6 +37,9 @@ if (($# == 0)); then
   fi
   set -- --config configs/tiny.py --workdir runs/tiny
 fi
+# On a CPU, glibc gives large blocks back after every step, and the kernel zeroes them again in
+# the next. Keeping them, in huge pages, made steps of configs/tiny.py a fifth to a quarter faster.
+run export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184}"
 train=("$VENV/bin/python" -m albert_jax.train "$@")
 # exec: a signal sent to this script (a preemption notice, say) reaches the training itself.
 if [[ -n $dry_run ]]; then run "${train[@]}"; else exec "${train[@]}"; fi

@@ -84,7 +84,8 @@ def forward(config: ModelConfig, params: Any, batch: dict[str, Any], **kwargs: A
         nnx.eval_shape(lambda: AlbertForPretraining(config, rngs=nnx.Rngs(0))), nnx.Param
     )
     model = nnx.merge(graphdef, params)
-    return model, model(*(jnp.asarray(batch[name]) for name in INPUTS), **kwargs)
+    ids, types, positions, segments = (jnp.asarray(batch[name]) for name in INPUTS)
+    return model, model(ids, types, positions, segments, **kwargs)
 
 
 def init(config: ModelConfig, scale: float = 5.0) -> Any:

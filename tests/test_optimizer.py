@@ -1,5 +1,7 @@
 """LAMB against a numpy transcription, its exclusions, per-layer ratios; schedules."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +32,7 @@ def draw(seed: int, scale: float = 1.0) -> dict:
     return jax.tree.map(leaf, PARAMS, is_leaf=lambda x: isinstance(x, tuple))
 
 
-def numpy_lamb(params: dict, grads_of: list[dict], config: OptimizerConfig, rates: list[float]):
+def numpy_lamb(params: dict, grads_of: list[dict], config: OptimizerConfig, rates: np.ndarray):
     """LAMB variable by variable in float64; a stacked leaf is one variable per layer."""
     flat = {}
     for group, leaves in params.items():
@@ -72,11 +74,11 @@ def test_lamb_is_the_published_algorithm(bias_correction, clip_norm):
         clip_norm=clip_norm,
         bias_correction=bias_correction,
     )
-    params = draw(0, 0.1)
+    params: Any = draw(0, 0.1)
     params["zero"]["kernel"] = np.zeros((2, 2), np.float32)  # trust ratio 1
     grads = [draw(1 + t, 0.3) for t in range(100)]
     schedule = make_schedule(config, 100)
-    expected = numpy_lamb(params, grads, config, [float(schedule(t)) for t in range(100)])
+    expected = numpy_lamb(params, grads, config, np.array([schedule(t) for t in range(100)]))
 
     tx = make_optimizer(config, 100, is_stacked)
     state = tx.init(params)
@@ -108,7 +110,7 @@ def test_adamw_is_optax_with_decay_on_kernels_only():
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd"])
 def test_schedules_warm_up_and_end_at_zero(schedule):
     config = OptimizerConfig(learning_rate=0.5, warmup_steps=20, schedule=schedule)
-    rates = np.array([float(make_schedule(config, 100)(t)) for t in range(101)])
+    rates = np.array([np.asarray(make_schedule(config, 100)(t)) for t in range(101)])
     np.testing.assert_allclose(rates[:21], np.linspace(0, 0.5, 21), rtol=1e-6)
     assert rates[100] == 0
     assert (np.diff(rates[20:]) <= 0).all()

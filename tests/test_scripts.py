@@ -140,7 +140,7 @@ def test_dry_run_prints_the_two_commands_of_the_default(repo_root, tmp_path):
     _, said, message = run(folder / "local.sh", "--dry-run", cwd="/")
     assert message == ""
     python = f"{tmp_path}/.venv/bin/python"
-    prepare, train = said.splitlines()[-2:]
+    prepare, train = (line for line in said.splitlines() if " -m albert_jax." in line)
     assert prepare == (
         f"{python} -m albert_jax.prepare"
         " --input python-docs --output data/python-docs --vocab_size 8000 --seq_len 128"

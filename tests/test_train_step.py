@@ -50,14 +50,15 @@ def assert_same(ours: tuple[TrainState, Any], theirs: tuple[TrainState, Any]) ->
 @pytest.mark.parametrize("share", ["all", "none"])
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4), (4, 1, 2)], ids=str)
 def test_any_mesh_of_8_devices_computes_what_one_device_does(sizes, share):
-    mesh = dict(zip(("data", "fsdp", "tensor"), sizes, strict=True))
+    data, fsdp, tensor = sizes
+    mesh = {"data": data, "fsdp": fsdp, "tensor": tensor}
     one = run(tiny_config(model={"share": share}))
     eight = run(tiny_config(model={"share": share}, mesh=mesh), num_devices=8)
     assert_same(eight, one)
     kernel = eight[0].params["encoder"]["group_0"]["inner_group_0"]["ffn"]["intermediate"][
         "kernel"
     ]
-    assert kernel.addressable_shards[0].data.size == kernel.size // (sizes[1] * sizes[2])
+    assert kernel.addressable_shards[0].data.size == kernel.size // (fsdp * tensor)
 
 
 @pytest.mark.parametrize("num_devices", [1, 2])

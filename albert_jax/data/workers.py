@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import connection
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 @contextlib.contextmanager
 def worker_pool(
@@ -35,7 +37,8 @@ def worker_pool(
     def run(function: Callable, items: Iterable) -> Iterator:
         waiting: collections.deque = collections.deque()
         for item in items:
-            waiting.append(pool.submit(function, item))
+            with _signals_held():
+                waiting.append(pool.submit(function, item))
             if len(waiting) > 2 * num_workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -47,8 +50,22 @@ def worker_pool(
         pool.shutdown(cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Lets signals wait: one while a worker starts would leave half a worker behind.
+
+    The worker inherits this, so that Ctrl-C in a terminal does not end it before it is set up.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(initializer: Callable[..., None] | None, args: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process tells us when to stop
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     threading.Thread(target=_follow_parent, daemon=True).start()
     if initializer:
         initializer(*args)

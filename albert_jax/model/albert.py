@@ -11,6 +11,8 @@ from albert_jax.model.encoder import Encoder
 from albert_jax.model.heads import MaskedLMHead, gather
 from albert_jax.model.layers import Embeddings, dense, split_keys
 
+FLOAT32 = jnp.dtype(jnp.float32)
+
 
 class Output(NamedTuple):
     """last_hidden_state x_BTD; hidden_states [L+1,B,T,D] or None."""
@@ -26,7 +28,7 @@ class Albert(nnx.Module):
         self,
         config: ModelConfig,
         *,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: jnp.dtype = FLOAT32,
         remat: str = "none",
         rngs: nnx.Rngs,
     ):
@@ -73,7 +75,7 @@ class AlbertForPretraining(Albert):
         self,
         config: ModelConfig,
         *,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: jnp.dtype = FLOAT32,
         remat: str = "none",
         rngs: nnx.Rngs,
     ):

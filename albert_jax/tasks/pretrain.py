@@ -25,7 +25,7 @@ class Pretrain:
       loss_terms: the ratios whose means add up to the loss.
     """
 
-    loss_terms = ("mlm_loss", "sop_loss")
+    loss_terms: tuple[str, ...] = ("mlm_loss", "sop_loss")
 
     def __init__(self, config: Config):
         """Keeps the settings; builds nothing."""
