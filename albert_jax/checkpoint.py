@@ -15,14 +15,13 @@ class Checkpoints:
     A context: leaving it waits for the save under way, and raises what went wrong in it.
     """
 
-    def __init__(self, directory: Path, keep: int = 1, *, read_only: bool = False):
+    def __init__(self, directory: Path, keep: int | None = None, *, read_only: bool = False):
         """Opens the folder, removing what an interrupted save left, unless `read_only`."""
         self._manager = ocp.CheckpointManager(
             directory.absolute(),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=None if read_only else keep,
+                max_to_keep=keep,
                 cleanup_tmp_directories=not read_only,
-                read_only=read_only,
                 create=not read_only,
             ),
             item_names=("params", "optimizer", "record"),

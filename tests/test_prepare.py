@@ -184,6 +184,7 @@ def test_errors_leave_nothing_behind(model_file, tmp_path):
     assert list(output.parent.iterdir()) == []
 
 
+# The command with blocks as small as here: work for all workers, and none of them busy for long.
 SMALL_BLOCKS = f"""
 import sys
 from albert_jax import prepare
@@ -193,8 +194,9 @@ sys.exit(prepare.main())
 """
 
 
-def command(*arguments):
-    return [sys.executable, "-W", "error", "-m", "albert_jax.prepare", *map(str, arguments)]
+def command(*arguments, small_blocks=True):
+    run = ["-c", SMALL_BLOCKS] if small_blocks else ["-m", "albert_jax.prepare"]
+    return [sys.executable, "-W", "error", *run, *map(str, arguments)]
 
 
 def test_command_with_workers_writes_the_same_bytes(
@@ -204,8 +206,6 @@ def test_command_with_workers_writes_the_same_bytes(
         "--input", corpus_file, "--output", tmp_path / "x", "--tokenizer", model_file,
         "--seq_len", 64, "--validation_fraction", 0.1, "--num_workers", 3,
     )  # fmt: skip
-    # Blocks as small as here, so that there are enough for all workers.
-    arguments[3:5] = ["-c", SMALL_BLOCKS]
     done = subprocess.run(arguments, cwd=repo_root, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "180 documents (30 duplicates)" in done.stdout
@@ -249,11 +249,11 @@ def children_of(pid):
     return found
 
 
-def start_slow(corpus, model, output, repo_root):
+def start_slow(corpus, model, output, repo_root, small_blocks):
     """Starts a run and returns it when its workers are at work, with their process ids."""
     arguments = command(
         "--input", corpus, "--output", output, "--tokenizer", model, "--num_workers", 2,
-        "--validation_fraction", 0.1,
+        "--validation_fraction", 0.1, small_blocks=small_blocks,
     )  # fmt: skip
     process = subprocess.Popen(
         arguments, cwd=repo_root, stderr=subprocess.PIPE, start_new_session=True
@@ -277,7 +277,8 @@ def test_killed_runs_leave_no_output(
     how, long_corpus, corpus_file, model_file, tmp_path, repo_root
 ):
     output = tmp_path / "out" / "rows"
-    process, workers = start_slow(long_corpus, model_file, output, repo_root)
+    small_blocks = how != signal.SIGKILL  # one of them is the command as users run it
+    process, workers = start_slow(long_corpus, model_file, output, repo_root, small_blocks)
     if how == signal.SIGINT:  # Ctrl-C in a terminal reaches the workers too
         os.killpg(process.pid, how)
     else:

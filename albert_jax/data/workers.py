@@ -37,7 +37,7 @@ def worker_pool(
     def run(function: Callable, items: Iterable) -> Iterator:
         waiting: collections.deque = collections.deque()
         for item in items:
-            with _signals_held():
+            with _signals_put_off():
                 waiting.append(pool.submit(function, item))
             if len(waiting) > 2 * num_workers:
                 yield waiting.popleft().result()
@@ -51,16 +51,23 @@ def worker_pool(
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Lets signals wait: one while a worker starts would leave half a worker behind.
-
-    The worker inherits this, so that Ctrl-C in a terminal does not end it before it is set up.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+def _signals_put_off() -> Iterator[None]:
+    """Puts off SIGINT and SIGTERM: one while a worker starts would leave half a worker behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread only
+        return
+    came: list[int] = []
+    handlers = {s: signal.signal(s, lambda number, _: came.append(number)) for s in STOP_SIGNALS}
+    # A worker inherits the mask, so that Ctrl-C in a terminal does not end it before it is set up.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def _start_worker(initializer: Callable[..., None] | None, args: tuple) -> None:

@@ -1,0 +1,79 @@
+"""Sums, model FLOPs, the log's files."""
+
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from albert_jax.config import ModelConfig
+from albert_jax.losses import cross_entropy
+from albert_jax.metrics import Ratio, Sums, peak_flops, pretraining_flops
+from albert_jax.presets import albert_preset
+from albert_jax.run_log import RunLog, draw_curves, read_metrics
+
+
+def test_sums_are_means_of_everything_added():
+    sums = Sums()
+    sums.add({"loss": Ratio(jnp.float32(3.0), 2.0), "empty": Ratio(0.0, 0.0)})
+    again = Sums(json.loads(json.dumps(sums.as_dict())))
+    again.add({"loss": Ratio(6.0, 1.0)})
+    assert again.means() == {"loss": 3.0}
+    assert again.total("loss") == 9.0
+    assert sums.means() == {"loss": 1.5}
+
+
+def test_cross_entropy_counts_only_what_weighs():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 3, 5)).astype(np.float32)
+    labels, weights = rng.integers(0, 5, (2, 3)), np.array([[1, 0, 1], [1, 1, 0]], np.float32)
+    loss, correct = cross_entropy(jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(weights))
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    picked = np.take_along_axis(probabilities, labels[..., None], -1)[..., 0]
+    assert loss == pytest.approx((-np.log(picked) * weights).sum(), rel=1e-6)
+    assert correct == ((logits.argmax(-1) == labels) * weights).sum()
+
+
+@pytest.mark.parametrize(("size", "expected"), [("base", 570e6), ("xxlarge", 14.8e9)])
+def test_flops_a_token_are_the_formula(size, expected):
+    # Forward L(24H² + 4SH) + 2EH + p(2HE + 2EV) + 2H²/S a token, and twice that backward.
+    config = ModelConfig(**albert_preset(size))
+    H, L, E, V, S, p = (
+        config.hidden_size, config.num_hidden_layers, 128, 30000, 512, 0.15
+    )  # fmt: skip
+    forward = L * (24 * H * H + 4 * S * H) + 2 * E * H + p * (2 * H * E + 2 * E * V) + 2 * H * H / S
+    ours = pretraining_flops(config, tokens=S, pairs=S * S, predictions=p * S, chunks=1) / S
+    assert ours == pytest.approx(3 * forward)
+    assert ours == pytest.approx(expected, rel=0.01)
+
+
+def test_peaks():
+    assert peak_flops("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
+    assert peak_flops("NVIDIA H100 PCIe", "bfloat16") == 756e12
+    assert peak_flops("TPU v5 lite", "bfloat16") == 197e12
+    assert peak_flops("cpu", "bfloat16") is None
+    assert peak_flops("NVIDIA H100 80GB HBM3", "float32") is None
+
+
+def test_a_log_goes_on_after_a_torn_line(tmp_path: Path):
+    with RunLog(tmp_path, 0, 10) as log:
+        for step in (2, 4, 6):
+            log.write(step, "train", {"mlm_loss": 1.0 / step, "mfu": None})
+    path = tmp_path / "metrics.jsonl"
+    with path.open("a") as file:
+        file.write('{"step": 8, "spl')
+    assert [line["step"] for line in read_metrics(path)] == [2, 4, 6]
+    with RunLog(tmp_path, 4, 10) as log:
+        log.write(5, "validation", {"mlm_loss": 0.1})
+    assert [line["step"] for line in read_metrics(path)] == [2, 4, 5]
+    draw_curves(path, tmp_path / "curves.png", {"mlm_loss": 2.0})
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_processes_write_nothing(tmp_path: Path):
+    with RunLog(tmp_path, 0, 10, active=False) as log:
+        log.write(1, "train", {"mlm_loss": 1.0})
+        log.progress(1)
+        log.draw({})
+    assert not list(tmp_path.iterdir())
