@@ -42,7 +42,9 @@ def test_flops_a_token_are_the_formula(size, expected):
     H, L, E, V, S, p = (
         config.hidden_size, config.num_hidden_layers, 128, 30000, 512, 0.15
     )  # fmt: skip
-    forward = L * (24 * H * H + 4 * S * H) + 2 * E * H + p * (2 * H * E + 2 * E * V) + 2 * H * H / S
+    forward = (
+        L * (24 * H * H + 4 * S * H) + 2 * E * H + p * (2 * H * E + 2 * E * V) + 2 * H * H / S
+    )
     ours = pretraining_flops(config, tokens=S, pairs=S * S, predictions=p * S, chunks=1) / S
     assert ours == pytest.approx(3 * forward)
     assert ours == pytest.approx(expected, rel=0.01)

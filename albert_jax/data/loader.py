@@ -22,12 +22,12 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from albert_jax.config import DataConfig
 from albert_jax.data import masking, sentence_pairs
+from albert_jax.data.settings import FORMAT_VERSION
 from albert_jax.tokenizer import Tokenizer
 
 Batch = dict[str, np.ndarray]
 Positions = slice | Sequence[int] | np.ndarray
 
-FORMAT_VERSION = 1
 ROW_DTYPES = {
     "pieces": np.uint16,
     "sentence_lengths": np.uint16,
