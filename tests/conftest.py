@@ -1,14 +1,25 @@
 """Set-up shared by all tests: eight simulated CPU devices, rank promotion forbidden."""
 
 import os
+import signal
+import tempfile
 from pathlib import Path
 
 # Before jax is imported. The suite describes the CPU, also on a host that has an accelerator;
 # an explicit JAX_PLATFORMS still wins.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import jax
-import pytest
+# A shell starts background jobs with Ctrl-C ignored, and so would the processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+# What one test compiled, others and the processes they start find here.
+CACHE = tempfile.TemporaryDirectory(prefix="albert_jax_tests_")
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": CACHE.name,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 # Shapes must agree without implicit leading axes: those hide mistakes.

@@ -12,6 +12,7 @@ from models import tiny_config, tiny_model
 import albert_jax
 from albert_jax.model import AlbertForPretraining
 from albert_jax.pretrained import Pretrained
+from albert_jax.tasks.pretrain import cloze
 from albert_jax.tokenizer import CLS, MASK, SEP, Tokenizer, train_tokenizer
 
 TEXTS = ["a short text", "a rather longer text, with more of the words", "the third text"]
@@ -62,6 +63,22 @@ def test_masks_are_filled_in_order_with_probabilities(model):
         assert sum(probabilities) == pytest.approx(1, abs=1e-5)
         assert model.tokenizer.pieces([filled[0].id]) == [filled[0].piece]
     assert first != second
+
+
+def test_cloze_masks_one_whole_word_of_a_sentence(model):
+    tokenizer = model.tokenizer
+    sentences = ["short words", "words and more words and more words and more words"]
+    ids = [tokenizer.encode(sentence) for sentence in sentences]
+    row = {
+        "pieces": np.concatenate(ids).astype(np.uint16),
+        "sentence_lengths": np.array([len(i) for i in ids], np.uint16),
+    }
+    assert len(ids[0]) < 10 <= len(ids[1]) <= 30
+    ((text, word),) = cloze([row, row], tokenizer, count=1)
+    assert word in ("words", "more")
+    assert text.replace("[MASK]", word) == sentences[1]
+    assert cloze([row, row], tokenizer, count=2) == [(text, word)] * 2
+    assert cloze([], tokenizer, count=2) == []
 
 
 @pytest.mark.parametrize(

@@ -89,11 +89,13 @@ def test_dropout_depends_on_the_step_and_the_key_alone():
     assert abs(once[1][0] - plain[1][0]) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["dots", "full"])
 def test_remat_changes_nothing_but_rounding(remat):
     assert_same(run(tiny_config(train={"remat": remat})), run(tiny_config()))
 
 
+@pytest.mark.slow
 def test_bfloat16_follows_float32():
     exact, rough = run(tiny_config()), run(tiny_config(train={"dtype": "bfloat16"}))
     np.testing.assert_allclose(rough[1], exact[1], rtol=0.02)
