@@ -14,7 +14,8 @@ from jax.sharding import Mesh
 from albert_jax.checkpoint import Checkpoints
 from albert_jax.config import Config
 from albert_jax.config_file import load_config
-from albert_jax.data.loader import eval_batches, open_rows, read_manifest, train_batches
+from albert_jax.data.loader import eval_batches, train_batches
+from albert_jax.data.stored_rows import open_rows, read_manifest
 from albert_jax.metrics import Sums, peak_flops
 from albert_jax.model import is_stacked
 from albert_jax.optimizer import make_optimizer, make_schedule

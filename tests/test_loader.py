@@ -20,11 +20,10 @@ from albert_jax.data.loader import (
     Positions,
     Rows,
     eval_batches,
-    open_rows,
-    read_manifest,
     row_of,
     train_batches,
 )
+from albert_jax.data.stored_rows import open_rows, read_manifest
 from albert_jax.tokenizer import CLS, MASK, PAD, SEP, Tokenizer, train_tokenizer
 
 SEQ_LEN, MAX_CHUNKS, VOCAB = 64, 4, 60

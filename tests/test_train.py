@@ -267,7 +267,8 @@ def test_a_run_with_other_settings_is_refused_by_key(whole, make_config, changes
 
 
 def test_settings_that_change_no_number_may_differ(whole, make_config):
-    make_plan(make_config(train={"log_every": 5, "keep_checkpoints": 2}), whole)
+    plan = make_plan(make_config(train={"log_every": 5, "keep_checkpoints": 2}), whole)
+    assert plan.config.train.log_every == 5
 
 
 def test_other_rows_are_refused(whole, make_config):
