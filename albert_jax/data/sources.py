@@ -102,7 +102,7 @@ class TfdsSource(Source):
         except (NotImplementedError, ValueError, KeyError) as error:
             raise ValueError(
                 f"input {path}: no train split with random access "
-                f"({str(error).strip().splitlines()[0]}); "
+                f"({(str(error).strip() or repr(error)).splitlines()[0]}); "
                 "prepare the data set with file_format=array_record"
             ) from None
         features = builder.info.features or {}
