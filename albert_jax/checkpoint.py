@@ -63,6 +63,11 @@ class Checkpoints:
         state = TrainState(optimizer["step"], restored["params"], optimizer["state"])
         return state, restored["record"]
 
+    def param_shapes(self, step: int) -> Any:
+        """Shapes and dtypes of the parameters, as a nested dict."""
+        metadata = self._manager.item_metadata(step)["params"]
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), metadata)
+
     def restore_params(self, step: int, abstract_params: Any) -> Any:
         """The parameters alone."""
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract_params))

@@ -22,6 +22,11 @@ def _choice(default: str, *others: str) -> Any:
 class ModelConfig:
     """The network, in the names of `albert_config.json`. Defaults: ALBERT base v2.
 
+    Attributes:
+      share: the blocks whose weights all layers of a group share.
+      project_embeddings: project from E to D also where E = D, as transformers'
+        ALBERT does and the original does not; where E ≠ D it is always done.
+
     Source: arXiv:1909.11942, Table 1, and the published `albert_config.json` files.
     """
 
@@ -41,6 +46,12 @@ class ModelConfig:
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     share: str = _choice("all", "attention", "ffn", "none")
+    project_embeddings: bool = False
+
+    @property
+    def has_projection(self) -> bool:
+        """Whether the encoder begins with a projection from E to D."""
+        return self.project_embeddings or self.embedding_size != self.hidden_size
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def pretraining_flops(
     )
     layers = config.num_hidden_layers * config.inner_group_num
     encoder = layers * (tokens * (8 * D * D + 4 * D * F) + pairs * 4 * D)
-    projection = 2 * E * D * tokens if E != D else 0
+    projection = 2 * E * D * tokens if config.has_projection else 0
     mlm = predictions * (2 * D * E + 2 * E * V)
     return 3 * (encoder + projection + mlm + chunks * 2 * D * D)
 

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from albert_jax.checkpoint import Checkpoints, abstract_on_device
 from albert_jax.config import ModelConfig
-from albert_jax.model import AlbertForPretraining
-from albert_jax.run_dir import read_run
+from albert_jax.convert.mapping import abstract_model, heads_of
+from albert_jax.convert.read import read
 from albert_jax.tokenizer import CLS, MASK, SEP, Tokenizer
 
 _MASK_TEXT = "[MASK]"
@@ -33,14 +32,15 @@ class Encoded(NamedTuple):
       input_ids: int32 [B,T].
       attention_mask: int32 [B,T], 0 on padding.
       last_hidden_state: float32 [B,T,D].
-      pooled_output: float32 [B,D], tanh of a dense layer over [CLS].
+      pooled_output: float32 [B,D], tanh of a dense layer over [CLS]; None where the model
+        has no pooler.
       hidden_states: float32 [L+1,B,T,D], the encoder's input and each layer's output.
     """
 
     input_ids: np.ndarray
     attention_mask: np.ndarray
     last_hidden_state: np.ndarray
-    pooled_output: np.ndarray
+    pooled_output: np.ndarray | None
     hidden_states: np.ndarray
 
 
@@ -50,18 +50,21 @@ class Pretrained:
     Attributes:
       config: the model's sizes.
       params: nested dict of arrays.
-      tokenizer: text to ids and back.
+      heads: what stands on the encoder: some of `pooler`, `mlm`, `sop`, `classifier`, `span`.
     """
 
-    def __init__(self, config: ModelConfig, params: Any, tokenizer: Tokenizer):
-        """Wraps parts that belong together."""
-        self.config, self.params, self.tokenizer = config, params, tokenizer
-        graphdef, _ = nnx.split(nnx.eval_shape(lambda: _build(config)), nnx.Param)
+    def __init__(self, config: ModelConfig, params: Any, tokenizer: Tokenizer | None):
+        """Wraps parts that belong together; without tokenizer, only ids are encoded."""
+        self.config, self.params, self._tokenizer = config, params, tokenizer
+        self.heads = heads_of(params)
+        graphdef, _ = nnx.split(abstract_model(config, params), nnx.Param)
 
         def encode(params: Any, ids_BT: jax.Array, types_BT: jax.Array, mask_BT: jax.Array) -> Any:
             model = nnx.merge(graphdef, params)
             positions_BT = jnp.broadcast_to(jnp.arange(ids_BT.shape[1])[None], ids_BT.shape)
             output = model(ids_BT, types_BT, positions_BT, mask_BT, keep_hidden=True)
+            if "pooler" not in self.heads:
+                return output.last_hidden_state, None, output.hidden_states
             cls_B1 = jnp.zeros((len(ids_BT), 1), jnp.int32)
             pooled_BD = model.pool(output.last_hidden_state, cls_B1)[:, 0]
             return output.last_hidden_state, pooled_BD, output.hidden_states
@@ -70,6 +73,17 @@ class Pretrained:
             return jax.nn.softmax(nnx.merge(graphdef, params).mlm_logits(x_BTD, positions_BP))
 
         self._encode, self._mask_probs = jax.jit(encode), jax.jit(mask_probs)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back.
+
+        Raises:
+          ValueError: where the model came without one.
+        """
+        if self._tokenizer is None:
+            raise ValueError("this model came without a SentencePiece vocabulary; use encode_ids")
+        return self._tokenizer
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
         """Encodes texts, each with its pair if given, as `[CLS] text [SEP] pair [SEP]`.
@@ -94,8 +108,10 @@ class Pretrained:
         """The `top_k` likeliest pieces for each "[MASK]" of a text, in order.
 
         Raises:
-          ValueError: where there is no mask in the text.
+          ValueError: where there is no mask in the text, or no masked LM head in the model.
         """
+        if "mlm" not in self.heads:
+            raise ValueError(f"the model has no masked LM head, only {', '.join(self.heads)}")
         encoded = self([text])
         positions = np.flatnonzero(encoded.input_ids[0] == MASK)
         if not positions.size:
@@ -119,56 +135,53 @@ class Pretrained:
 
     def _run(self, rows: list[tuple[list[int], list[int]]]) -> Encoded:
         longest = max(len(ids) for ids, _ in rows)
-        limit = self.config.max_position_embeddings
-        if longest > limit:
-            raise ValueError(f"a text has {longest} pieces, the model {limit} positions; cut it")
-        # Few different lengths, so that few shapes are compiled.
-        width = min(limit, -(-longest // 32) * 32)
-        ids_BT, types_BT, mask_BT = np.zeros((3, len(rows), width), np.int32)
+        ids_BT, types_BT, mask_BT = np.zeros((3, len(rows), longest), np.int32)
         for b, (ids, types) in enumerate(rows):
             ids_BT[b, : len(ids)], types_BT[b, : len(ids)] = ids, types
             mask_BT[b, : len(ids)] = 1
-        last_BTD, pooled_BD, hidden_LBTD = map(
-            np.asarray, self._encode(self.params, ids_BT, types_BT, mask_BT)
+        return self.encode_ids(ids_BT, types_BT, mask_BT)
+
+    def encode_ids(
+        self, input_ids: np.ndarray, token_type_ids: np.ndarray, attention_mask: np.ndarray
+    ) -> Encoded:
+        """Encodes integer ids [B,T]; the mask is 1 on pieces and 0 on padding after them.
+
+        Raises:
+          ValueError: for more pieces than the model has positions.
+        """
+        length, limit = input_ids.shape[1], self.config.max_position_embeddings
+        if length > limit:
+            raise ValueError(f"a text has {length} pieces, the model {limit} positions; cut it")
+        # Few different lengths, so that few shapes are compiled.
+        width = min(limit, -(-length // 32) * 32)
+        padded = (
+            np.pad(np.asarray(x, np.int32), ((0, 0), (0, width - length)))
+            for x in (input_ids, token_type_ids, attention_mask)
+        )
+        last_BTD, pooled_BD, hidden_LBTD = jax.tree.map(
+            np.asarray, self._encode(self.params, *padded)
         )
         return Encoded(
-            ids_BT[:, :longest],
-            mask_BT[:, :longest],
-            last_BTD[:, :longest],
-            pooled_BD,
-            hidden_LBTD[:, :, :longest],
+            input_ids, attention_mask, last_BTD[:, :length], pooled_BD, hidden_LBTD[:, :, :length]
         )
 
 
 def load(path: str | Path, step: int | None = None) -> Pretrained:
-    """Loads a run directory: its newest checkpoint, or the one of `step`.
+    """Loads a model from anywhere.
+
+    Args:
+      path: a run directory, a directory of transformers or of the original's checkpoints, or
+        "hf:NAME" to fetch NAME from the Hugging Face hub.
+      step: for a run directory, the checkpoint to load; by default the newest.
 
     Raises:
-      FileNotFoundError: where there is no run, or no checkpoint in it.
-      ValueError: where there is no checkpoint of that step.
+      FileNotFoundError: where there is no model, or no checkpoint yet.
+      ValueError: where it is damaged or not one that we have, or `step` has no checkpoint.
     """
-    path = Path(path)
-    config = read_run(path)
-    directory = path / "checkpoints"
-    missing = FileNotFoundError(f"{str(directory)!r} holds no whole checkpoint yet")
-    if not directory.is_dir():
-        raise missing
-    shapes = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: _build(config.model)), nnx.Param))
-    with Checkpoints(directory, read_only=True) as checkpoints:
-        steps = checkpoints.steps
-        if not steps:
-            raise missing
-        if step is not None and step not in steps:
-            raise ValueError(f"no checkpoint of step {step} in {str(directory)!r}: {steps}")
-        device = jax.local_devices()[0]
-        params = checkpoints.restore_params(
-            steps[-1] if step is None else step, abstract_on_device(shapes, device)
-        )
-    return Pretrained(config.model, params, Tokenizer(path / "tokenizer.model"))
-
-
-def _build(config: ModelConfig) -> AlbertForPretraining:
-    return AlbertForPretraining(config, rngs=nnx.Rngs(0))
+    weights = read(path, step)
+    device = jax.local_devices()[0]
+    tokenizer = weights.tokenizer and Tokenizer(Path(path) / "tokenizer.model", weights.tokenizer)
+    return Pretrained(weights.config, jax.device_put(weights.params, device), tokenizer or None)
 
 
 def _join(first: list[int], second: list[int]) -> tuple[list[int], list[int]]:

@@ -3,12 +3,13 @@
 import importlib.metadata
 import json
 import platform
-import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from albert_jax.config import Config, config_from_dict
+from albert_jax.tokenizer import Tokenizer
 
 # Settings of a run that may differ when it is resumed: they change no number in it.
 _FREE = (
@@ -26,11 +27,27 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
              "sentencepiece", "tensorflow-datasets")  # fmt: skip
 
 
-def open_run(workdir: Path, config: Config, data_fingerprint: str, tokenizer: Path) -> None:
+def open_run(
+    workdir: Path,
+    config: Config,
+    data_fingerprint: str | None,
+    tokenizer: bytes | None,
+    kind: str = "pretraining",
+    labels: Sequence[str] = (),
+) -> None:
     """Makes a run directory, or checks that an existing one may go on with `config`.
 
     Writes `config.json` (settings, data fingerprint, versions, git commit) and
     `tokenizer.model`.
+
+    Args:
+      workdir: the directory.
+      config: all settings.
+      data_fingerprint: of the rows; None for a run that has not met its data yet. Such a
+        run takes the fingerprint that it is first opened with.
+      tokenizer: a SentencePiece model, the bytes of its file, if there is one.
+      kind: what the model is for, a key of `convert.weights.KINDS`.
+      labels: names of its classes.
 
     Raises:
       ValueError: where the directory belongs to a run with other settings or data;
@@ -38,13 +55,24 @@ def open_run(workdir: Path, config: Config, data_fingerprint: str, tokenizer: Pa
     """
     record = {
         "config": config.to_dict(),
+        "kind": kind,
+        "labels": list(labels),
         "data_fingerprint": data_fingerprint,
         "versions": _versions(),
         "git_commit": _git_commit(),
     }
     path = workdir / "config.json"
     if path.exists():
-        _check_resumable(workdir, json.loads(path.read_text("utf-8")), record)
+        old = json.loads(path.read_text("utf-8"))
+        _check_resumable(workdir, old, record)
+        if old["data_fingerprint"] is None:
+            if tokenizer is not None:
+                check_vocabulary(
+                    Tokenizer("data.path", tokenizer),
+                    Tokenizer(workdir / "tokenizer.model"),
+                    "prepare the data with --tokenizer WORKDIR/tokenizer.model",
+                )
+            _write_record(path, old | {"data_fingerprint": data_fingerprint})
         return
     if workdir.exists() and any(workdir.iterdir()):
         raise ValueError(
@@ -52,13 +80,20 @@ def open_run(workdir: Path, config: Config, data_fingerprint: str, tokenizer: Pa
             "choose a new directory"
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(tokenizer, workdir / "tokenizer.model")
-    temporary = workdir / ".config.json"
-    temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-    temporary.replace(path)  # last: a directory with config.json is whole
+    if tokenizer is not None:
+        (workdir / "tokenizer.model").write_bytes(tokenizer)
+    _write_record(path, record)  # last: a directory with config.json is whole
 
 
-def read_run(workdir: Path) -> Config:
+class Run(NamedTuple):
+    """What `config.json` says: settings, what the model is for, names of its classes."""
+
+    config: Config
+    kind: str
+    labels: tuple[str, ...]
+
+
+def read_run(workdir: Path) -> Run:
     """The settings a run was made with.
 
     Raises:
@@ -68,7 +103,29 @@ def read_run(workdir: Path) -> Config:
     path = workdir / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{str(workdir)!r} is no run directory: it has no config.json")
-    return config_from_dict(json.loads(path.read_text("utf-8"))["config"])
+    record = json.loads(path.read_text("utf-8"))
+    return Run(config_from_dict(record["config"]), record["kind"], tuple(record["labels"]))
+
+
+def check_vocabulary(ours: Tokenizer, theirs: Tokenizer, remedy: str) -> None:
+    """Checks that two tokenizers have the same pieces.
+
+    Raises:
+      ValueError: naming the first that differs, and `remedy`.
+    """
+    for i in range(max(ours.vocab_size, theirs.vocab_size)):
+        a, b = (t.pieces([i])[0] if i < t.vocab_size else None for t in (ours, theirs))
+        if a != b:
+            raise ValueError(
+                f"the vocabulary of {ours.path} is not that of {theirs.path}: "
+                f"piece {i} is {a!r} and {b!r}; {remedy}"
+            )
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    temporary = path.with_name(".config.json")
+    temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    temporary.replace(path)
 
 
 def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -78,7 +135,7 @@ def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) ->
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and not key.startswith(_FREE)
     ]
-    if old["data_fingerprint"] != new["data_fingerprint"]:
+    if old["data_fingerprint"] not in (None, new["data_fingerprint"]):
         differing.append(
             f"data.path: other rows (fingerprint was {old['data_fingerprint'][:12]}, "
             f"now {new['data_fingerprint'][:12]})"

@@ -42,8 +42,8 @@ PARAM_RULES = (
     (r"mlm/dense/kernel", ("fsdp", None)),
     (r"mlm/dense/bias", (None,)),
     (r"mlm/bias", ("tensor",)),
-    (r"sop/kernel", ("fsdp", None)),
-    (r"sop/bias", (None,)),
+    (r"(sop|classifier|span)/kernel", ("fsdp", None)),
+    (r"(sop|classifier|span)/bias", (None,)),
 )
 
 

@@ -88,24 +88,28 @@ class Tokenizer:
 
     Attributes:
       path: the model file.
+      proto: its bytes.
       vocab_size: the number of pieces, special ones included.
       sha256: hex digest of the model file.
     """
 
-    def __init__(self, model_file: str | os.PathLike):
+    def __init__(self, model_file: str | os.PathLike, proto: bytes | None = None):
         """Loads and checks a model.
 
         Args:
           model_file: a SentencePiece `.model` file.
+          proto: its bytes, where they are at hand; the file is then not read.
 
         Raises:
           FileNotFoundError: there is no such file.
           ValueError: it is not a SentencePiece model, or not one with ALBERT's ids.
         """
         self.path = Path(model_file)
-        if not self.path.is_file():
-            raise FileNotFoundError(f"tokenizer {self.path}: no such file; pass a .model file")
-        proto = self.path.read_bytes()
+        if proto is None:
+            if not self.path.is_file():
+                raise FileNotFoundError(f"tokenizer {self.path}: no such file; pass a .model file")
+            proto = self.path.read_bytes()
+        self.proto = proto
         self.sha256 = hashlib.sha256(proto).hexdigest()
         self._sp = spm.SentencePieceProcessor()
         try:

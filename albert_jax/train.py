@@ -72,7 +72,7 @@ def make_plan(config: Config, workdir: Path) -> Plan:
     )
     setup = set_up(task.build, tx, mesh)
     train_stream, eval_stream = _streams(config, mesh)
-    tokenizer = Path(config.data.path) / "tokenizer.model"
+    tokenizer = (Path(config.data.path) / "tokenizer.model").read_bytes()
     if jax.process_index() == 0:
         open_run(workdir, config, manifest["fingerprint"], tokenizer)
     baselines = {"mlm_loss": manifest["unigram_entropy"]}
@@ -110,14 +110,15 @@ def train(plan: Plan) -> TrainState:
         checkpoints = stack.enter_context(
             Checkpoints(plan.workdir / "checkpoints", settings.keep_checkpoints)
         )
-        first_step = checkpoints.latest_step or 0
+        saved_step = checkpoints.latest_step
+        first_step = saved_step or 0
         log = stack.enter_context(
             RunLog(plan.workdir, first_step, settings.num_steps, active=is_first)
         )
         log.say(_describe(plan, first_step))
         init_key, dropout_key = jax.random.split(jax.random.key(settings.seed))
-        if first_step:
-            state, record = checkpoints.restore(first_step, plan.setup.abstract_state)
+        if saved_step is not None:
+            state, record = checkpoints.restore(saved_step, plan.setup.abstract_state)
         else:
             state, record = plan.setup.init(init_key), {}
         train_step, eval_step = compile_steps(

@@ -12,17 +12,18 @@ from flax import nnx
 from models import random_batch, tiny_model
 
 from albert_jax.config import ModelConfig
-from albert_jax.model import Albert, AlbertForPretraining, is_stacked
+from albert_jax.model import PRETRAINING, Albert, is_stacked
 from albert_jax.model.attention import segment_mask
 from albert_jax.model.encoder import layers_of_groups
 from albert_jax.presets import albert_preset, bert_preset
 from albert_jax.sharding import PARAM_RULES, param_spec, path_of
 
+HEADS = (*PRETRAINING, "classifier", "span")
 INPUTS = ("input_ids", "token_type_ids", "position_ids", "segment_ids")
 
 
-def shapes_of(config: ModelConfig, cls: type = Albert) -> dict[str, tuple[int, ...]]:
-    state = nnx.state(nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0))), nnx.Param)
+def shapes_of(config: ModelConfig, heads: tuple[str, ...] = ("pooler",)) -> dict[str, tuple[int, ...]]:
+    state = nnx.state(nnx.eval_shape(lambda: Albert(config, heads, rngs=nnx.Rngs(0))), nnx.Param)
     leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(state))
     return {path_of(path): leaf.shape for path, leaf in leaves}
 
@@ -68,7 +69,7 @@ def test_every_parameter_has_one_sharding_rule_and_every_rule_a_parameter():
     paths = {
         path: len(shape)
         for share in ("all", "none")
-        for path, shape in shapes_of(tiny_model(share=share), AlbertForPretraining).items()
+        for path, shape in shapes_of(tiny_model(share=share), HEADS).items()
     }
     used = {param_spec(path, ndim) for path, ndim in paths.items()}  # raises unless one matches
     assert used
@@ -81,7 +82,7 @@ def test_every_parameter_has_one_sharding_rule_and_every_rule_a_parameter():
 
 def forward(config: ModelConfig, params: Any, batch: dict[str, Any], **kwargs: Any) -> Any:
     graphdef, _ = nnx.split(
-        nnx.eval_shape(lambda: AlbertForPretraining(config, rngs=nnx.Rngs(0))), nnx.Param
+        nnx.eval_shape(lambda: Albert(config, PRETRAINING, rngs=nnx.Rngs(0))), nnx.Param
     )
     model = nnx.merge(graphdef, params)
     ids, types, positions, segments = (jnp.asarray(batch[name]) for name in INPUTS)
@@ -90,7 +91,7 @@ def forward(config: ModelConfig, params: Any, batch: dict[str, Any], **kwargs: A
 
 def init(config: ModelConfig, scale: float = 5.0) -> Any:
     """Parameters larger than at the start of training, so that differences show."""
-    state = nnx.state(AlbertForPretraining(config, rngs=nnx.Rngs(0)), nnx.Param)
+    state = nnx.state(Albert(config, PRETRAINING, rngs=nnx.Rngs(0)), nnx.Param)
     params = nnx.to_pure_dict(state)
     return jax.tree.map(lambda p: p * scale if p.ndim > 1 else p, params)
 

@@ -10,7 +10,7 @@ from flax import nnx
 from models import tiny_config, tiny_model
 
 import albert_jax
-from albert_jax.model import AlbertForPretraining
+from albert_jax.model import PRETRAINING, Albert
 from albert_jax.pretrained import Pretrained
 from albert_jax.tasks.pretrain import cloze
 from albert_jax.tokenizer import CLS, MASK, SEP, Tokenizer, train_tokenizer
@@ -23,7 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
     file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
     train_tokenizer([*TEXTS, *(f"words and more words {i}" for i in range(300))], file, 60)
     config = tiny_model(vocab_size=60)
-    state = nnx.state(AlbertForPretraining(config, rngs=nnx.Rngs(0)), nnx.Param)
+    state = nnx.state(Albert(config, PRETRAINING, rngs=nnx.Rngs(0)), nnx.Param)
     params = jax.tree.map(lambda p: p * 5 if p.ndim > 1 else p, nnx.to_pure_dict(state))
     return Pretrained(config, params, Tokenizer(file))
 
@@ -99,7 +99,7 @@ def test_wrong_calls_are_refused(model, call, message):
 def test_what_is_no_run_is_refused(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="no run directory"):
         albert_jax.load(tmp_path)
-    record = {"config": tiny_config().to_dict(), "data_fingerprint": ""}
+    record = {"config": tiny_config().to_dict(), "kind": "pretraining", "labels": []}
     (tmp_path / "config.json").write_text(json.dumps(record))
     with pytest.raises(FileNotFoundError, match="no whole checkpoint"):
         albert_jax.load(tmp_path)

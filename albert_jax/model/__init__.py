@@ -8,7 +8,8 @@ Parameters are a nested dict; paths mirror the original's variable scopes, as
 `encoder/group_0/inner_group_0/attention/query/kernel`.
 """
 
-from albert_jax.model.albert import Albert, AlbertForPretraining
-from albert_jax.model.encoder import is_stacked
+from albert_jax.model.albert import Albert
+from albert_jax.model.encoder import is_stacked, layers_of_groups
+from albert_jax.model.heads import PRETRAINING
 
-__all__ = ["Albert", "AlbertForPretraining", "is_stacked"]
+__all__ = ["PRETRAINING", "Albert", "is_stacked", "layers_of_groups"]

@@ -1,5 +1,6 @@
-"""ALBERT: embeddings, encoder and pooler; and the same with the pretraining heads."""
+"""ALBERT: embeddings, encoder, and whichever heads are asked for."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -8,8 +9,8 @@ from flax import nnx
 
 from albert_jax.config import ModelConfig
 from albert_jax.model.encoder import Encoder
-from albert_jax.model.heads import MaskedLMHead, gather
-from albert_jax.model.layers import Embeddings, dense, split_keys
+from albert_jax.model.heads import MaskedLMHead, gather, make_head
+from albert_jax.model.layers import Embeddings, split_keys
 
 FLOAT32 = jnp.dtype(jnp.float32)
 
@@ -22,12 +23,20 @@ class Output(NamedTuple):
 
 
 class Albert(nnx.Module):
-    """Embeddings, encoder and pooler."""
+    """Embeddings and encoder, and the heads asked for: each is an attribute of its name."""
+
+    pooler: nnx.Linear
+    mlm: MaskedLMHead
+    sop: nnx.Linear
+    classifier: nnx.Linear
+    span: nnx.Linear
 
     def __init__(
         self,
         config: ModelConfig,
+        heads: Sequence[str] = (),
         *,
+        num_labels: int = 2,
         dtype: jnp.dtype = FLOAT32,
         remat: str = "none",
         rngs: nnx.Rngs,
@@ -36,14 +45,16 @@ class Albert(nnx.Module):
 
         Args:
           config: sizes and sharing.
+          heads: names that `make_head` knows; `PRETRAINING` has those of pretraining.
+          num_labels: classes of the head `classifier`.
           dtype: of the matrix products and the residual stream.
           remat: `none`, `dots` or `full`; see `TrainConfig`.
           rngs: source of the initial values.
         """
-        size = config.hidden_size
         self.embeddings = Embeddings(config, dtype=dtype, rngs=rngs)
         self.encoder = Encoder(config, dtype=dtype, remat=remat, rngs=rngs)
-        self.pooler = dense(size, size, config, dtype, rngs)
+        for name in heads:
+            setattr(self, name, make_head(name, config, num_labels, dtype=dtype, rngs=rngs))
 
     def __call__(
         self,
@@ -66,23 +77,6 @@ class Albert(nnx.Module):
     def pool(self, x_BTD: jax.Array, cls_positions: jax.Array) -> jax.Array:
         """tanh of a dense layer over each chunk's [CLS]: pooled_BCD for positions [B,C]."""
         return jnp.tanh(self.pooler(gather(x_BTD, cls_positions)))
-
-
-class AlbertForPretraining(Albert):
-    """Albert with the masked LM and sentence order heads."""
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        dtype: jnp.dtype = FLOAT32,
-        remat: str = "none",
-        rngs: nnx.Rngs,
-    ):
-        """See `Albert`."""
-        super().__init__(config, dtype=dtype, remat=remat, rngs=rngs)
-        self.mlm = MaskedLMHead(config, dtype=dtype, rngs=rngs)
-        self.sop = dense(config.hidden_size, 2, config, dtype, rngs)
 
     def mlm_logits(self, x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
         """Float32 logits_BPV over the vocabulary at the given positions."""

@@ -145,11 +145,11 @@ class Group(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """All groups, behind a projection from E to D where the two differ."""
+    """All groups, behind a projection from E to D (see `project_embeddings`)."""
 
     def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, remat: str, rngs: nnx.Rngs):
-        """Makes `embed_proj` (if E ≠ D) and the groups: `group_0`, `group_1` and so on."""
-        self.projects = config.embedding_size != config.hidden_size
+        """Makes `embed_proj` (if any) and the groups: `group_0`, `group_1` and so on."""
+        self.projects = config.has_projection
         if self.projects:
             self.embed_proj = dense(config.embedding_size, config.hidden_size, config, dtype, rngs)
         counts = layers_of_groups(config.num_hidden_layers, config.num_hidden_groups)

@@ -1,4 +1,4 @@
-"""What stands on the encoder in pretraining: pooler, masked LM and sentence order."""
+"""What stands on the encoder, in pretraining and in fine-tuning."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,31 @@ from flax import nnx
 from albert_jax.config import ModelConfig
 from albert_jax.model.layers import ACTIVATIONS, dense, layer_norm
 
+PRETRAINING = ("pooler", "mlm", "sop")
+
 
 def gather(x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
     """The vectors at given positions of each row, x_BPD."""
     return jnp.take_along_axis(x_BTD, positions_BP[:, :, None], axis=1)
+
+
+def make_head(
+    name: str, config: ModelConfig, num_labels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> nnx.Module:
+    """The module of a head.
+
+    Args:
+      name: `pooler`, `mlm`, `sop` (2 classes), `span` (its start and its end) or
+        `classifier` (`num_labels` classes).
+      config: sizes.
+      num_labels: classes of the classifier.
+      dtype: of the matrix products.
+      rngs: source of the initial values.
+    """
+    if name == "mlm":
+        return MaskedLMHead(config, dtype=dtype, rngs=rngs)
+    sizes = {"pooler": config.hidden_size, "sop": 2, "span": 2, "classifier": num_labels}
+    return dense(config.hidden_size, sizes[name], config, dtype, rngs)
 
 
 class MaskedLMHead(nnx.Module):

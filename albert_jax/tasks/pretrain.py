@@ -12,7 +12,7 @@ from flax import nnx
 from albert_jax.config import Config
 from albert_jax.losses import cross_entropy
 from albert_jax.metrics import Ratio, Sums, pretraining_flops
-from albert_jax.model import AlbertForPretraining
+from albert_jax.model import PRETRAINING, Albert
 from albert_jax.tokenizer import Tokenizer
 
 Batch = dict[str, jax.Array]
@@ -34,8 +34,9 @@ class Pretrain:
     def build(self, key: jax.Array) -> nnx.Module:
         """The model, its parameters drawn from `key`."""
         train = self.config.train
-        return AlbertForPretraining(
+        return Albert(
             self.config.model,
+            PRETRAINING,
             dtype=jnp.dtype(train.dtype),
             remat=train.remat,
             rngs=nnx.Rngs(key),

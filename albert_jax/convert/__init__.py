@@ -1,0 +1,1 @@
+"""Models to and from other formats; `python -m albert_jax.convert`."""

@@ -1,0 +1,36 @@
+"""Models fetched from the Hugging Face hub."""
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+PREFIX = "hf:"
+_CONFIG = ["config.json", "spiece.model", "tokenizer.json", "tokenizer_config.json"]
+# The first of these that a repository has is fetched; never any code.
+_WEIGHTS = (["model*.safetensors", "model.safetensors.index.json"], ["pytorch_model*.bin*"])
+
+
+def fetch(name: str) -> Path:
+    """Fetches "hf:OWNER/NAME", or "hf:OWNER/NAME@REVISION", into the hub's cache.
+
+    Raises:
+      ValueError: where there is no such model, or the hub cannot be reached and the model
+        is not in the cache.
+    """
+    repo, _, revision = name.removeprefix(PREFIX).partition("@")
+    try:
+        for patterns in _WEIGHTS:
+            folder = Path(
+                snapshot_download(
+                    repo, revision=revision or None, allow_patterns=_CONFIG + patterns
+                )
+            )
+            if any(any(folder.glob(pattern)) for pattern in patterns):
+                break
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{name}: cannot be fetched from the Hugging Face hub: {reason}"
+        ) from None
+    return folder
