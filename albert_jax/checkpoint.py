@@ -24,7 +24,7 @@ class Checkpoints:
                 cleanup_tmp_directories=not read_only,
                 create=not read_only,
             ),
-            item_names=("params", "optimizer", "record"),
+            handler_registry=_handlers(),
         )
 
     @property
@@ -65,8 +65,8 @@ class Checkpoints:
 
     def param_shapes(self, step: int) -> Any:
         """Shapes and dtypes of the parameters, as a nested dict."""
-        metadata = self._manager.item_metadata(step)["params"]
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), metadata)
+        tree = self._manager.item_metadata(step)["params"].tree
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
     def restore_params(self, step: int, abstract_params: Any) -> Any:
         """The parameters alone."""
@@ -80,6 +80,19 @@ class Checkpoints:
         """Waits for the save under way, and lets go of the folder."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
+    """Who writes and reads each item, so that it can also be described without being read."""
+    handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    for item in ("params", "optimizer"):
+        standard = ocp.StandardCheckpointHandler()
+        handlers.add(item, ocp.args.StandardSave, standard)
+        handlers.add(item, ocp.args.StandardRestore, standard)
+    json = ocp.JsonCheckpointHandler()
+    handlers.add("record", ocp.args.JsonSave, json)
+    handlers.add("record", ocp.args.JsonRestore, json)
+    return handlers
 
 
 def abstract_on_device(tree: Any, device: Any) -> Any:

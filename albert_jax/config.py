@@ -148,7 +148,12 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of a run."""
+    """All settings of a run.
+
+    Attributes:
+      init_from: what a new run begins with in place of random parameters: whatever
+        `albert_jax.load` reads, by the same name.
+    """
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

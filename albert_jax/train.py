@@ -14,8 +14,10 @@ from jax.sharding import Mesh
 from albert_jax.checkpoint import Checkpoints
 from albert_jax.config import Config
 from albert_jax.config_file import load_config
+from albert_jax.convert.weights import Weights
 from albert_jax.data.loader import eval_batches, train_batches
 from albert_jax.data.stored_rows import open_rows, read_manifest
+from albert_jax.init_from import describe_start, read_start, start_with
 from albert_jax.metrics import Sums, peak_flops
 from albert_jax.model import is_stacked
 from albert_jax.optimizer import make_optimizer, make_schedule
@@ -24,6 +26,7 @@ from albert_jax.run_dir import open_run
 from albert_jax.run_log import Meter, RunLog, read_metrics
 from albert_jax.sharding import global_batch, local_rows, make_mesh, validate_for_devices
 from albert_jax.tasks.pretrain import Pretrain, cloze
+from albert_jax.tokenizer import Tokenizer
 from albert_jax.train_state import Setup, TrainState, set_up
 from albert_jax.train_step import compile_steps
 
@@ -37,6 +40,7 @@ class Plan(NamedTuple):
       train_batches: global batches from the step (from 0) it is called with.
       eval_batches: global batches of the held-out split, always the same.
       baselines: metric -> a level worth comparing it with.
+      start: weights that a new run begins with, if any.
     """
 
     config: Config
@@ -47,6 +51,7 @@ class Plan(NamedTuple):
     train_batches: Callable[[int], Generator[Batch, None, None]]
     eval_batches: Callable[[], Generator[Batch, None, None]]
     baselines: dict[str, float]
+    start: Weights | None
 
 
 def make_plan(config: Config, workdir: Path) -> Plan:
@@ -72,11 +77,12 @@ def make_plan(config: Config, workdir: Path) -> Plan:
     )
     setup = set_up(task.build, tx, mesh)
     train_stream, eval_stream = _streams(config, mesh)
-    tokenizer = (Path(config.data.path) / "tokenizer.model").read_bytes()
+    tokenizer = Tokenizer(Path(config.data.path) / "tokenizer.model")
+    start = read_start(config, tokenizer) if config.init_from else None
     if jax.process_index() == 0:
-        open_run(workdir, config, manifest["fingerprint"], tokenizer)
+        open_run(workdir, config, manifest["fingerprint"], tokenizer.proto)
     baselines = {"mlm_loss": manifest["unigram_entropy"]}
-    return Plan(config, workdir, mesh, task, setup, train_stream, eval_stream, baselines)
+    return Plan(config, workdir, mesh, task, setup, train_stream, eval_stream, baselines, start)
 
 
 def _streams(
@@ -121,6 +127,9 @@ def train(plan: Plan) -> TrainState:
             state, record = checkpoints.restore(saved_step, plan.setup.abstract_state)
         else:
             state, record = plan.setup.init(init_key), {}
+            if plan.start is not None:
+                log.say(f"{plan.config.init_from}: {describe_start(plan.start, state.params)}")
+                state = state._replace(params=start_with(plan.start, state.params))
         train_step, eval_step = compile_steps(
             plan.task, plan.setup, plan.mesh, settings.grad_accum_steps
         )

@@ -204,7 +204,7 @@ def test_our_file_of_the_hub_has_a_pooler_beside_the_masked_lm(directory, pretra
     assert set(weights.params) == {"embeddings", "encoder", "pooler", "mlm"}
 
 
-BERT = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 96,
+BERT: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 96,
         "num_hidden_layers": 3, "max_position_embeddings": 64}  # fmt: skip
 
 

@@ -12,7 +12,7 @@ FLOORS = (
     {"config", "config_file", "presets"},
     {"tokenizer", "sharding", "optimizer", "losses", "metrics"},
     {"model", "data"},
-    {"train_state", "train_step", "checkpoint", "convert", "run_dir", "run_log"},
+    {"train_state", "train_step", "checkpoint", "convert", "init_from", "run_dir", "run_log"},
     {"tasks"},
     {"train", "evaluate", "predict", "pretrained", "prepare"},
     {"analysis"},

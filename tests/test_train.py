@@ -1,7 +1,9 @@
 """Whole runs: they learn, resume exactly, refuse what is not theirs, and leave what they say."""
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +19,12 @@ import pytest
 import albert_jax
 from albert_jax.checkpoint import Checkpoints
 from albert_jax.config import Config, config_from_dict
+from albert_jax.convert.__main__ import main as convert
+from albert_jax.convert.hf import write_hf
+from albert_jax.convert.read import read
 from albert_jax.prepare import prepare
 from albert_jax.run_log import read_metrics
+from albert_jax.tokenizer import train_tokenizer
 from albert_jax.train import main, make_plan, train
 
 STEPS = 12
@@ -168,6 +174,69 @@ def test_a_resumed_run_is_bit_identical(tmp_path, make_config, whole, stop):
     assert max(line["step"] for line in read_metrics(half / "metrics.jsonl")) <= stop
     train(make_plan(make_config(), half))
     assert_same_run(half, whole, make_config())
+
+
+@pytest.mark.parametrize("formats", [["tf", "orbax"], ["orbax"]], ids=" ".join)
+def test_a_run_goes_on_from_converted_weights(tmp_path, make_config, settings, whole, formats):
+    """With LAMB's moments on the way, by the command line, to the same bits."""
+    (tmp_path / "some.py").write_text(CONFIG_FILE.format(values=settings()))
+    source = [str(whole), "--step", "4"]
+    for i, name in enumerate(formats):
+        output = str(tmp_path / f"{i}_{name}")
+        config = ["--config", str(tmp_path / "some.py")] if name == "orbax" else []
+        assert convert(["--input", *source, "--output", output, "--to", name, *config]) == 0
+        source = [output]
+    converted = Path(source[0])
+    plan = make_plan(make_config(), converted)
+    record = json.loads((converted / "config.json").read_text())
+    assert record["data_fingerprint"]  # the run has met its data
+    train(plan)
+    ours, others = final(converted, make_config()), final(whole, make_config())
+    for path, array in others.items():
+        np.testing.assert_array_equal(ours[path], array, err_msg=path)
+    assert numbers(converted)[-1] == numbers(whole)[-1]  # the held-out losses
+
+
+def test_a_run_begins_with_the_weights_of_another(tmp_path, make_config, whole):
+    """Exported to transformers' format, without the sentence order head."""
+    model = read(whole)
+    params = {part: tree for part, tree in model.params.items() if part != "sop"}
+    write_hf(model._replace(params=params, kind="masked_lm"), tmp_path / "hf")
+    config = make_config(
+        model={"hidden_dropout_prob": 0.0}, train={"eval_every": 1, "num_steps": 3}
+    )
+    plan = make_plan(dataclasses.replace(config, init_from=str(tmp_path / "hf")), tmp_path / "run")
+    train(plan)
+    first = next(n for n in numbers(tmp_path / "run") if n["split"] == "validation")
+    trained = numbers(whole)[-1]
+    # A step at a rate of 0, the warmup's first, changes nothing: as held out as the other's end.
+    assert first["mlm_loss"] == pytest.approx(trained["mlm_loss"], abs=1e-5)
+    assert first["sop_loss"] != pytest.approx(trained["sop_loss"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"num_attention_heads": 4}}, "num_attention_heads is 2 there and 4 here"),
+        ({"model": {"share": "none"}}, "share is 'all' there and 'none' here"),
+    ],
+)
+def test_a_run_does_not_begin_with_another_model(tmp_path, make_config, whole, changes, message):
+    config = dataclasses.replace(make_config(**changes), init_from=str(whole))
+    with pytest.raises(ValueError, match=message):
+        make_plan(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_begin_with_another_vocabulary(tmp_path, make_config, whole):
+    other = Path(shutil.copytree(whole, tmp_path / "other"))
+    train_tokenizer(["a few words of another text"] * 9, other / "tokenizer.model", 30)
+    with pytest.raises(ValueError, match=r"piece 1[0-9] is .*; prepare the data with"):
+        make_plan(dataclasses.replace(make_config(), init_from=str(other)), tmp_path / "run")
+    (other / "tokenizer.model").unlink()
+    with pytest.raises(ValueError, match="came without a SentencePiece vocabulary"):
+        make_plan(dataclasses.replace(make_config(), init_from=str(other)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 class StopError(Exception):

@@ -1,0 +1,72 @@
+"""Beginning a run with the weights of another model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from albert_jax.config import Config
+from albert_jax.convert.read import read
+from albert_jax.convert.weights import Weights
+from albert_jax.run_dir import check_vocabulary
+from albert_jax.tokenizer import Tokenizer
+
+# Settings of the model that may differ from those of the weights: they are of training.
+_FREE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
+
+
+def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
+    """Reads `config.init_from` and checks that it fits the run.
+
+    Args:
+      config: the run's settings.
+      tokenizer: that of the run's data.
+
+    Raises:
+      FileNotFoundError: where there is no model.
+      ValueError: where it cannot be read, or has other sizes or another vocabulary.
+    """
+    weights = read(config.init_from)
+    differing = [
+        f"model.{name} is {getattr(weights.config, name)!r} there and {value!r} here"
+        for name, value in vars(config.model).items()
+        if name not in _FREE and getattr(weights.config, name) != value
+    ]
+    if differing:
+        raise ValueError(
+            f"config.init_from={config.init_from!r} is of another model: {'; '.join(differing)}"
+        )
+    if weights.tokenizer is None:
+        raise ValueError(
+            f"config.init_from={config.init_from!r} came without a SentencePiece vocabulary, so "
+            "nothing tells whether its pieces are those of the data; put the file beside it"
+        )
+    theirs = Tokenizer(config.init_from, weights.tokenizer)
+    check_vocabulary(tokenizer, theirs, "prepare the data with its SentencePiece model")
+    return weights
+
+
+def start_with(weights: Weights, params: Any) -> Any:
+    """Freshly made parameters with those of `weights` in place of their like.
+
+    Heads that the weights lack stay as they are; heads that the run lacks are left out.
+    """
+    return {
+        part: jax.tree.map(_put, weights.params[part], fresh) if part in weights.params else fresh
+        for part, fresh in params.items()
+    }
+
+
+def describe_start(weights: Weights, params: Mapping[str, Any]) -> str:
+    """What `start_with` does, in words."""
+    groups = {
+        "taken": [part for part in params if part in weights.params],
+        "new": [part for part in params if part not in weights.params],
+        "not used": [part for part in weights.params if part not in params],
+    }
+    return "; ".join(f"{what}: {', '.join(parts)}" for what, parts in groups.items() if parts)
+
+
+def _put(array: np.ndarray, fresh: jax.Array) -> jax.Array:
+    return jax.device_put(array, fresh.sharding)
