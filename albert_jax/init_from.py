@@ -8,12 +8,9 @@ import numpy as np
 
 from albert_jax.config import Config
 from albert_jax.convert.read import read
-from albert_jax.convert.weights import Weights
+from albert_jax.convert.weights import Weights, check_same_model
 from albert_jax.run_dir import check_vocabulary
 from albert_jax.tokenizer import Tokenizer
-
-# Settings of the model that may differ from those of the weights: they are of training.
-_FREE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 
 
 def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
@@ -28,15 +25,7 @@ def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
       ValueError: where it cannot be read, or has other sizes or another vocabulary.
     """
     weights = read(config.init_from)
-    differing = [
-        f"model.{name} is {getattr(weights.config, name)!r} there and {value!r} here"
-        for name, value in vars(config.model).items()
-        if name not in _FREE and getattr(weights.config, name) != value
-    ]
-    if differing:
-        raise ValueError(
-            f"config.init_from={config.init_from!r} is of another model: {'; '.join(differing)}"
-        )
+    check_same_model(weights.config, config.model, f"config.init_from={config.init_from!r}")
     if weights.tokenizer is None:
         raise ValueError(
             f"config.init_from={config.init_from!r} came without a SentencePiece vocabulary, so "

@@ -135,6 +135,11 @@ def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) ->
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and not key.startswith(_FREE)
     ]
+    if old["kind"] != new["kind"]:
+        differing.append(
+            f"the model: was {old['kind']!r}, now {new['kind']!r}, which begins a run of its own "
+            "with config.init_from"
+        )
     if old["data_fingerprint"] not in (None, new["data_fingerprint"]):
         differing.append(
             f"data.path: other rows (fingerprint was {old['data_fingerprint'][:12]}, "

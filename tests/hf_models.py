@@ -16,7 +16,7 @@ CLASSES = ("Model", "ForPreTraining", "ForMaskedLM", "ForSequenceClassification"
 def hf_model(config: ModelConfig, end: str = "ForPreTraining", seed: int = 0, **extra: Any) -> Any:
     """transformers' ALBERT of these sizes, its weights large enough for differences to show."""
     torch.manual_seed(seed)
-    values = dataclasses.asdict(config) | {"classifier_dropout_prob": 0.0} | extra
+    values: dict[str, Any] = dataclasses.asdict(config) | {"classifier_dropout_prob": 0.0} | extra
     hf_config = transformers.AlbertConfig(**values)
     return scaled(getattr(transformers, f"Albert{end}")(hf_config))
 

@@ -230,7 +230,7 @@ def test_a_run_does_not_begin_with_another_model(tmp_path, make_config, whole, c
 
 def test_a_run_does_not_begin_with_another_vocabulary(tmp_path, make_config, whole):
     other = Path(shutil.copytree(whole, tmp_path / "other"))
-    train_tokenizer(["a few words of another text"] * 9, other / "tokenizer.model", 30)
+    train_tokenizer(["a few words of another text"] * 9, other / "tokenizer.model", 27)
     with pytest.raises(ValueError, match=r"piece 1[0-9] is .*; prepare the data with"):
         make_plan(dataclasses.replace(make_config(), init_from=str(other)), tmp_path / "run")
     (other / "tokenizer.model").unlink()

@@ -12,7 +12,7 @@ from flax import nnx
 from albert_jax.checkpoint import Checkpoints, abstract_on_device
 from albert_jax.config import Config, ModelConfig
 from albert_jax.convert.mapping import abstract_model
-from albert_jax.convert.weights import Moments, Weights
+from albert_jax.convert.weights import Moments, Weights, check_same_model
 from albert_jax.model import is_stacked
 from albert_jax.optimizer import make_optimizer
 from albert_jax.run_dir import open_run, read_run
@@ -69,10 +69,7 @@ def write_run(weights: Weights, directory: Path, config: Config) -> None:
     Raises:
       ValueError: where `config` is of another model, or its run is over.
     """
-    if config.model != weights.config:
-        raise ValueError(
-            f"config.model is {config.model}, but the weights are of {weights.config}"
-        )
+    check_same_model(weights.config, config.model, "what is read")
     step = weights.step if weights.moments else 0
     if step >= config.train.num_steps:
         raise ValueError(

@@ -17,6 +17,25 @@ KINDS = {
 }
 
 
+# Settings of the model that may differ from those of the weights: they are of training.
+_FREE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
+
+
+def check_same_model(theirs: ModelConfig, ours: ModelConfig, whose: str) -> None:
+    """Checks that weights of the model `theirs` are weights of the model `ours`.
+
+    Raises:
+      ValueError: naming every setting that differs.
+    """
+    differing = [
+        f"model.{name} is {getattr(theirs, name)!r} there and {value!r} here"
+        for name, value in vars(ours).items()
+        if name not in _FREE and getattr(theirs, name) != value
+    ]
+    if differing:
+        raise ValueError(f"{whose} is of another model: {'; '.join(differing)}")
+
+
 class Moments(NamedTuple):
     """LAMB's first and second moments, nested dicts like the parameters."""
 
