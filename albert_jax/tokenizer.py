@@ -43,7 +43,8 @@ def _unless_combining(match: re.Match[str]) -> str:
 def normalize(text: str) -> str:
     """Returns `text` as ALBERT reads it: single spaces, plain quotes, no accents, lower case.
 
-    Source: google-research/albert, tokenization.py, `preprocess_text`.
+    Source: google-research/albert, tokenization.py, `preprocess_text`; the rule for `` and '' is
+    not in it, but in transformers' tokenization_albert.py.
     """
     text = " ".join(text.split()).replace("``", '"').replace("''", '"')
     if not text.isascii():
