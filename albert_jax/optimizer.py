@@ -1,5 +1,6 @@
 """LAMB as ALBERT has it, AdamW, learning rate schedules: small optax parts, composed."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -68,20 +69,28 @@ def scale_by_moments(
 
     Source: google-research/albert lamb_optimizer.py, which does not correct the bias.
     """
-    if bias_correction:
-        return optax.scale_by_adam(b1, b2, eps)
 
     def init(params: Any) -> Any:
         return optax.scale_by_adam().init(params)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
+        count = state.count + 1
         mu = optax.tree.update_moment(updates, state.mu, b1, 1)
         nu = optax.tree.update_moment(updates, state.nu, b2, 2)
-        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
-        return updates, optax.ScaleByAdamState(state.count + 1, mu, nu)
+        m_hat, v_hat = mu, nu
+        if bias_correction:
+            m_hat, v_hat = _unbiased(mu, b1, count), _unbiased(nu, b2, count)
+        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), m_hat, v_hat)
+        return updates, optax.ScaleByAdamState(count, mu, nu)
 
     return optax.GradientTransformation(init, update)
+
+
+def _unbiased(moment: Any, decay: float, count: jax.Array) -> Any:
+    # 1 - decay^count, taken in float32 as it stands (and as optax takes it), is up to 2e-5 off.
+    weight = -jnp.expm1(count * math.log(decay)) if decay else 1.0
+    return jax.tree.map(lambda m: m / weight, moment)
 
 
 def scale_by_trust_ratio(is_stacked: Callable[[str], bool]) -> optax.GradientTransformation:
