@@ -28,7 +28,7 @@ def read_run_weights(
     Args:
       directory: the run directory.
       step: a step that has a checkpoint.
-      with_moments: whether to read the optimizer's moments too.
+      with_moments: whether to read the optimizer's moments too; at step 0 there are none.
 
     Raises:
       FileNotFoundError: where there is no run, or no checkpoint in it.
@@ -50,7 +50,7 @@ def read_run_weights(
         shapes = checkpoints.param_shapes(step)
         _check_shapes(shapes, run.config.model, folder)
         abstract = abstract_on_device(shapes, jax.local_devices()[0])
-        if with_moments:
+        if with_moments and step:
             state, moments = _restore_state(checkpoints, step, abstract, run.config)
         else:
             state, moments = checkpoints.restore_params(step, abstract), None

@@ -1,6 +1,7 @@
 """Checkpoints of google-research/albert: TensorFlow's bundles, with LAMB's moments."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def write_tf(weights: Weights, directory: Path) -> None:
         shape_and_slices=[""] * len(names),
         tensors=[variables[name] for name in names],
     )
-    tf.compat.v1.train.update_checkpoint_state(str(directory), prefix)  # the file `checkpoint`
+    (directory / "checkpoint").write_text(f'model_checkpoint_path: "{prefix}"\n', "utf-8")
     if weights.tokenizer is not None:
         (directory / _TOKENIZER).write_bytes(weights.tokenizer)
 
@@ -184,6 +185,9 @@ def _read_tokenizer(directory: Path) -> bytes | None:
 
 
 def _tensorflow() -> Any:
+    # Otherwise it says at length, at each start, how it is going to compute: it is not.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         import tensorflow
     except ImportError:
