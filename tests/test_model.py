@@ -22,7 +22,9 @@ HEADS = (*PRETRAINING, "classifier", "span")
 INPUTS = ("input_ids", "token_type_ids", "position_ids", "segment_ids")
 
 
-def shapes_of(config: ModelConfig, heads: tuple[str, ...] = ("pooler",)) -> dict[str, tuple[int, ...]]:
+def shapes_of(
+    config: ModelConfig, heads: tuple[str, ...] = ("pooler",)
+) -> dict[str, tuple[int, ...]]:
     state = nnx.state(nnx.eval_shape(lambda: Albert(config, heads, rngs=nnx.Rngs(0))), nnx.Param)
     leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(state))
     return {path_of(path): leaf.shape for path, leaf in leaves}

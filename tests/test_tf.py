@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from flax import traverse_util
 from models import tiny_model
 from params import equal_trees, random_params
 
@@ -17,32 +18,38 @@ from albert_jax.convert.weights import Moments, Weights
 # The variables of a published checkpoint of one group, without LAMB's slots. Source: the scopes
 # of google-research/albert modeling.py and run_pretraining.py, as albert_base lists them.
 LAYER = "bert/encoder/transformer/group_0/inner_group_0"
-DENSE = (
-    "bert/encoder/embedding_hidden_mapping_in",
-    f"{LAYER}/attention_1/self/query",
-    f"{LAYER}/attention_1/self/key",
-    f"{LAYER}/attention_1/self/value",
-    f"{LAYER}/attention_1/output/dense",
-    f"{LAYER}/ffn_1/intermediate/dense",
-    f"{LAYER}/ffn_1/intermediate/output/dense",
-    "bert/pooler/dense",
-    "cls/predictions/transform/dense",
-)
-NORMS = (
-    "bert/embeddings/LayerNorm",
-    f"{LAYER}/LayerNorm",
-    f"{LAYER}/LayerNorm_1",
-    "cls/predictions/transform/LayerNorm",
-)
+OURS = "encoder/group_0/inner_group_0"
+DENSE = {
+    "bert/encoder/embedding_hidden_mapping_in": "encoder/embed_proj",
+    f"{LAYER}/attention_1/self/query": f"{OURS}/attention/query",
+    f"{LAYER}/attention_1/self/key": f"{OURS}/attention/key",
+    f"{LAYER}/attention_1/self/value": f"{OURS}/attention/value",
+    f"{LAYER}/attention_1/output/dense": f"{OURS}/attention/output",
+    f"{LAYER}/ffn_1/intermediate/dense": f"{OURS}/ffn/intermediate",
+    f"{LAYER}/ffn_1/intermediate/output/dense": f"{OURS}/ffn/output",
+    "bert/pooler/dense": "pooler",
+    "cls/predictions/transform/dense": "mlm/dense",
+}
+NORMS = {  # the first of a layer's two norms stands after its attention
+    "bert/embeddings/LayerNorm": "embeddings/norm",
+    f"{LAYER}/LayerNorm": f"{OURS}/attention/norm",
+    f"{LAYER}/LayerNorm_1": f"{OURS}/ffn/norm",
+    "cls/predictions/transform/LayerNorm": "mlm/norm",
+}
 PUBLISHED = {
-    *(f"{scope}/{leaf}" for scope in DENSE for leaf in ("kernel", "bias")),
-    *(f"{scope}/{leaf}" for scope in NORMS for leaf in ("gamma", "beta")),
-    "bert/embeddings/word_embeddings",
-    "bert/embeddings/position_embeddings",
-    "bert/embeddings/token_type_embeddings",
-    "cls/predictions/output_bias",
-    "cls/seq_relationship/output_weights",
-    "cls/seq_relationship/output_bias",
+    **{
+        f"{scope}/{leaf}": f"{path}/{leaf}"
+        for scope, path in DENSE.items()
+        for leaf in ("kernel", "bias")
+    },
+    **{f"{scope}/gamma": f"{path}/scale" for scope, path in NORMS.items()},
+    **{f"{scope}/beta": f"{path}/bias" for scope, path in NORMS.items()},
+    "bert/embeddings/word_embeddings": "embeddings/token_embed/embedding",
+    "bert/embeddings/position_embeddings": "embeddings/position_embed/embedding",
+    "bert/embeddings/token_type_embeddings": "embeddings/type_embed/embedding",
+    "cls/predictions/output_bias": "mlm/bias",
+    "cls/seq_relationship/output_weights": "sop/kernel",
+    "cls/seq_relationship/output_bias": "sop/bias",
 }
 
 
@@ -74,18 +81,16 @@ def test_names_are_those_of_a_published_checkpoint(tmp_path):
     weights = make_weights(tiny_model())
     write_tf(weights, tmp_path)
     found = variables(tmp_path)
-    slots = {f"{name}/{slot}" for name in PUBLISHED for slot in ("adam_m", "adam_v")}
-    assert found.keys() == PUBLISHED | slots | {"global_step"}
-    assert (found["global_step"].dtype, found["global_step"]) == (np.int64, 7)
-    # Dense kernels are as ours, [in, out]; the sentence order head's are [2, D].
-    kernel = weights.params["encoder"]["group_0"]["inner_group_0"]["ffn"]["output"]["kernel"]
-    np.testing.assert_array_equal(found[f"{LAYER}/ffn_1/intermediate/output/dense/kernel"], kernel)
-    sop = found["cls/seq_relationship/output_weights"]
-    np.testing.assert_array_equal(sop, weights.params["sop"]["kernel"].T)
     assert weights.moments is not None
-    np.testing.assert_array_equal(
-        found["cls/seq_relationship/output_weights/adam_v"], weights.moments.nu["sop"]["kernel"].T
-    )
+    trees = {"": weights.params, "/adam_m": weights.moments.mu, "/adam_v": weights.moments.nu}
+    assert (found["global_step"].dtype, found.pop("global_step")) == (np.int64, 7)
+    assert found.keys() == {name + slot for name in PUBLISHED for slot in trees}
+    for slot, tree in trees.items():
+        flat: dict[str, Any] = traverse_util.flatten_dict(tree, sep="/")
+        for name, path in PUBLISHED.items():
+            # Dense kernels are as ours, [in, out]; the sentence order head's are [2, D].
+            expected = flat[path].T if path == "sop/kernel" else flat[path]
+            np.testing.assert_array_equal(found[name + slot], expected, err_msg=name)
 
 
 @pytest.mark.parametrize(

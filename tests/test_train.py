@@ -214,6 +214,22 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path, make_config, whole):
     assert first["sop_loss"] != pytest.approx(trained["sop_loss"], abs=1e-3)
 
 
+def test_a_run_converted_without_moments_begins_with_its_weights(
+    tmp_path, settings, make_config, whole
+):
+    changes = {"model": {"hidden_dropout_prob": 0.0}, "train": {"eval_every": 1, "num_steps": 3}}
+    (tmp_path / "some.py").write_text(CONFIG_FILE.format(values=settings(**changes)))
+    ways = ([whole, "hf"], [tmp_path / "hf", "orbax", "--config", tmp_path / "some.py"])
+    for source, to, *more in ways:
+        command = ["--input", source, "--output", tmp_path / to, "--to", to, *more]
+        assert convert([str(word) for word in command]) == 0
+    train(make_plan(make_config(**changes), tmp_path / "orbax"))
+    first = next(n for n in numbers(tmp_path / "orbax") if n["split"] == "validation")
+    trained = numbers(whole)[-1]
+    for loss in ("mlm_loss", "sop_loss"):
+        assert first[loss] == pytest.approx(trained[loss], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -48,7 +48,17 @@ def assert_same(ours: tuple[TrainState, Any], theirs: tuple[TrainState, Any]) ->
 
 
 @pytest.mark.parametrize("share", ["all", "none"])
-@pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4), (4, 1, 2)], ids=str)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (2, 2, 2),
+        *(
+            pytest.param(s, marks=pytest.mark.slow)
+            for s in ((8, 1, 1), (1, 8, 1), (1, 2, 4), (4, 1, 2))
+        ),
+    ],
+    ids=str,
+)
 def test_any_mesh_of_8_devices_computes_what_one_device_does(sizes, share):
     data, fsdp, tensor = sizes
     mesh = {"data": data, "fsdp": fsdp, "tensor": tensor}
