@@ -1,0 +1,267 @@
+"""Files of predictions: a leaderboard's own where it has a format, else plain tables.
+
+Each file is written beside its place and then moved there: after an error, what stood there
+before still does. Everything is checked before the first file is touched.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Source: the sample submission and FAQ of https://gluebenchmark.com.
+_GLUE_FILES = {
+    ("glue/cola", "test"): "CoLA.tsv",
+    ("glue/sst2", "test"): "SST-2.tsv",
+    ("glue/mrpc", "test"): "MRPC.tsv",
+    ("glue/stsb", "test"): "STS-B.tsv",
+    ("glue/qqp", "test"): "QQP.tsv",
+    ("glue/mnli", "test_matched"): "MNLI-m.tsv",
+    ("glue/mnli", "test_mismatched"): "MNLI-mm.tsv",
+    ("glue/qnli", "test"): "QNLI.tsv",
+    ("glue/rte", "test"): "RTE.tsv",
+    ("glue/wnli", "test"): "WNLI.tsv",
+    ("glue/ax", "test"): "AX.tsv",
+}
+_GLUE_NAMES = {
+    "glue/mnli": {"entailment", "neutral", "contradiction"},
+    "glue/ax": {"entailment", "neutral", "contradiction"},
+    "glue/qnli": {"entailment", "not_entailment"},
+    "glue/rte": {"entailment", "not_entailment"},
+}
+_SCORES = ("glue/stsb", "regression")
+
+
+def write_text_predictions(
+    task: str,
+    directory: Path | str,
+    split: str,
+    ids: Sequence[str],
+    predictions: np.ndarray,
+    labels: Sequence[str] = (),
+    probabilities: np.ndarray | None = None,
+) -> Path:
+    """Writes the classes or scores of texts.
+
+    A test split of GLUE becomes the file of its leaderboard, such as CoLA.tsv: tab-separated
+    `index` and `prediction`; the class's name for MNLI, AX, QNLI and RTE, its index for the
+    others, STS-B's scores clipped to 0..5 with three decimals.
+
+    Anything else becomes `SPLIT_predictions.tsv`: tab-separated `id`, `prediction` (the class's
+    name, or the score), and for each class its probability under `probability of CLASS`.
+    A field that holds a tab, a quote or a line break is quoted as in CSV.
+
+    Args:
+      task: a GLUE task, `classification` or `regression`.
+      directory: made if missing.
+      split: the split's name; MNLI's are `test_matched` and `test_mismatched`.
+      ids: [N], as the data have them.
+      predictions: [N], classes (integers) or scores.
+      labels: the names of the K classes, in their order; () for scores.
+      probabilities: [N,K]; None leaves them out. GLUE's files have no place for them.
+
+    Returns:
+      The file.
+
+    Raises:
+      ValueError: an id twice, shapes that do not match, a class that `labels` lacks, names of
+        classes that are not GLUE's, a score or a probability that is not finite.
+    """
+    predictions = np.asarray(predictions)
+    _check_rows(ids, predictions)
+    name = _GLUE_FILES.get((task, split))
+    if name:
+        table = {"index": ids, "prediction": _glue_texts(task, predictions, labels)}
+    elif task in _SCORES:
+        table = {"id": ids, "prediction": [f"{x:.6g}" for x in _finite("a score", predictions)]}
+    else:
+        table = {"id": ids, "prediction": _class_names(predictions, labels)}
+        if probabilities is not None:
+            table |= _probability_columns(probabilities, len(ids), labels)
+    path = Path(directory) / (name or f"{split}_predictions.tsv")
+    _write_all({path: _tsv(table)})
+    return path
+
+
+def write_squad(
+    directory: Path | str,
+    predictions: Mapping[str, str],
+    nbest: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    null_odds: Mapping[str, float] | None = None,
+) -> list[Path]:
+    """Writes answers as SQuAD's official evaluation reads them.
+
+    Args:
+      directory: made if missing.
+      predictions: by id, the answer's text, "" for none; predictions.json.
+      nbest: by id, the best answers with their text and scores; nbest_predictions.json.
+      null_odds: by id, larger for less answerable; null_odds.json, the script's --na-prob-file.
+
+    Returns:
+      The files written, in this order.
+
+    Raises:
+      ValueError: ids that are not the same in all; a number that is not finite.
+    """
+    parts = {"predictions": predictions, "nbest_predictions": nbest, "null_odds": null_odds}
+    files = {}
+    for name, part in parts.items():
+        if part is None:
+            continue
+        if part.keys() != predictions.keys():
+            strays = sorted(part.keys() ^ predictions.keys())
+            raise ValueError(
+                f"{len(strays)} ids are in only one of predictions and {name}, first {strays[0]!r}"
+            )
+        files[Path(directory) / f"{name}.json"] = _json(dict(part))
+    _write_all(files)
+    return list(files)
+
+
+def write_choices(
+    directory: Path | str, split: str, ids: Sequence[str], predictions: np.ndarray
+) -> Path:
+    """Writes the options chosen as letters: SPLIT_predictions.json, {id: "A"}.
+
+    RACE has no format for submissions; the letters are those of its own answers.
+
+    Args:
+      directory: made if missing.
+      split: the split's name.
+      ids: [N], one a question.
+      predictions: [N], integers, 0 for A.
+
+    Raises:
+      ValueError: an id twice, lengths that do not match, an option beyond Z.
+    """
+    predictions = np.asarray(predictions)
+    _check_rows(ids, predictions)
+    letters = _class_names(predictions, [chr(ord("A") + i) for i in range(26)])
+    path = Path(directory) / f"{split}_predictions.json"
+    _write_all({path: _json(dict(zip(ids, letters, strict=True)))})
+    return path
+
+
+def write_tags(
+    directory: Path | str,
+    split: str,
+    words: Sequence[Sequence[str]],
+    predictions: Sequence[Sequence[str]],
+    labels: Sequence[Sequence[str]] | None = None,
+) -> Path:
+    """Writes words and tags in CoNLL's columns: SPLIT_predictions.txt.
+
+    A line a word: the word, its true tag if known, the predicted one, with a space between; an
+    empty line after each sentence. With true tags it is what conlleval.pl reads.
+
+    Args:
+      directory: made if missing.
+      split: the split's name.
+      words: by sentence.
+      predictions: by sentence, a tag for each word.
+      labels: by sentence, the true tags; None where they are not known.
+
+    Raises:
+      ValueError: lengths that do not match; a word or tag that is empty or holds white space,
+        which would shift the columns.
+    """
+    columns = [words, predictions] if labels is None else [words, labels, predictions]
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError(f"numbers of sentences differ: {[len(column) for column in columns]}")
+    lines = []
+    for number, sentence in enumerate(zip(*columns, strict=True)):
+        if len({len(part) for part in sentence}) > 1:
+            raise ValueError(f"sentence {number}: lengths differ: {[len(s) for s in sentence]}")
+        for fields in zip(*sentence, strict=True):
+            bad = [field for field in fields if field.split() != [field]]
+            if bad:
+                raise ValueError(f"sentence {number}: {bad[0]!r} is empty or holds white space")
+            lines.append(" ".join(fields))
+        lines.append("")
+    path = Path(directory) / f"{split}_predictions.txt"
+    _write_all({path: "".join(f"{line}\n" for line in lines)})
+    return path
+
+
+def _check_rows(ids: Sequence[str], predictions: np.ndarray) -> None:
+    if predictions.shape != (len(ids),):
+        raise ValueError(f"{len(ids)} ids for predictions {predictions.shape}")
+    seen = set()
+    for i in ids:
+        if i in seen:
+            raise ValueError(f"the id {i!r} is there twice")
+        seen.add(i)
+
+
+def _glue_texts(task: str, predictions: np.ndarray, labels: Sequence[str]) -> list[str]:
+    """Predictions as the leaderboard spells them."""
+    if task in _SCORES:
+        return [f"{score:.3f}" for score in np.clip(_finite("a score", predictions), 0, 5)]
+    if task in _GLUE_NAMES:
+        if set(labels) != _GLUE_NAMES[task]:
+            raise ValueError(f"{task}: {', '.join(labels)} are not the names GLUE knows")
+        return _class_names(predictions, labels)
+    if len(labels) != 2:
+        raise ValueError(f"{task}: GLUE has 2 classes, not {len(labels)}")
+    return _class_names(predictions, ("0", "1"))
+
+
+def _probability_columns(
+    probabilities: np.ndarray, rows: int, labels: Sequence[str]
+) -> dict[str, list[str]]:
+    table = _finite("a probability", probabilities)
+    if table.shape != (rows, len(labels)):
+        raise ValueError(f"probabilities must be [{rows},{len(labels)}], not {table.shape}")
+    names = [f"probability of {label}" for label in labels]
+    return {
+        name: [f"{p:.6g}" for p in column] for name, column in zip(names, table.T, strict=True)
+    }
+
+
+def _class_names(classes: np.ndarray, names: Sequence[str]) -> list[str]:
+    if classes.dtype.kind not in "iu":
+        raise ValueError(f"classes must be integers, not {classes.dtype}")
+    if classes.size and not 0 <= classes.min() <= classes.max() < len(names):
+        raise ValueError(
+            f"classes {classes.min()} to {classes.max()}, but only {len(names)} names"
+        )
+    return [str(names[i]) for i in classes]
+
+
+def _finite(name: str, values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    if not np.all(np.isfinite(values)):
+        raise ValueError(f"{name} is not finite")
+    return values
+
+
+def _tsv(table: Mapping[str, Sequence[str]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*table.values(), strict=True))
+    return stream.getvalue()
+
+
+def _json(value: Any) -> str:
+    """JSON of plain values and numpy scalars; escaped to ASCII, so any text can be written."""
+    return json.dumps(value, indent=2, allow_nan=False, default=lambda x: x.item()) + "\n"
+
+
+def _write_all(files: Mapping[Path, str]) -> None:
+    """Replaces files by new contents, only once all of them are on disk."""
+    encoded = {path: text.encode() for path, text in files.items()}
+    temporaries = {path: path.with_name(f".{path.name}") for path in files}
+    try:
+        for path, content in encoded.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporaries[path].write_bytes(content)
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
