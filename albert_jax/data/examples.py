@@ -1,0 +1,101 @@
+"""Examples to fine-tune on, as every reader hands them over: text, no ids and no arrays."""
+
+from typing import Any, NamedTuple
+
+# An answer whose text does not occur in its context has this for its start.
+NOT_FOUND = -1
+
+
+class TextExample(NamedTuple):
+    """One text or pair of texts with a class or a score: GLUE and a user's own tables.
+
+    Attributes:
+      id: as a submission file has it; GLUE: the row's index.
+      text: the first text.
+      pair: the second, or None where the task has one only.
+      label: index into the labels, or the score; None where the file has none (test).
+    """
+
+    id: str
+    text: str
+    pair: str | None
+    label: int | float | None
+
+
+class ChoiceExample(NamedTuple):
+    """One question with options to choose from: RACE.
+
+    Attributes:
+      id: the passage's id, a hyphen and the question's number in the passage, from 0.
+      context: the passage.
+      question: a question, or a sentence with a gap "_" that the option fills.
+      options: what to choose from.
+      label: index into the options; None where the file has none (test).
+    """
+
+    id: str
+    context: str
+    question: str
+    options: tuple[str, ...]
+    label: int | None
+
+
+class Answer(NamedTuple):
+    """One right answer.
+
+    Attributes:
+      text: the answer; `context[start : start + len(text)]` unless the start is `NOT_FOUND`.
+      start: its first character in the context, or `NOT_FOUND`: such an answer still counts
+        when answers are compared, but nobody can learn its place.
+    """
+
+    text: str
+    start: int
+
+
+class QuestionExample(NamedTuple):
+    """One question about a passage: SQuAD.
+
+    Attributes:
+      id: the question's id.
+      title: the article's title.
+      context: the passage.
+      question: the question.
+      answers: right answers; none where the question is unanswerable (or in a test file).
+    """
+
+    id: str
+    title: str
+    context: str
+    question: str
+    answers: tuple[Answer, ...]
+
+
+class TaggedExample(NamedTuple):
+    """One sentence with a tag a word: named entities.
+
+    Attributes:
+      id: the sentence's index in its file.
+      words: the words.
+      tags: indices into the labels, one a word; None where the file has none (test).
+    """
+
+    id: str
+    words: tuple[str, ...]
+    tags: tuple[int, ...] | None
+
+
+class TaskData(NamedTuple):
+    """All of a task's examples.
+
+    Attributes:
+      splits: the examples of "train", "validation" ("validation_matched" and
+        "validation_mismatched" for MNLI) and "test"; only those there are, in this order.
+      labels: the names of the classes, or IOB2 tags with "O" first; () for regression, choices
+        and questions.
+      notes: what a reader had to decide, a line each, to be shown to the user.
+    """
+
+    splits: dict[str, list[Any]]
+    labels: tuple[str, ...]
+    notes: tuple[str, ...] = ()
