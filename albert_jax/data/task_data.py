@@ -1,0 +1,46 @@
+"""The data of any fine-tuning task by the task's name."""
+
+import os
+
+from albert_jax.data.conll import read_conll
+from albert_jax.data.examples import TaskData
+from albert_jax.data.glue import GLUE_TASKS, read_glue
+from albert_jax.data.race import read_race
+from albert_jax.data.sources import TFDS_PREFIX
+from albert_jax.data.squad import read_squad_task
+from albert_jax.data.tables import read_table
+from albert_jax.data.task_tfds import read_tfds
+
+READERS = {
+    **dict.fromkeys((f"glue/{task}" for task in GLUE_TASKS), read_glue),
+    **dict.fromkeys(("squad/v1.1", "squad/v2.0"), read_squad_task),
+    **dict.fromkeys(("race", "race/middle", "race/high"), read_race),
+    "conll2003": read_conll,
+    **dict.fromkeys(("classification", "regression"), read_table),
+}
+
+
+def read_task(name: str, source: str | os.PathLike, data_dir: str | None = None) -> TaskData:
+    """Reads all splits there are of a task, and checks every row of them.
+
+    Args:
+      name: the task, one of `READERS`.
+      source: a folder or file with the task's official files (see each reader), or `tfds:NAME`.
+      data_dir: where TFDS data sets lie; TFDS's own default if None.
+
+    Returns:
+      The examples, in the order of their files.
+
+    Raises:
+      FileNotFoundError: the source, or every file of the task in it, is missing.
+      ValueError: the name is unknown, or a file is malformed: the message has the file, the line
+        (or place in the JSON), the reason and what to do.
+    """
+    if name not in READERS:
+        raise ValueError(f"task {name!r}: must be one of {', '.join(READERS)}")
+    source = os.fspath(source)
+    if not source:
+        raise ValueError(f"task {name}: no data given; pass a folder, a file or tfds:NAME")
+    if source.startswith(TFDS_PREFIX):
+        return read_tfds(name, source, data_dir)
+    return READERS[name](name, source)
