@@ -1,5 +1,6 @@
 """Checkpoints: atomic, asynchronous, the newest few kept. Orbax underneath."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,12 +16,27 @@ class Checkpoints:
     A context: leaving it waits for the save under way, and raises what went wrong in it.
     """
 
-    def __init__(self, directory: Path, keep: int | None = None, *, read_only: bool = False):
-        """Opens the folder, removing what an interrupted save left, unless `read_only`."""
+    def __init__(
+        self,
+        directory: Path,
+        keep: int | None = None,
+        *,
+        best: str | None = None,
+        read_only: bool = False,
+    ):
+        """Opens the folder, removing what an interrupted save left, unless `read_only`.
+
+        Args:
+          directory: the folder.
+          keep: how many of the newest are kept; None keeps all.
+          best: a metric given to `save`; the checkpoint where it is largest is kept too.
+          read_only: whether to leave the folder as it is.
+        """
+        self._best = best
         self._manager = ocp.CheckpointManager(
             directory.absolute(),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
+                preservation_policy=_preservation(keep, best),
                 cleanup_tmp_directories=not read_only,
                 create=not read_only,
             ),
@@ -37,10 +53,26 @@ class Checkpoints:
         """The step of the newest whole checkpoint, if there is one."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
+    @property
+    def best_step(self) -> int | None:
+        """The step whose record has the largest value of the metric `best` of its run."""
+        records = {step: self.record(step) for step in self.steps}
+        scores = {s: r["validation"][r["best"]] for s, r in records.items() if "best" in r}
+        return max(scores, key=lambda step: (scores[step], step)) if scores else self.latest_step
+
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        record: dict[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
         """Copies the state off the devices and goes on writing it in the background."""
+        if self._best is not None:
+            record = record | {"best": self._best, "validation": dict(metrics or {})}
         self._manager.save(
             step,
+            metrics=dict(metrics) if metrics and self._best else None,
             args=ocp.args.Composite(
                 params=ocp.args.StandardSave(state.params),
                 optimizer=ocp.args.StandardSave({"step": state.step, "state": state.opt_state}),
@@ -73,6 +105,11 @@ class Checkpoints:
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract_params))
         return self._manager.restore(step, args=args)["params"]
 
+    def record(self, step: int) -> dict[str, Any]:
+        """The record alone."""
+        args = ocp.args.Composite(record=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=args)["record"]
+
     def __enter__(self) -> Self:
         return self
 
@@ -80,6 +117,16 @@ class Checkpoints:
         """Waits for the save under way, and lets go of the folder."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _preservation(keep: int | None, best: str | None) -> Any:
+    policies = ocp.checkpoint_managers
+    if keep is None:
+        return None  # all
+    kept: list[Any] = [policies.LatestN(keep)]
+    if best is not None:
+        kept.append(policies.BestN(get_metric_fn=lambda metrics: metrics[best], n=1))
+    return policies.AnyPreservationPolicy(kept)
 
 
 def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:

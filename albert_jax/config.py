@@ -18,6 +18,20 @@ def _choice(default: str, *others: str) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
 
 
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ax")
+FINE_TUNING = (
+    *(f"glue/{name}" for name in GLUE),
+    "squad/v1.1",
+    "squad/v2.0",
+    "race",
+    "race/middle",
+    "race/high",
+    "conll2003",
+    "classification",
+    "regression",
+)
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The network, in the names of `albert_config.json`. Defaults: ALBERT base v2.
@@ -141,9 +155,33 @@ class MeshConfig:
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """What is learnt."""
+    """What is learnt. All but the name is for fine-tuning.
 
-    name: str = _choice("pretrain")
+    Attributes:
+      data: a directory of the task's official files, a file, or `tfds:NAME`.
+      tokenizer: a SentencePiece model, for `init_from="scratch"`.
+      max_length: pieces of a row, special ones included.
+      classifier_dropout: before the new head. Source: arXiv:1909.11942, Table 14.
+      freeze_encoder: train only the new head.
+      seeds: several runs, one a seed, in place of `train.seed`.
+      stride: of the windows over a long context (squad), in pieces.
+      max_question: pieces kept of a question (squad).
+      max_answer: most pieces of an answer (squad).
+      n_best: answers listed for a question (squad). Source of these four:
+        google-research/albert run_squad_v2.py.
+    """
+
+    name: str = _choice("pretrain", *FINE_TUNING)
+    data: str = ""
+    tokenizer: str = ""
+    max_length: int = 512
+    classifier_dropout: float = 0.1
+    freeze_encoder: bool = False
+    seeds: tuple[int, ...] = ()
+    stride: int = 128
+    max_question: int = 64
+    max_answer: int = 30
+    n_best: int = 20
 
 
 @dataclass(frozen=True)
@@ -205,6 +243,10 @@ def _convert_value(spec: dataclasses.Field, value: Any, where: str) -> Any:
     kind = type(spec.default)
     if kind is float and type(value) is int:
         value = float(value)
+    if kind is tuple and isinstance(value, list | tuple):
+        if any(type(element) is not int for element in value):
+            raise ValueError(f"{where} must be whole numbers, not {value!r}")
+        return tuple(value)
     if type(value) is not kind:
         raise ValueError(
             f"{where} must be of type {kind.__name__}, not {type(value).__name__} {value!r}"
@@ -267,6 +309,9 @@ def _check_values(config: Config) -> None:
     _require_range(config, "optimizer", "warmup_steps", 0, config.train.num_steps - 1)
     for name in ("learning_rate", "weight_decay", "clip_norm"):
         _require_range(config, "optimizer", name, 0, math.inf)
+    for name in ("max_length", "stride", "max_question", "max_answer", "n_best"):
+        _require_range(config, "task", name, 1, math.inf)
+    _require_range(config, "task", "classifier_dropout", 0, 0.999)
     for name in ("b1", "b2", "decay_fraction"):
         _require_range(config, "optimizer", name, 0, 1)
     _check_divisions(config)
@@ -284,7 +329,13 @@ def _check_divisions(config: Config) -> None:
             f"model.num_hidden_groups={model.num_hidden_groups} is more than "
             f"model.num_hidden_layers={model.num_hidden_layers}"
         )
-    if data.seq_len > model.max_position_embeddings:
+    if config.task.name != "pretrain":
+        if config.task.max_length > model.max_position_embeddings:
+            raise ValueError(
+                f"config.task.max_length={config.task.max_length} is more than "
+                f"model.max_position_embeddings={model.max_position_embeddings}"
+            )
+    elif data.seq_len > model.max_position_embeddings:
         raise ValueError(
             f"data.seq_len={data.seq_len} is more than "
             f"model.max_position_embeddings={model.max_position_embeddings}"

@@ -81,8 +81,11 @@ def _parse_text(text: str, default: Any, where: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if kind in (int, float):
             return kind(text)
+        if kind is tuple:
+            return tuple(int(word) for word in text.strip("[]()").replace(",", " ").split())
     except (KeyError, ValueError):
-        name = "true or false" if kind is bool else kind.__name__
+        names = {bool: "true or false", tuple: "whole numbers, as [0,1,2]"}
+        name = names.get(kind, kind.__name__)
         raise ValueError(f"{where} must be {name}, not {text!r}") from None
     if kind is str:
         return text

@@ -1,6 +1,7 @@
 """Beginning a run with the weights of another model."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,14 @@ from albert_jax.convert.read import read
 from albert_jax.convert.weights import Weights, check_same_model
 from albert_jax.run_dir import check_vocabulary
 from albert_jax.tokenizer import Tokenizer
+
+SCRATCH = "scratch"  # config.init_from: random parameters, asked for outright
+
+
+def wants_start(config: Config, workdir: Path) -> bool:
+    """Whether a run in `workdir` has yet to begin, and with weights of another model."""
+    has_begun = any((workdir / "checkpoints").glob("[0-9]*"))
+    return not has_begun and config.init_from not in ("", SCRATCH)
 
 
 def read_start(config: Config, tokenizer: Tokenizer) -> Weights:

@@ -20,3 +20,8 @@ def cross_entropy(
     label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     correct = label_logits >= jnp.max(logits, axis=-1)
     return jnp.sum(losses * weights), jnp.sum(correct * weights)
+
+
+def squared_error(predictions: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+    """Weighted sum of squared differences; all arguments float32 [B]."""
+    return jnp.sum(jnp.square(predictions - labels) * weights)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from albert_jax.config import ModelConfig
 
@@ -39,6 +40,19 @@ class Sums:
     def as_dict(self) -> dict[str, tuple[float, float]]:
         """The sums themselves, to be saved."""
         return dict(self._sums)
+
+
+def row_work(mask_BT: jax.Array) -> dict[str, Ratio]:
+    """What a batch of rows of one text each really holds, for `pretraining_flops`.
+
+    These are counts, not means: nothing divides them.
+    """
+    lengths_B = jnp.sum(mask_BT, axis=-1, dtype=jnp.float32)
+    return {
+        "tokens": Ratio(jnp.sum(lengths_B), 0.0),
+        "attention_pairs": Ratio(jnp.sum(jnp.square(lengths_B)), 0.0),
+        "chunks": Ratio(jnp.sum(lengths_B > 0, dtype=jnp.float32), 0.0),
+    }
 
 
 def pretraining_flops(

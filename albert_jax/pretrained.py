@@ -1,7 +1,6 @@
-"""A trained model to use: `albert_jax.load(...)`, encoding texts, filling masks."""
+"""A trained model to use: encoding texts, filling masks."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +10,6 @@ from flax import nnx
 
 from albert_jax.config import ModelConfig
 from albert_jax.convert.mapping import abstract_model, heads_of
-from albert_jax.convert.read import read
 from albert_jax.tokenizer import CLS, MASK, SEP, Tokenizer
 
 _MASK_TEXT = "[MASK]"
@@ -164,24 +162,6 @@ class Pretrained:
         return Encoded(
             input_ids, attention_mask, last_BTD[:, :length], pooled_BD, hidden_LBTD[:, :, :length]
         )
-
-
-def load(path: str | Path, step: int | None = None) -> Pretrained:
-    """Loads a model from anywhere.
-
-    Args:
-      path: a run directory, a directory of transformers or of the original's checkpoints, or
-        "hf:NAME" to fetch NAME from the Hugging Face hub.
-      step: for a run directory, the checkpoint to load; by default the newest.
-
-    Raises:
-      FileNotFoundError: where there is no model, or no checkpoint yet.
-      ValueError: where it is damaged or not one that we have, or `step` has no checkpoint.
-    """
-    weights = read(path, step)
-    device = jax.local_devices()[0]
-    tokenizer = weights.tokenizer and Tokenizer(Path(path) / "tokenizer.model", weights.tokenizer)
-    return Pretrained(weights.config, jax.device_put(weights.params, device), tokenizer or None)
 
 
 def _join(first: list[int], second: list[int]) -> tuple[list[int], list[int]]:

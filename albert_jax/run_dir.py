@@ -61,6 +61,7 @@ def open_run(
         "versions": _versions(),
         "git_commit": _git_commit(),
     }
+    record = json.loads(json.dumps(record))  # as it will be read again
     path = workdir / "config.json"
     if path.exists():
         old = json.loads(path.read_text("utf-8"))

@@ -1,111 +1,40 @@
 """The training loop, and the command `python -m albert_jax.train`."""
 
 import argparse
-import itertools
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import Mesh
 
 from albert_jax.checkpoint import Checkpoints
 from albert_jax.config import Config
 from albert_jax.config_file import load_config
-from albert_jax.convert.weights import Weights
-from albert_jax.data.loader import eval_batches, train_batches
-from albert_jax.data.stored_rows import open_rows, read_manifest
-from albert_jax.init_from import describe_start, read_start, start_with
+from albert_jax.data.stored_rows import open_rows
+from albert_jax.fine_tuning import plan_fine_tuning
+from albert_jax.init_from import describe_start, start_with
+from albert_jax.loading import load
 from albert_jax.metrics import Sums, peak_flops
-from albert_jax.model import is_stacked
-from albert_jax.optimizer import make_optimizer, make_schedule
-from albert_jax.pretrained import load
-from albert_jax.run_dir import open_run
+from albert_jax.optimizer import make_schedule
+from albert_jax.plan import Plan
+from albert_jax.pretraining import plan_pretraining
 from albert_jax.run_log import Meter, RunLog, read_metrics
-from albert_jax.sharding import global_batch, local_rows, make_mesh, validate_for_devices
-from albert_jax.tasks.pretrain import Pretrain, cloze
-from albert_jax.tokenizer import Tokenizer
-from albert_jax.train_state import Setup, TrainState, set_up
-from albert_jax.train_step import compile_steps
-
-Batch = dict[str, Any]
-
-
-class Plan(NamedTuple):
-    """A run that was checked and may begin.
-
-    Attributes:
-      train_batches: global batches from the step (from 0) it is called with.
-      eval_batches: global batches of the held-out split, always the same.
-      baselines: metric -> a level worth comparing it with.
-      start: weights that a new run begins with, if any.
-    """
-
-    config: Config
-    workdir: Path
-    mesh: Mesh
-    task: Pretrain
-    setup: Setup
-    train_batches: Callable[[int], Generator[Batch, None, None]]
-    eval_batches: Callable[[], Generator[Batch, None, None]]
-    baselines: dict[str, float]
-    start: Weights | None
+from albert_jax.seeds import run_seeds
+from albert_jax.tasks.pretrain import cloze
+from albert_jax.train_state import TrainState
 
 
 def make_plan(config: Config, workdir: Path) -> Plan:
     """Checks all that can be checked before compute is spent, and opens the run directory.
 
     Raises:
-      FileNotFoundError: where the data is missing.
+      FileNotFoundError: where the data or the weights to begin with are missing.
       ValueError: where settings, data, devices and `workdir` do not fit together.
     """
-    validate_for_devices(config, jax.device_count())
-    manifest = read_manifest(config.data)
-    if manifest["vocab_size"] != config.model.vocab_size:
-        raise ValueError(
-            f"config.model.vocab_size={config.model.vocab_size}, but the rows in "
-            f"{config.data.path!r} have a vocabulary of {manifest['vocab_size']}; "
-            f"set model.vocab_size={manifest['vocab_size']}"
-        )
-    mesh = make_mesh(config.mesh)
-    task = Pretrain(config)
-    share = config.model.share
-    tx = make_optimizer(
-        config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
-    )
-    setup = set_up(task.build, tx, mesh)
-    train_stream, eval_stream = _streams(config, mesh)
-    tokenizer = Tokenizer(Path(config.data.path) / "tokenizer.model")
-    start = read_start(config, tokenizer) if config.init_from else None
-    if jax.process_index() == 0:
-        open_run(workdir, config, manifest["fingerprint"], tokenizer.proto)
-    baselines = {"mlm_loss": manifest["unigram_entropy"]}
-    return Plan(config, workdir, mesh, task, setup, train_stream, eval_stream, baselines, start)
-
-
-def _streams(
-    config: Config, mesh: Mesh
-) -> tuple[
-    Callable[[int], Generator[Batch, None, None]], Callable[[], Generator[Batch, None, None]]
-]:
-    data, train, batch_size = config.data, config.train, config.train.batch_size
-    rows = local_rows(mesh, batch_size)
-
-    def to_devices(local: Any, limit: int | None = None) -> Generator[Batch, None, None]:
-        with closing(local):
-            for part in itertools.islice(local, limit):
-                yield global_batch(part, mesh, batch_size)
-
-    def train_stream(first_step: int) -> Generator[Batch, None, None]:
-        steps = train.num_steps - first_step
-        return to_devices(train_batches(data, train.seed, batch_size, rows, first_step, steps))
-
-    def eval_stream() -> Generator[Batch, None, None]:
-        return to_devices(eval_batches(data, batch_size, rows), train.eval_batches or None)
-
-    return train_stream, eval_stream
+    if config.task.name == "pretrain":
+        return plan_pretraining(config, workdir)
+    return plan_fine_tuning(config, workdir)
 
 
 def train(plan: Plan) -> TrainState:
@@ -114,14 +43,15 @@ def train(plan: Plan) -> TrainState:
     with ExitStack() as stack:
         stack.enter_context(jax.set_mesh(plan.mesh))
         checkpoints = stack.enter_context(
-            Checkpoints(plan.workdir / "checkpoints", settings.keep_checkpoints)
+            Checkpoints(plan.workdir / "checkpoints", settings.keep_checkpoints, best=plan.best)
         )
         saved_step = checkpoints.latest_step
         first_step = saved_step or 0
         log = stack.enter_context(
             RunLog(plan.workdir, first_step, settings.num_steps, active=is_first)
         )
-        log.say(_describe(plan, first_step))
+        for line in (_describe(plan, first_step), *plan.notes):
+            log.say(line)
         init_key, dropout_key = jax.random.split(jax.random.key(settings.seed))
         if saved_step is not None:
             state, record = checkpoints.restore(saved_step, plan.setup.abstract_state)
@@ -130,33 +60,21 @@ def train(plan: Plan) -> TrainState:
             if plan.start is not None:
                 log.say(f"{plan.config.init_from}: {describe_start(plan.start, state.params)}")
                 state = state._replace(params=start_with(plan.start, state.params))
-        train_step, eval_step = compile_steps(
-            plan.task, plan.setup, plan.mesh, settings.grad_accum_steps
-        )
-        meter = _meter(plan, log, Sums(record.get("sums")))
+        meter, found = _meter(plan, log, Sums(record.get("sums"))), {}
         batches = stack.enter_context(closing(plan.train_batches(first_step)))
         for step, batch in enumerate(batches, first_step + 1):
-            state, ratios = train_step(state, batch, dropout_key)
+            state, ratios = plan.train_step(state, batch, dropout_key)
             meter.push(step, ratios)
             is_last = step == settings.num_steps
             if step % settings.eval_every == 0 or is_last:
                 meter.pause()
-                log.write(step, "validation", evaluate(plan, eval_step, state.params))
+                found = plan.evaluate(state.params)
+                log.write(step, "validation", found)
                 log.draw(plan.baselines)
             if step % settings.checkpoint_every == 0 or is_last:
                 meter.pause()
-                checkpoints.save(step, state, {"sums": meter.sums.as_dict()})
+                checkpoints.save(step, state, {"sums": meter.sums.as_dict()}, found)
     return state
-
-
-def evaluate(plan: Plan, eval_step: Callable[[Any, Batch], Any], params: Any) -> dict[str, float]:
-    """Means of the losses and metrics over the held-out split."""
-    sums = Sums()
-    for batch in plan.eval_batches():
-        sums.add(eval_step(params, batch))
-    means = sums.means()
-    loss = sum(means.get(name, 0.0) for name in plan.task.loss_terms)
-    return {"loss": loss} | means
 
 
 def _meter(plan: Plan, log: RunLog, sums: Sums) -> Meter:
@@ -166,7 +84,7 @@ def _meter(plan: Plan, log: RunLog, sums: Sums) -> Meter:
         log,
         config.train.log_every,
         make_schedule(config.optimizer, config.train.num_steps),
-        plan.task.flops,
+        plan.flops,
         peak * jax.device_count() if peak else None,
         sums,
     )
@@ -184,17 +102,29 @@ def _describe(plan: Plan, first_step: int) -> str:
 
 
 def _report(plan: Plan) -> list[str]:
-    """Lines that sum up a finished run: its loss against the baseline, masks it fills."""
-    last = read_metrics(plan.workdir / "metrics.jsonl")[-1]
+    """Lines that sum up a finished run: for pretraining, also masks that it fills."""
+    lines = [m for m in read_metrics(plan.workdir / "metrics.jsonl") if m["split"] == "validation"]
+    if plan.best is not None:
+        name = plan.best
+        best = max(lines, key=lambda m: m[name])
+        return [f"best {name} {best[name]:.4f}, at step {best['step']}"]
     model = load(plan.workdir)
-    loss, entropy = last["mlm_loss"], plan.baselines["mlm_loss"]
-    lines = [f"held-out MLM loss {loss:.3f} nats a piece; unigram entropy {entropy:.3f}"]
+    loss, entropy = lines[-1]["mlm_loss"], plan.baselines["mlm_loss"]
+    said = [f"held-out MLM loss {loss:.3f} nats a piece; unigram entropy {entropy:.3f}"]
     rows = open_rows(plan.config.data.path, "validation")
     for text, answer in cloze((rows[i] for i in range(len(rows))), model.tokenizer, count=5):
         (candidates,) = model.fill_mask(text, top_k=4)
         shown = ", ".join(f"{c.piece.lstrip('▁')} {c.probability:.2f}" for c in candidates)
-        lines.append(f"  {text}\n    [MASK] → {shown}   (was: {answer})")
-    return lines
+        said.append(f"  {text}\n    [MASK] → {shown}   (was: {answer})")
+    return said
+
+
+def _run(plan: Plan) -> str:
+    """Trains, says how it went, and returns the metric that the run is judged by."""
+    train(plan)
+    if jax.process_index() == 0:
+        print(*_report(plan), sep="\n")
+    return plan.best or "loss"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -208,13 +138,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workdir", required=True, type=Path, help="the run directory")
     args, overrides = parser.parse_known_args(argv)
     try:
-        plan = make_plan(load_config(args.config, overrides), args.workdir)
+        config = load_config(args.config, overrides)
+        if config.task.seeds:
+            return run_seeds(config, args.workdir, lambda c, d: _run(make_plan(c, d)))
+        plan = make_plan(config, args.workdir)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    train(plan)
-    if jax.process_index() == 0:
-        print(*_report(plan), sep="\n")
+    _run(plan)
     return 0
 
 

@@ -90,6 +90,18 @@ def eval_step(params: Any, batch: Batch, *, task: Task, graphdef: Any) -> Ratios
     return task.ratios(nnx.merge(graphdef, params), batch, None)
 
 
+def compile_outputs(
+    outputs: Callable[[Any, Batch], Any], setup: Setup, mesh: Mesh
+) -> Callable[[Any, Batch], Any]:
+    """Jitted `outputs(model, batch)` as a function of (params, batch), its results whole."""
+    params = jax.tree.map(lambda leaf: leaf.sharding, setup.abstract_state.params)
+    return jax.jit(
+        lambda params, batch: outputs(nnx.merge(setup.graphdef, params), batch),
+        in_shardings=(params, NamedSharding(mesh, BATCH)),
+        out_shardings=NamedSharding(mesh, REPLICATED),
+    )
+
+
 def compile_steps(task: Task, setup: Setup, mesh: Mesh, accum_steps: int) -> tuple[Any, Any]:
     """Jitted `train_step(state, batch, key)` and `eval_step(params, batch)` on the mesh.
 

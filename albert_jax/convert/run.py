@@ -23,7 +23,7 @@ from albert_jax.train_state import TrainState
 def read_run_weights(
     directory: Path, step: int | None = None, with_moments: bool = False
 ) -> Weights:
-    """Reads a run's newest checkpoint, or the one of `step`.
+    """Reads a run's newest checkpoint, its best if it is fine-tuned, or the one of `step`.
 
     Args:
       directory: the run directory.
@@ -42,7 +42,7 @@ def read_run_weights(
     with Checkpoints(folder, read_only=True) as checkpoints:
         if not checkpoints.steps:
             raise missing
-        step = checkpoints.steps[-1] if step is None else step
+        step = checkpoints.best_step if step is None else step
         if step not in checkpoints.steps:
             raise ValueError(
                 f"no checkpoint of step {step} in {str(folder)!r}: {checkpoints.steps}"
@@ -54,10 +54,14 @@ def read_run_weights(
             state, moments = _restore_state(checkpoints, step, abstract, run.config)
         else:
             state, moments = checkpoints.restore_params(step, abstract), None
+        validation = checkpoints.record(step).get("validation", {})
     params = jax.tree.map(np.asarray, state)
     file = directory / "tokenizer.model"
     tokenizer = file.read_bytes() if file.is_file() else None
-    return Weights(run.config.model, params, run.kind, tokenizer, moments, step, run.labels)
+    task = run.config.task if run.config.task.name != "pretrain" else None
+    return Weights(
+        run.config.model, params, run.kind, tokenizer, moments, step, run.labels, task, validation
+    )
 
 
 def write_run(weights: Weights, directory: Path, config: Config) -> None:

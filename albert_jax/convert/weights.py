@@ -1,8 +1,9 @@
 """What every format is read into and written from."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from albert_jax.config import ModelConfig
+from albert_jax.config import ModelConfig, TaskConfig
 
 # What a model is for -> its heads. `classifier` stands on the pooled [CLS] but in `tagging`,
 # where it stands on every piece.
@@ -54,6 +55,8 @@ class Weights(NamedTuple):
       moments: the optimizer's, where they came along.
       step: optimizer steps done, 0 where that is not known.
       labels: names of the classifier's classes, where they have names.
+      task: the settings that it was fine-tuned with, where they are known.
+      validation: held-out metrics, where they are known.
     """
 
     config: ModelConfig
@@ -63,3 +66,5 @@ class Weights(NamedTuple):
     moments: Moments | None = None
     step: int = 0
     labels: tuple[str, ...] = ()
+    task: TaskConfig | None = None
+    validation: Mapping[str, float] = {}

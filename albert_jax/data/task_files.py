@@ -121,9 +121,12 @@ def parse_json(text: str, path: str, line: int | None = None) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}:{line or error.lineno}: not JSON ({error.msg}); is the file cut off?"
-        ) from None
+        line, reason = line or error.lineno, error.msg
+    except ValueError as error:  # a number of thousands of digits
+        reason = str(error)
+    except RecursionError:
+        reason = "nested too deeply"
+    raise ValueError(f"{path}:{line or 1}: not JSON ({reason}); is the file cut off?")
 
 
 def finite(value: Any, where: str) -> float:

@@ -1,6 +1,6 @@
 """ALBERT: embeddings, encoder, and whichever heads are asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ from flax import nnx
 from albert_jax.config import ModelConfig
 from albert_jax.model.encoder import Encoder
 from albert_jax.model.heads import MaskedLMHead, gather, make_head
-from albert_jax.model.layers import Embeddings, split_keys
+from albert_jax.model.layers import Embeddings, dropout, split_keys
 
 FLOAT32 = jnp.dtype(jnp.float32)
 
@@ -74,6 +74,19 @@ class Albert(nnx.Module):
         x_BTE = self.embeddings(input_ids, token_type_ids, position_ids, embed_key)
         return Output(*self.encoder(x_BTE, segment_ids, encoder_key, keep_hidden))
 
+    def encode(self, batch: Mapping[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
+        """x_BTD for a batch whose rows hold one text or pair each.
+
+        Args:
+          batch: `input_ids`, `token_type_ids` and `attention_mask`, int32 [B,T].
+          key: of the dropout; None for none.
+        """
+        ids_BT, types_BT, mask_BT = (
+            batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")
+        )
+        positions_BT = jnp.broadcast_to(jnp.arange(ids_BT.shape[1])[None], ids_BT.shape)
+        return self(ids_BT, types_BT, positions_BT, mask_BT, key).last_hidden_state
+
     def pool(self, x_BTD: jax.Array, cls_positions: jax.Array) -> jax.Array:
         """tanh of a dense layer over each chunk's [CLS]: pooled_BCD for positions [B,C]."""
         return jnp.tanh(self.pooler(gather(x_BTD, cls_positions)))
@@ -86,3 +99,21 @@ class Albert(nnx.Module):
     def sop_logits(self, x_BTD: jax.Array, cls_positions: jax.Array) -> jax.Array:
         """Float32 logits [B,C,2]; class 1 says that the segments were swapped."""
         return self.sop(self.pool(x_BTD, cls_positions)).astype(jnp.float32)
+
+    def class_logits(
+        self, x_BTD: jax.Array, rate: float = 0.0, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Float32 logits_BK of the classifier over the pooled [CLS], with dropout before it."""
+        cls_B1 = jnp.zeros((len(x_BTD), 1), jnp.int32)
+        pooled_BD = self.pool(x_BTD, cls_B1)[:, 0]
+        return self.classifier(dropout(pooled_BD, rate, key)).astype(jnp.float32)
+
+    def tag_logits(
+        self, x_BTD: jax.Array, rate: float = 0.0, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Float32 logits [B,T,K] of the classifier over every piece, with dropout before it."""
+        return self.classifier(dropout(x_BTD, rate, key)).astype(jnp.float32)
+
+    def span_logits(self, x_BTD: jax.Array) -> jax.Array:
+        """Float32 logits [B,T,2]: of a span to begin, and to end, at each piece."""
+        return self.span(x_BTD).astype(jnp.float32)

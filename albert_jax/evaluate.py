@@ -1,0 +1,56 @@
+"""The command `python -m albert_jax.evaluate`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from albert_jax.checkpoint import Checkpoints
+from albert_jax.run_dir import read_run
+from albert_jax.train import make_plan
+
+
+def evaluate(workdir: Path, step: int | None = None) -> dict[str, float]:
+    """Metrics of a run's checkpoint on its held-out examples, as training computes them.
+
+    Args:
+      workdir: the run directory.
+      step: a step that has a checkpoint; by default the best of a fine-tuned run, else the
+        newest.
+
+    Raises:
+      FileNotFoundError: where there is no run, or no checkpoint, or the data is gone.
+      ValueError: where there is no checkpoint of that step, or the data has changed.
+    """
+    plan = make_plan(read_run(workdir).config, workdir)
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        step = checkpoints.best_step if step is None else step
+        if step is None or step not in checkpoints.steps:
+            raise ValueError(f"no checkpoint of step {step} in {workdir}: {checkpoints.steps}")
+        params = checkpoints.restore_params(step, plan.setup.abstract_state.params)
+    with jax.set_mesh(plan.mesh):
+        return {"step": step} | plan.evaluate(params)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m albert_jax.evaluate",
+        description="Prints a run's metrics on its held-out examples, as a JSON object.",
+    )
+    parser.add_argument("--workdir", "--checkpoint", required=True, type=Path, help="the run")
+    parser.add_argument("--step", type=int, help="a checkpoint (default: the best or newest)")
+    args = parser.parse_args(argv)
+    try:
+        print(json.dumps(evaluate(args.workdir, args.step), indent=2))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""`albert_jax.load(...)`: a model from anywhere, ready to be used."""
+
+from pathlib import Path
+
+import jax
+
+from albert_jax.convert.read import read
+from albert_jax.model_in_use import Model
+from albert_jax.tokenizer import Tokenizer
+
+
+def load(path: str | Path, step: int | None = None) -> Model:
+    """Loads a model from anywhere.
+
+    Args:
+      path: a run directory, a directory of transformers or of the original's checkpoints, or
+        "hf:NAME" to fetch NAME from the Hugging Face hub.
+      step: for a run directory, the checkpoint to load; by default the best of a fine-tuned
+        run, else the newest.
+
+    Raises:
+      FileNotFoundError: where there is no model, or no checkpoint yet.
+      ValueError: where it is damaged or not one that we have, or `step` has no checkpoint.
+    """
+    weights = read(path, step)
+    device = jax.local_devices()[0]
+    tokenizer = weights.tokenizer and Tokenizer(Path(path) / "tokenizer.model", weights.tokenizer)
+    params = jax.device_put(weights.params, device)
+    return Model(weights, params, tokenizer or None)

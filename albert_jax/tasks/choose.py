@@ -1,0 +1,86 @@
+"""One of several options for a question about a text: RACE."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from albert_jax.config import TaskConfig
+from albert_jax.data.examples import ChoiceExample
+from albert_jax.data.features import Features, choice_features
+from albert_jax.losses import cross_entropy
+from albert_jax.metrics import Ratio, row_work
+from albert_jax.task_metrics import main_metric, text_metrics
+from albert_jax.tokenizer import Tokenizer
+
+Batch = dict[str, jax.Array]
+
+
+class Choose:
+    """A score on the pooled [CLS] of each option's row, and a softmax over the options.
+
+    Attributes: as of `Classify`.
+    """
+
+    kind = "choice"
+    loss_terms = ("task_loss",)
+    num_labels = 1
+
+    def __init__(self, config: TaskConfig, labels: Sequence[str] = ()):
+        """Keeps the settings; options have no names."""
+        self.config, self.labels = config, tuple(labels)
+        self.best = main_metric(config.name)
+
+    def features(self, examples: Sequence[ChoiceExample], tokenizer: Tokenizer) -> Features:
+        """Rows of the examples, each with a part for every option."""
+        return choice_features(examples, tokenizer, self.config.max_length)
+
+    def counts(self, batch: Batch) -> dict[str, jax.Array]:
+        """What the loss is divided by: the questions."""
+        return {"task_loss": jnp.sum(batch["weights"])}
+
+    def ratios(self, model: Any, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
+        """The loss, and how often it is right, as sums; dropout is on where `key` is given."""
+        weights_B = batch["weights"]
+        logits_BO = self._logits(model, batch, key)
+        loss, correct = cross_entropy(
+            logits_BO[:, None], batch["label"][:, None], weights_B[:, None]
+        )
+        count = jnp.sum(weights_B)
+        work = row_work(_flat(batch["attention_mask"] * weights_B[:, None, None]))
+        return work | {"task_loss": Ratio(loss, count), "task_accuracy": Ratio(correct, count)}
+
+    def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Float32 logits [B,O] of the options."""
+        return {"logits": self._logits(model, batch, None)}
+
+    def predictions(
+        self, outputs: Sequence[Mapping[str, np.ndarray]], features: Features, count: int
+    ) -> list[int]:
+        """The best option of each question."""
+        del features, count  # one row a question, in order
+        return [int(np.argmax(output["logits"])) for output in outputs]
+
+    def score(
+        self,
+        outputs: Sequence[Mapping[str, np.ndarray]],
+        features: Features,
+        examples: Sequence[ChoiceExample],
+    ) -> dict[str, float]:
+        """Accuracy on examples that have answers."""
+        found = np.array(self.predictions(outputs, features, len(examples)))
+        return text_metrics(self.config.name, found, np.array([e.label for e in examples]))
+
+    def _logits(self, model: Any, batch: Batch, key: jax.Array | None) -> jax.Array:
+        encoder_key, head_key = (None, None) if key is None else jax.random.split(key)
+        names = ("input_ids", "token_type_ids", "attention_mask")
+        x_RTD = model.encode({name: _flat(batch[name]) for name in names}, encoder_key)
+        scores_R1 = model.class_logits(x_RTD, self.config.classifier_dropout, head_key)
+        return scores_R1.reshape(batch["input_ids"].shape[:2])
+
+
+def _flat(x_BOT: jax.Array) -> jax.Array:
+    """Rows of all options one after the other, [B·O,T]."""
+    return x_BOT.reshape(-1, x_BOT.shape[-1])
