@@ -216,14 +216,22 @@ def test_squad_versions_side_by_side(tmp_path):
 
 
 def test_squad_answers_are_aligned(tmp_path):
-    near, far = asked("a", ("two", 13)), asked("b", ("two", 5), (" three ", 0), ("four", 0))
+    near, far = (
+        asked("a", ("two", 13)),
+        asked("b", ("two", 5), (" three ", 0), (" One", 4), ("four", 0)),
+    )
     file = write(tmp_path / "dev-v2.0.json", json.dumps({"data": [squad([near, far])]}))
     data = read_task("squad/v2.0", file)
     first, second = data.splits["validation"]
     assert first.answers == (Answer("two", 14),)
-    assert second.answers == (Answer("two", 4), Answer(" three ", 7), Answer("four", NOT_FOUND))
+    assert second.answers == (
+        Answer("two", 4),
+        Answer(" three ", 7),
+        Answer("One", 0),
+        Answer("four", NOT_FOUND),
+    )
     assert [n.partition("json: ")[2] for n in data.notes] == [
-        "3 answers were not at their answer_start; moved to the nearest occurrence",
+        "4 answers were not at their answer_start; moved to the nearest occurrence",
         "1 answers do not occur in their context; they cannot be trained on",
     ]
 

@@ -17,17 +17,17 @@ def write(path, text):
 
 # ---- columns ----
 
-WORDS = ["Ann", "Lee", "of", "UN", "UN", "Aid", "met", "Bo"]
-IOB2 = ["B-PER", "I-PER", "O", "B-ORG", "B-ORG", "I-ORG", "O", "B-PER"]
+WORDS = ["Ann", "van", "Lee", "of", "UN", "UN", "Aid", "met", "Bo"]
+IOB2 = ["B-PER", "I-PER", "I-PER", "O", "B-ORG", "B-ORG", "I-ORG", "O", "B-PER"]
 
 
 @pytest.mark.parametrize(
     "tags",
     [
-        "I-PER I-PER O I-ORG B-ORG I-ORG O I-PER",
-        "B-PER I-PER O B-ORG B-ORG I-ORG O B-PER",
-        "B-PER E-PER O S-ORG B-ORG E-ORG O S-PER",
-        "B-PER L-PER O U-ORG B-ORG L-ORG O U-PER",
+        "I-PER I-PER I-PER O I-ORG B-ORG I-ORG O I-PER",
+        "B-PER I-PER I-PER O B-ORG B-ORG I-ORG O B-PER",
+        "B-PER I-PER E-PER O S-ORG B-ORG E-ORG O S-PER",
+        "B-PER I-PER L-PER O U-ORG B-ORG L-ORG O U-PER",
     ],
 )
 def test_all_ways_to_tag(tmp_path, tags):

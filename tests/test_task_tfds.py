@@ -81,8 +81,9 @@ def test_glue(tmp_path, monkeypatch):
 
 def test_glue_scores_and_blanks(tmp_path):
     row = {"sentence1": "A", "sentence2": "B", "idx": 0}
-    make(tmp_path, "glue/stsb", {**GLUE_PAIR, "label": np.float32}, train=[row | {"label": 2.5}],
-         test=[row | {"label": -1.0}])  # fmt: skip
+    scored, unscored = row | {"label": 2.5}, row | {"label": -1.0}
+    features = {**GLUE_PAIR, "label": np.float32}
+    make(tmp_path, "glue/stsb", features, train=[scored], test=[unscored])
     data = read("glue/stsb", "glue/stsb:2.0.0", tmp_path)
     assert data.splits == {
         "train": [TextExample("0", "A", "B", 2.5)],
@@ -92,10 +93,8 @@ def test_glue_scores_and_blanks(tmp_path):
         read("glue/rte", "glue/stsb", tmp_path)
     names = ClassLabel(names=["not_duplicate", "duplicate"])
     qqp = {"question1": Text(), "question2": Text(), "label": names, "idx": np.int32}
-    make(
-        tmp_path, "glue/qqp", qqp,
-        train=[{"question1": "A", "question2": "", "label": 1, "idx": 3}],
-    )  # fmt: skip
+    row = {"question1": "A", "question2": "", "label": 1, "idx": 3}
+    make(tmp_path, "glue/qqp", qqp, train=[row])
     data = read("glue/qqp", "glue/qqp", tmp_path)
     assert data.splits["train"] == [TextExample("3", "A", "", 1)]
 
@@ -112,10 +111,8 @@ def test_squad(tmp_path):
     data = read("squad/v1.1", "squad/v1.1", tmp_path)
     [example] = data.splits["train"]
     assert example == ("a", "T", "Öne two.", "?", (Answer("two", 4), Answer("Öne", 0)))
-    assert data.notes == (
-        "tfds:squad/v1.1 train: 1 answers were not at their answer_start; moved to the nearest "
-        "occurrence",
-    )
+    [note] = data.notes
+    assert note.startswith("tfds:squad/v1.1 train: 1 answers were not at their answer_start")
     none = {"text": [], "answer_start": []}
     plausible = {"plausible_answers": {"text": ["One"], "answer_start": [0]}}
     rows = [
@@ -160,7 +157,8 @@ def test_race(tmp_path):
 def test_conll(tmp_path):
     features = {"tokens": Sequence(Text()), "ner": Sequence(ClassLabel(names=TAGS))}
     rows = [{"tokens": ["Ann", "Lee", "ran"], "ner": [1, 2, 0]}, {"tokens": ["UN"], "ner": [3]}]
-    make(tmp_path, "conll2003/conll2003", features, train=[*rows, {"tokens": [], "ner": []}], dev=rows[:1])  # fmt: skip
+    empty = {"tokens": [], "ner": []}
+    make(tmp_path, "conll2003/conll2003", features, train=[*rows, empty], dev=rows[:1])
     data = read("conll2003", "conll2003", tmp_path)
     assert data.labels == ("O", "B-ORG", "I-ORG", "B-PER", "I-PER")
     assert data.splits["train"] == [
@@ -188,10 +186,10 @@ def test_any_set_with_text_and_label(tmp_path):
     make(tmp_path, "scores", scored, train=[{"text": "A", "score": s} for s in (-1.0, np.nan)])
     with pytest.raises(ValueError, match="tfds:scores train:1: score nan is no finite number"):
         read("regression", "scores", tmp_path)
-    for task, name in (("classification", "scores"), ("regression", "reviews")):
-        if task == "classification":
-            with pytest.raises(ValueError, match=r"tfds:scores: needs one feature 'label' \(has:"):
-                read(task, name, tmp_path)
+    with pytest.raises(ValueError, match=r"tfds:scores: needs one feature 'label' \(has: "):
+        read("classification", "scores", tmp_path)
+    with pytest.raises(ValueError, match="tfds:reviews: feature 'label' holds classes, no scores"):
+        read("regression", "reviews", tmp_path)
 
 
 def test_bad_sets_are_named(tmp_path):
@@ -199,7 +197,7 @@ def test_bad_sets_are_named(tmp_path):
         read("classification", "absent_one", tmp_path)
     features = {"text": Text(), "label": np.int64}
     make(tmp_path, "slow", features, "tfrecord", train=[{"text": "A", "label": 1}])
-    with pytest.raises(ValueError, match="tfds:slow: no random access .*; prepare"):
+    with pytest.raises(ValueError, match=r"tfds:slow: no random access .*; prepare"):
         read("classification", "slow", tmp_path)
     make(tmp_path, "other", features, extra=[{"text": "A", "label": 1}])
     with pytest.raises(ValueError, match="tfds:other: no train, validation or test split"):
@@ -223,11 +221,11 @@ def test_no_tensorflow(repo_root, tmp_path):
     make(tmp_path, "conll2003/conll2003", features, train=rows)
     code = f"""
 import sys
-class No:
-    def find_spec(self, name, *_):
-        if name.partition(".")[0] in ("tensorflow", "jax", "pandas"):
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, No())
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+gone = ("tensorflow", "jax", "pandas")
+PathFinder.find_spec = lambda name, *a: None if name.split(".")[0] in gone else find(name, *a)
 from albert_jax.data.task_data import read_task
 data = read_task("conll2003", "tfds:conll2003", {str(tmp_path)!r})
 assert data.splits["train"][0].words == ("Ann",), data

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from albert_jax.data.examples import NOT_FOUND, Answer, QuestionExample, TaskData
@@ -50,20 +50,10 @@ def read_squad_task(name: str, source: str) -> TaskData:
     def read(path: str, split: str) -> list[QuestionExample]:
         return read_squad(path, notes, version == "2.0", split != "test")
 
-    others = [source] if os.path.isfile(source) else []
-    if os.path.isdir(source):
-        if any(map(split_of_name, os.listdir(source))):
-            others = []
-        else:
-            names = sorted(f for f in os.listdir(source) if f.endswith(".json"))
-            others = [os.path.join(source, f) for f in names if not NAMES.fullmatch(f)]
-    if len(others) > 1:
-        listed = ", ".join(map(os.path.basename, others[:5]))
-        raise ValueError(f"{source}: cannot tell the splits ({listed}); name the file to read")
-    if others and not NAMES.fullmatch(os.path.basename(others[0])):
-        train, validation = split_by_article(read(others[0], "train"))
+    if lone := _lone_file(source, split_of_name):
+        train, validation = split_by_article(read(lone, "train"))
         notes.append(
-            f"{others[0]}: the name tells no split; split by article into {len(train)} questions "
+            f"{lone}: the name tells no split; split by article into {len(train)} questions "
             f"to train on and {len(validation)} to validate"
         )
         return TaskData({"train": train, "validation": validation}, (), tuple(notes))
@@ -71,6 +61,19 @@ def read_squad_task(name: str, source: str) -> TaskData:
     files = find_splits(source, split_of_name, looked_for, None)
     splits = {split: read(path, split) for split, path in files.items()}
     return TaskData(splits, (), tuple(notes))
+
+
+def _lone_file(source: str, split_of_name: Callable[[str], str | None]) -> str | None:
+    """Returns the only file, if its name tells no split."""
+    folder = source if os.path.isdir(source) else os.path.dirname(source)
+    names = os.listdir(source) if os.path.isdir(source) else [os.path.basename(source)]
+    if any(map(split_of_name, names)) or not os.path.exists(source):
+        return None
+    others = sorted(n for n in names if not NAMES.fullmatch(n) and n.endswith(".json"))
+    if len(others) > 1:
+        listed = ", ".join(others[:5])
+        raise ValueError(f"{source}: cannot tell the splits ({listed}); name the file to read")
+    return os.path.join(folder, others[0]) if others else None
 
 
 def read_squad(

@@ -92,7 +92,12 @@ def _texts(data: TfdsSplits, regression: bool) -> TaskData:
     [label] = pick(SCORE if regression else CLASS, data.features.__contains__, True)
     columns = [(text, "text"), (label, "label")]
     columns += [(name, "pair") for name in pick(PAIR, data.is_text, False)]
-    names = None if regression else data.class_names(label)
+    names = data.class_names(label)
+    if regression and names:
+        raise ValueError(
+            f"{data.source}: feature {label!r} holds classes, no scores; the task is "
+            "classification"
+        )
     # -1 is a score as good as any other.
     plain = (lambda value: value) if regression else _class_or_score(names or [])
     return text_data(_rows(data, columns, plain), regression, tuple(names) if names else None)
