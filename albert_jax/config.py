@@ -340,6 +340,11 @@ def _check_divisions(config: Config) -> None:
             f"data.seq_len={data.seq_len} is more than "
             f"model.max_position_embeddings={model.max_position_embeddings}"
         )
+    if config.task.name != "pretrain" and train.checkpoint_every % train.eval_every:
+        raise ValueError(
+            f"train.checkpoint_every={train.checkpoint_every} must be a multiple of "
+            f"train.eval_every={train.eval_every}: a checkpoint is kept by its metrics"
+        )
     if train.batch_size % train.grad_accum_steps:
         raise ValueError(
             f"train.batch_size={train.batch_size} does not divide into "

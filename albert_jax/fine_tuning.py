@@ -48,8 +48,10 @@ class Split(NamedTuple):
     features: Features
 
 
-def plan_fine_tuning(config: Config, workdir: Path) -> Plan:
+def plan_fine_tuning(config: Config, workdir: Path, devices: Sequence[Any] | None = None) -> Plan:
     """Checks all that can be checked before compute is spent, and opens the run directory.
+
+    For the arguments see `train.make_plan`.
 
     Raises:
       FileNotFoundError: where the examples or the weights to begin with are missing.
@@ -62,11 +64,12 @@ def plan_fine_tuning(config: Config, workdir: Path) -> Plan:
         )
     start = read(config.init_from) if wants_start(config, workdir) else None
     config, tokenizer = _resolve(config, start, workdir)
-    validate_for_devices(config, jax.device_count())
+    devices = jax.devices() if devices is None else devices
+    validate_for_devices(config, len(devices))
     data = read_task(config.task.name, config.task.data)
     task = make_task(config.task, data.labels)
     splits = _make_splits(data, task, tokenizer)
-    mesh = make_mesh(config.mesh)
+    mesh = make_mesh(config.mesh, devices)
     setup = set_up(_builder(config, task), _optimizer(config), mesh)
     train_step, _ = compile_steps(task, setup, mesh, config.train.grad_accum_steps)
     outputs = compile_outputs(task.outputs, setup, mesh)

@@ -1,7 +1,7 @@
 """The plan of a pretraining run."""
 
 import itertools
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,17 @@ from albert_jax.train_state import set_up
 from albert_jax.train_step import compile_steps
 
 
-def plan_pretraining(config: Config, workdir: Path) -> Plan:
+def plan_pretraining(config: Config, workdir: Path, devices: Sequence[Any] | None = None) -> Plan:
     """Checks all that can be checked before compute is spent, and opens the run directory.
+
+    For the arguments see `train.make_plan`.
 
     Raises:
       FileNotFoundError: where the data is missing.
       ValueError: where settings, data, devices and `workdir` do not fit together.
     """
-    validate_for_devices(config, jax.device_count())
+    devices = jax.devices() if devices is None else devices
+    validate_for_devices(config, len(devices))
     manifest = read_manifest(config.data)
     if manifest["vocab_size"] != config.model.vocab_size:
         raise ValueError(
@@ -40,7 +43,7 @@ def plan_pretraining(config: Config, workdir: Path) -> Plan:
             f"{config.data.path!r} have a vocabulary of {manifest['vocab_size']}; "
             f"set model.vocab_size={manifest['vocab_size']}"
         )
-    mesh, task, share = make_mesh(config.mesh), Pretrain(config), config.model.share
+    mesh, task, share = make_mesh(config.mesh, devices), Pretrain(config), config.model.share
     tx = make_optimizer(
         config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
     )

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -25,16 +26,21 @@ from albert_jax.tasks.pretrain import cloze
 from albert_jax.train_state import TrainState
 
 
-def make_plan(config: Config, workdir: Path) -> Plan:
+def make_plan(config: Config, workdir: Path, devices: Sequence[Any] | None = None) -> Plan:
     """Checks all that can be checked before compute is spent, and opens the run directory.
+
+    Args:
+      config: all settings.
+      workdir: the run directory, new or of the same run.
+      devices: to run on; all by default.
 
     Raises:
       FileNotFoundError: where the data or the weights to begin with are missing.
       ValueError: where settings, data, devices and `workdir` do not fit together.
     """
     if config.task.name == "pretrain":
-        return plan_pretraining(config, workdir)
-    return plan_fine_tuning(config, workdir)
+        return plan_pretraining(config, workdir, devices)
+    return plan_fine_tuning(config, workdir, devices)
 
 
 def train(plan: Plan) -> TrainState:
@@ -85,7 +91,7 @@ def _meter(plan: Plan, log: RunLog, sums: Sums) -> Meter:
         config.train.log_every,
         make_schedule(config.optimizer, config.train.num_steps),
         plan.flops,
-        peak * jax.device_count() if peak else None,
+        peak * plan.mesh.size if peak else None,
         sums,
     )
 
@@ -97,7 +103,7 @@ def _describe(plan: Plan, first_step: int) -> str:
     return (
         f"{plan.workdir}: {start}, to step {plan.config.train.num_steps}; "
         f"{sum(leaf.size for leaf in leaves) / 1e6:.1f} M parameters; "
-        f"{jax.device_count()} × {jax.devices()[0].device_kind} as {axes}"
+        f"{plan.mesh.size} × {jax.devices()[0].device_kind} as {axes}"
     )
 
 
