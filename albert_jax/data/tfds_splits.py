@@ -41,10 +41,8 @@ class TfdsSplits:
                 builder.download_and_prepare(file_format="array_record")
             self.features: dict[str, Any] = dict((builder.info.features or {}).items())
             theirs = {_our_name(split): split for split in builder.info.splits}
-            decoders = {name: self._decoder(feature) for name, feature in self.features.items()}
-            decoders = {name: decoder for name, decoder in decoders.items() if decoder}
             self._data = {
-                ours: builder.as_data_source(split=theirs[ours], decoders=decoders)
+                ours: builder.as_data_source(split=theirs[ours])
                 for ours in in_order(filter(None, theirs))
             }
         except tfds.core.DatasetNotFoundError:
@@ -62,21 +60,6 @@ class TfdsSplits:
             raise ValueError(f"{source}: no train, validation or test split; name another set")
         others = [split for split in builder.info.splits if _our_name(split) is None]
         self.notes = [f"{source}: splits passed over: {', '.join(others)}"] if others else []
-
-    def _decoder(self, feature: Any) -> Any:
-        """Returns what decodes a sequence as it stands: TFDS's own fails on an empty one."""
-        tfds = self._tfds
-
-        class AsItIs(tfds.decode.SkipDecoding):
-            def decode_batch_example_np(self, example: Any) -> Any:
-                return [] if example is None else example
-
-        if not isinstance(feature, tfds.features.Sequence):
-            return None
-        inner: Any = feature.feature
-        if isinstance(inner, tfds.features.FeaturesDict):
-            return {name: AsItIs() for name in inner}
-        return None if isinstance(inner, tfds.features.Sequence) else AsItIs()
 
     def is_text(self, name: str) -> bool:
         """Whether this feature holds text."""
