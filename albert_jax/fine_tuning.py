@@ -184,13 +184,19 @@ def _optimizer(config: Config) -> optax.GradientTransformation:
     if not config.task.freeze_encoder:
         return tx
 
-    def part(key_path: tuple, _: Any) -> str:
-        return "frozen" if path_of(key_path).partition("/")[0] in _PRETRAINED else "new"
+    # Before, for the clipping; after, for the decay.
+    return optax.chain(optax.stateless(_freeze), tx, optax.stateless(_freeze))
 
-    return optax.partition(
-        {"new": tx, "frozen": optax.set_to_zero()},
-        lambda params: jax.tree_util.tree_map_with_path(part, params),
-    )
+
+def _freeze(updates: Any, params: Any) -> Any:
+    """Zeros in place of what would change the pretrained parts."""
+    del params
+
+    def update(key_path: tuple, leaf: jax.Array) -> jax.Array:
+        is_frozen = path_of(key_path).partition("/")[0] in _PRETRAINED
+        return jnp.zeros_like(leaf) if is_frozen else leaf
+
+    return jax.tree_util.tree_map_with_path(update, updates)
 
 
 def _train_stream(
