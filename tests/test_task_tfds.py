@@ -31,6 +31,12 @@ RACE = {
     "example_id": Text(),
 }
 TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
+CONLL = {
+    "tokens": Sequence(Text()),
+    "pos": Sequence(ClassLabel(names=["NN"])),
+    "chunks": Sequence(ClassLabel(names=["O"])),
+    "ner": Sequence(ClassLabel(names=TAGS)),
+}
 
 
 def make(data_dir, name, features, file_format="array_record", **splits):
@@ -154,11 +160,15 @@ def test_race(tmp_path):
         read("race/middle", "race/high", tmp_path)
 
 
+def tagged(words, tags):
+    zeros = [0] * len(words)
+    return {"tokens": words, "pos": zeros, "chunks": zeros, "ner": tags}
+
+
 def test_conll(tmp_path):
-    features = {"tokens": Sequence(Text()), "ner": Sequence(ClassLabel(names=TAGS))}
-    rows = [{"tokens": ["Ann", "Lee", "ran"], "ner": [1, 2, 0]}, {"tokens": ["UN"], "ner": [3]}]
-    empty = {"tokens": [], "ner": []}
-    make(tmp_path, "conll2003/conll2003", features, train=[*rows, empty], dev=rows[:1])
+    rows = [tagged(["Ann", "Lee", "ran"], [1, 2, 0]), tagged(["UN"], [3])]
+    empty = tagged([], [])
+    make(tmp_path, "conll2003/conll2003", CONLL, train=[*rows, empty], dev=rows[:1])
     data = read("conll2003", "conll2003", tmp_path)
     assert data.labels == ("O", "B-ORG", "I-ORG", "B-PER", "I-PER")
     assert data.splits["train"] == [
@@ -216,9 +226,8 @@ def test_bad_sets_are_named(tmp_path):
 
 
 def test_no_tensorflow(repo_root, tmp_path):
-    features = {"tokens": Sequence(Text()), "ner": Sequence(ClassLabel(names=TAGS))}
-    rows = [{"tokens": ["Ann"], "ner": [1]}, {"tokens": [], "ner": []}]
-    make(tmp_path, "conll2003/conll2003", features, train=rows)
+    rows = [tagged(["Ann"], [1]), tagged([], [])]
+    make(tmp_path, "conll2003/conll2003", CONLL, train=rows)
     code = f"""
 import sys
 from importlib.machinery import PathFinder
