@@ -84,12 +84,19 @@ class TfdsSplits:
         """Yields where each record is, and the record with text as str and arrays as lists.
 
         Raises:
-          ValueError: a text is not UTF-8.
+          ValueError: a record cannot be decoded, or a text in it is not UTF-8.
         """
         data = self._data[split]
         for first in range(0, len(data), WINDOW):
             indices = range(first, min(first + WINDOW, len(data)))
-            for i, record in zip(indices, data.__getitems__(indices), strict=True):
+            try:
+                window = data.__getitems__(indices)
+            except (ValueError, KeyError, AttributeError) as error:
+                raise ValueError(
+                    f"{self.source} {split}:{first}: this record or one of the {WINDOW} from it on "
+                    f"does not have the set's features ({error}); prepare the set again"
+                ) from None
+            for i, record in zip(indices, window, strict=True):
                 where = f"{self.source} {split}:{i}"
                 try:
                     plain = _plain(record)
