@@ -93,7 +93,7 @@ class TfdsSplits:
                 window = data.__getitems__(indices)
             except (ValueError, KeyError, AttributeError) as error:
                 raise ValueError(
-                    f"{self.source} {split}:{first}: this record or one of the {WINDOW} from it on "
+                    f"{self.source} {split}:{first}: this record or one of the next {WINDOW - 1} "
                     f"does not have the set's features ({error}); prepare the set again"
                 ) from None
             for i, record in zip(indices, window, strict=True):
