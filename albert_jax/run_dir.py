@@ -16,6 +16,8 @@ _FREE = (
     "mesh.",
     "data.path",
     "data.num_workers",
+    "task.data",
+    "task.tokenizer",
     "train.remat",
     "train.log_every",
     "train.eval_every",
@@ -142,8 +144,9 @@ def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) ->
             "with config.init_from"
         )
     if old["data_fingerprint"] not in (None, new["data_fingerprint"]):
+        source = "data.path" if new["kind"] == "pretraining" else "task.data"
         differing.append(
-            f"data.path: other rows (fingerprint was {old['data_fingerprint'][:12]}, "
+            f"{source}: other rows (fingerprint was {old['data_fingerprint'][:12]}, "
             f"now {new['data_fingerprint'][:12]})"
         )
     if differing:

@@ -180,7 +180,10 @@ def make_config(vocabulary: Path, tmp_path: Path) -> Callable[..., Config]:
     return make
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n[:4] in ("race", "squa"))) for n in WRITERS],
+)
 def test_32_examples_are_learnt_by_heart(name, make_config, tmp_path):
     one_device = jax.devices()[:1]  # to be quick
     train(make_plan(make_config(name, mesh={"data": 1}), tmp_path / "run", one_device))
@@ -230,10 +233,16 @@ def test_a_resumed_run_is_bit_identical(make_config, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train(plan._replace(train_batches=batches))
+    moved = (tmp_path / "data").rename(tmp_path / "elsewhere")
+    config = dataclasses.replace(config, task=dataclasses.replace(config.task, data=str(moved)))
     train(make_plan(config, tmp_path / "half"))
     whole, half = (read(tmp_path / name, step=12) for name in ("whole", "half"))
     assert equal_trees(half.params, whole.params)
     assert validation(tmp_path / "half") == validation(tmp_path / "whole")
+    lines = (moved / "train.jsonl").read_text().splitlines(keepends=True)
+    (moved / "train.jsonl").write_text("".join(lines[1:]))
+    with pytest.raises(ValueError, match=r"task\.data: other rows"):
+        make_plan(config, tmp_path / "half")
 
 
 def test_a_frozen_encoder_stays_as_it_is(make_config, tmp_path):
