@@ -9,8 +9,11 @@ import numpy as np
 
 from albert_jax.data.features import Row, length_of, stack
 
-# Rows are drawn in windows of so many batches; within one, rows of like length share a batch.
+# Rows are drawn in windows of at most so many batches; within one, rows of like length share a
+# batch. A window is at most a part of an epoch: it would hold rows several times over, and as
+# they are of one length, side by side in one batch.
 WINDOW = 32
+_WINDOWS_AN_EPOCH = 4
 _SMALLEST = 32
 
 
@@ -32,6 +35,11 @@ def collate(rows: Sequence[Row], batch_size: int, max_length: int) -> Row:
     return batch | {"weights": weights}
 
 
+def window_size(rows: int, batch_size: int) -> int:
+    """The batches of a window."""
+    return max(1, min(WINDOW, rows // (_WINDOWS_AN_EPOCH * batch_size)))
+
+
 def train_batches(
     rows: Sequence[Row], batch_size: int, max_length: int, seed: int, first_step: int, steps: int
 ) -> Iterator[Row]:
@@ -41,10 +49,11 @@ def train_batches(
     may stand in one window, and so in one batch.
     """
     lengths = np.array([length_of(row) for row in rows])
+    size = window_size(len(rows), batch_size)
     step = first_step
     while step < first_step + steps:
-        window = step // WINDOW
-        for batch in _window(lengths, batch_size, seed, window)[step % WINDOW :]:
+        window = step // size
+        for batch in _window(lengths, (size, batch_size), seed, window)[step % size :]:
             if step == first_step + steps:
                 return
             yield collate([rows[i] for i in batch], batch_size, max_length)
@@ -61,9 +70,9 @@ def eval_batches(
         yield members, collate([rows[i] for i in members], batch_size, max_length)
 
 
-def _window(lengths: np.ndarray, batch_size: int, seed: int, window: int) -> np.ndarray:
-    """Row numbers of the batches of a window, [WINDOW, batch_size]."""
-    size = WINDOW * batch_size
+def _window(lengths: np.ndarray, shape: tuple[int, int], seed: int, window: int) -> np.ndarray:
+    """Row numbers of a window's batches, in the shape [batches, rows of one]."""
+    size = shape[0] * shape[1]
     first = window * size
     numbers = np.arange(first, first + size)
     epochs = numbers // len(lengths)
@@ -75,5 +84,5 @@ def _window(lengths: np.ndarray, batch_size: int, seed: int, window: int) -> np.
     draw = np.random.default_rng((seed, 1, window))
     # Shuffled before the stable sort: rows of one length meet others each time.
     chosen = draw.permutation(chosen)
-    batches = chosen[np.argsort(lengths[chosen], kind="stable")].reshape(WINDOW, batch_size)
-    return batches[draw.permutation(WINDOW)]
+    batches = chosen[np.argsort(lengths[chosen], kind="stable")].reshape(shape)
+    return batches[draw.permutation(shape[0])]

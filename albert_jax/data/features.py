@@ -4,13 +4,17 @@ A row is a dict of arrays. Those named in `SEQUENCES` run along the pieces (thei
 are padded when rows are put together; the others are one value a row.
 """
 
+import functools
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from albert_jax.data.examples import (
+    NOT_FOUND,
+    Answer,
     ChoiceExample,
     QuestionExample,
     TaggedExample,
@@ -52,9 +56,17 @@ def join(first: Sequence[int], second: Sequence[int], max_length: int) -> tuple[
     """`[CLS] first [SEP] second [SEP]` as a row, and whether pieces were cut to make it fit.
 
     The longer of the two loses its last piece until both fit. An empty second is left out.
+
+    Raises:
+      ValueError: there is no room for a piece of each.
     """
     first, second = list(first), list(second)
-    room = max_length - (3 if second else 2)
+    room, least = max_length - (3 if second else 2), bool(first) + bool(second)
+    if room < least:
+        raise ValueError(
+            f"task.max_length={max_length} leaves no room for a piece of each text; make it at "
+            f"least {max_length - room + least}"
+        )
     is_cut = len(first) + len(second) > room
     while len(first) + len(second) > room:
         (first if len(first) > len(second) else second).pop()
@@ -88,30 +100,39 @@ def choice_features(
     """A row a question: [options, pieces] of `[CLS] context [SEP] question option [SEP]`.
 
     The context loses what does not fit: the question and the option are what sets the four
-    apart. An option fills the gap "_" of its question, where it has one.
+    apart. Where those alone do not fit, their last pieces stay, as options come last. An option
+    fills every gap "_" of its question, where it has some.
 
     Source: google-research/albert race_utils.py.
     """
     contexts = tokenizer.encode_batch([e.context for e in examples])
-    rows, cut = [], 0
+    rows, contexts_cut, options_cut = [], 0, 0
     for example, context in zip(examples, contexts, strict=True):
-        endings = [
-            example.question.replace("_", f" {option} ", 1)
-            if "_" in example.question
-            else f"{example.question} {option}"
-            for option in example.options
-        ]
-        parts = []
+        endings = [_ending(example.question, option) for option in example.options]
+        parts, is_cut = [], False
         for ending in tokenizer.encode_batch(endings):
-            ending = ending[: max_length - 3 - 1]
-            room = max_length - 3 - len(ending)
-            cut += len(context) > room
-            parts.append(join(context[:room], ending, max_length)[0])
+            kept = ending[-max(max_length - 3 - bool(context), 1) :]
+            room = max(max_length - 3 - len(kept), 0)
+            options_cut += len(kept) < len(ending)
+            is_cut |= len(context) > room
+            parts.append(join(context[:room], kept, max_length)[0])
+        contexts_cut += is_cut
         row = {name: stack([part[name] for part in parts], name) for name in parts[0]}
         if example.label is not None:
             row["label"] = np.array(example.label, np.int32)
         rows.append(row)
-    return Features(rows, np.arange(len(rows)), {"contexts cut": cut})
+    notes = {"contexts cut": contexts_cut, "options cut": options_cut}
+    return Features(rows, np.arange(len(rows)), notes)
+
+
+def _ending(question: str, option: str) -> str:
+    """The question with the option in its gaps, kept from growing together with a word there."""
+
+    def fill(gap: re.Match[str]) -> str:
+        before, after = question[: gap.start()][-1:], question[gap.end() :][:1]
+        return " " * before.isalnum() + option + " " * after.isalnum()
+
+    return re.sub("_+", fill, question) if "_" in question else f"{question} {option}"
 
 
 def tag_features(
@@ -120,15 +141,17 @@ def tag_features(
     """A row a sentence, or several where it is too long; every word is in exactly one row.
 
     `words` has the number of a word at its first piece, and `tags` its tag, if it has one;
-    a word of no piece that the vocabulary knows is one unknown piece.
+    a word of no piece, as of control characters alone, is one unknown piece. Of a word that is
+    longer than a row the first pieces stay.
     """
-    rows, owners, split = [], [], 0
+    rows, owners, split, cut = [], [], 0, 0
     for i, example in enumerate(examples):
         pieces = [ids or [UNK] for ids in tokenizer.encode_batch(list(example.words))]
         parts = list(_split_words(pieces, max_length - 2)) if pieces else []
         split += len(parts) > 1
         for part in parts:
-            row, _ = join([p for w in part for p in pieces[w]], [], max_length)
+            row, is_cut = join([p for w in part for p in pieces[w]], [], max_length)
+            cut += is_cut
             starts = np.cumsum([1, *(len(pieces[w]) for w in part)])[:-1]
             words, tags = np.full((2, len(row["input_ids"])), NONE, np.int32)
             words[starts] = part
@@ -136,7 +159,8 @@ def tag_features(
                 tags[starts] = np.array(example.tags, np.int32)[part]
             rows.append(row | {"words": words, "tags": tags})
             owners.append(i)
-    return Features(rows, np.array(owners, np.int64), {"sentences split": split})
+    notes = {"sentences split": split, "words cut": cut}
+    return Features(rows, np.array(owners, np.int64), notes)
 
 
 def _split_words(pieces: Sequence[Sequence[int]], room: int) -> Iterator[list[int]]:
@@ -161,48 +185,69 @@ def question_features(
     """Rows `[CLS] question [SEP] part of the context [SEP]` that overlap over a long context.
 
     `begins` and `ends` are the characters of the context that a piece stands for. `start` and
-    `end` are the slots of the first answer's first and last piece; both are 0, [CLS], where
-    the answer is not wholly in the row or there is none.
+    `end` are the slots of the first and the last piece of the first answer that has a place;
+    both are 0, [CLS], where it is not wholly in the row or there is none.
+
+    Raises:
+      ValueError: a question leaves no room for a piece of its context.
 
     Source: google-research/albert squad_utils.py, convert_examples_to_features.
     """
-    rows, owners, cut = [], [], 0
-    for i, example in enumerate(examples):
-        question = tokenizer.encode(example.question)
+    rows, owners, cut, lost = [], [], 0, 0
+    encode = functools.lru_cache(maxsize=1)(tokenizer.encode_with_offsets)  # questions share one
+    questions = tokenizer.encode_batch([e.question for e in examples])
+    for i, (example, question) in enumerate(zip(examples, questions, strict=True)):
         cut += len(question) > max_question
         question = question[:max_question]
-        ids, offsets = tokenizer.encode_with_offsets(example.context)
         room = max_length - 3 - len(question)
+        if room < 1:
+            raise ValueError(
+                f"task.max_length={max_length} leaves no room for a context beside question "
+                f"{example.id!r} of {len(question)} pieces; make it larger than "
+                f"task.max_question={max_question} + 3"
+            )
+        ids, offsets = encode(example.context)
+        places = np.array(offsets, np.int32).reshape(-1, 2).T
+        answer = _locate(example.answers, *places)
+        lost += bool(example.answers) and answer is None
         for first in _window_starts(len(ids), room, stride):
             row, _ = join(question, ids[first : first + room], max_length)
-            places = np.full((2, len(row["input_ids"])), NONE, np.int32)
-            slot = len(question) + 2
-            part = np.array(offsets[first : first + room], np.int32).reshape(-1, 2)
-            places[:, slot : slot + len(part)] = part.T
-            start, end = _locate(example, *places)
-            row |= {"begins": places[0], "ends": places[1]}
+            part, slot = places[:, first : first + room], len(question) + 2
+            begins, ends = np.full((2, len(row["input_ids"])), NONE, np.int32)
+            begins[slot:-1], ends[slot:-1] = part
+            start, end = _slots(answer, range(first, first + room), slot)
+            row |= {"begins": begins, "ends": ends}
             row |= {"start": np.array(start, np.int32), "end": np.array(end, np.int32)}
             rows.append(row)
             owners.append(i)
-    return Features(rows, np.array(owners, np.int64), {"questions cut": cut})
+    notes = {"questions cut": cut, "answers not found": lost}
+    return Features(rows, np.array(owners, np.int64), notes)
 
 
 def _window_starts(length: int, room: int, stride: int) -> range:
     """Where windows of `room` pieces begin, every `stride`, the last one reaching the end."""
-    return range(0, max(length - room + stride, 1), stride)
+    step = min(stride, room)  # a longer one would pass over what lies between two windows
+    return range(0, max(length - room + step, 1), step)
 
 
-def _locate(example: QuestionExample, begins: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
-    """Slots of the first and the last piece of the first answer, or (0, 0)."""
-    if not example.answers:
+def _locate(
+    answers: Sequence[Answer], begins: np.ndarray, ends: np.ndarray
+) -> tuple[int, int] | None:
+    """The first and the last of a context's pieces that have a character of the answer."""
+    for answer in answers:
+        if answer.start != NOT_FOUND:
+            inside = (begins < answer.start + len(answer.text)) & (ends > answer.start)
+            # SentencePiece's mark before the first word may be a piece, of no character.
+            pieces = np.flatnonzero(inside & (begins < ends))
+            return (int(pieces[0]), int(pieces[-1])) if pieces.size else None
+    return None
+
+
+def _slots(answer: tuple[int, int] | None, window: range, slot: int) -> tuple[int, int]:
+    """Slots of an answer's ends in the row of a window that begins at `slot`, or (0, 0)."""
+    if answer is None or answer[0] not in window or answer[1] not in window:
         return 0, 0
-    first = example.answers[0].start
-    last = first + len(example.answers[0].text)
-    inside = np.flatnonzero((begins < last) & (ends > first) & (begins != NONE))
-    context = np.flatnonzero(begins != NONE)
-    if not inside.size or first < begins[context[0]] or last > ends[context[-1]]:
-        return 0, 0
-    return int(inside[0]), int(inside[-1])
+    return slot + window.index(answer[0]), slot + window.index(answer[1])
 
 
 def stack(arrays: Sequence[np.ndarray], name: str, width: int | None = None) -> np.ndarray:
