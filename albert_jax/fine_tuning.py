@@ -68,6 +68,7 @@ def plan_fine_tuning(config: Config, workdir: Path, devices: Sequence[Any] | Non
     validate_for_devices(config, len(devices))
     data = read_task(config.task.name, config.task.data)
     task = make_task(config.task, data.labels)
+    start = start and without_other_head(start, task)
     splits = _make_splits(data, task, tokenizer)
     mesh = make_mesh(config.mesh, devices)
     setup = set_up(_builder(config, task), _optimizer(config), mesh)
@@ -111,6 +112,20 @@ def run_outputs(
         for position, member in enumerate(members):
             found[member] = {name: array[position] for name, array in results.items()}
     return found
+
+
+def without_other_head(start: Weights, task: Any) -> Weights:
+    """Weights without a head that was made for another task or for other classes."""
+    own = {"classifier": task.num_labels, "span": 2}
+    is_same = (start.kind, start.labels) == (task.kind, task.labels) and all(
+        start.params[head]["bias"].size == size
+        for head, size in own.items()
+        if head in start.params
+    )
+    if is_same:
+        return start
+    params = {part: tree for part, tree in start.params.items() if part not in own}
+    return start._replace(params=params)
 
 
 def _resolve(config: Config, start: Weights | None, workdir: Path) -> tuple[Config, Tokenizer]:

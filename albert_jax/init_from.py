@@ -49,6 +49,7 @@ def start_with(weights: Weights, params: Any) -> Any:
     """Freshly made parameters with those of `weights` in place of their like.
 
     Heads that the weights lack stay as they are; heads that the run lacks are left out.
+    What both have must be of the same shapes.
     """
     return {
         part: jax.tree.map(_put, weights.params[part], fresh) if part in weights.params else fresh

@@ -257,6 +257,26 @@ def test_a_frozen_encoder_stays_as_it_is(make_config, tmp_path):
     assert not equal_trees(second.params["classifier"], first.params["classifier"])
 
 
+def test_a_head_for_other_classes_is_left_behind(make_config, tmp_path):
+    """As where RTE and STS-B begin with a model of MNLI."""
+    train(make_plan(make_config("classification", train=SHORT), tmp_path / "first"))
+    first = read(tmp_path / "first")
+    assert first.params["classifier"]["bias"].shape == (3,)
+    again = dataclasses.replace(make_config("classification"), init_from=str(tmp_path / "first"))
+    plan = make_plan(again, tmp_path / "again")
+    assert plan.start is not None
+    assert equal_trees(plan.start.params["classifier"], first.params["classifier"])
+    (tmp_path / "data").rename(tmp_path / "other")
+    config = make_config("regression", train=SHORT)
+    plan = make_plan(
+        dataclasses.replace(config, init_from=str(tmp_path / "first")), tmp_path / "second"
+    )
+    assert plan.start is not None
+    assert plan.start.params.keys() == {"embeddings", "encoder", "pooler"}
+    train(plan)
+    assert read(tmp_path / "second").params["classifier"]["bias"].shape == (1,)
+
+
 def test_seeds_are_runs_of_their_own_and_summed_up(make_config, tmp_path):
     config = make_config("classification", train=SHORT, task={"seeds": [3, 5]})
 
