@@ -23,7 +23,11 @@ def load(path: str | Path, step: int | None = None) -> Model:
       ValueError: where it is damaged or not one that we have, or `step` has no checkpoint.
     """
     weights = read(path, step)
-    device = jax.local_devices()[0]
-    tokenizer = weights.tokenizer and Tokenizer(Path(path) / "tokenizer.model", weights.tokenizer)
-    params = jax.device_put(weights.params, device)
-    return Model(weights, params, tokenizer or None)
+    tokenizer = Tokenizer(path, weights.tokenizer) if weights.tokenizer else None
+    if tokenizer is not None and tokenizer.vocab_size > weights.config.vocab_size:
+        raise ValueError(
+            f"{str(path)!r}: its vocabulary has {tokenizer.vocab_size} pieces, its model only "
+            f"{weights.config.vocab_size}"
+        )
+    params = jax.device_put(weights.params, jax.local_devices()[0])
+    return Model(weights, params, tokenizer)

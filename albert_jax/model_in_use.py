@@ -13,14 +13,16 @@ from albert_jax.convert.mapping import abstract_model
 from albert_jax.convert.weights import Weights
 from albert_jax.data.buckets import eval_batches
 from albert_jax.data.examples import ChoiceExample, QuestionExample, TaggedExample, TextExample
-from albert_jax.data.features import Features
+from albert_jax.data.features import Features, length_of
 from albert_jax.pretrained import Pretrained
 from albert_jax.tasks import make_task
 from albert_jax.tasks.answer import text_of
 from albert_jax.tokenizer import Tokenizer
 
-# Rows that are computed together.
+# Sequences that are computed together, at most; a power of two.
 _BATCH = 32
+# What rows are learnt by: not needed here, and in a file of RACE's some may be without.
+_TARGETS = ("label", "tags", "start", "end")
 # What a model that was fine-tuned elsewhere is taken for.
 _TASKS = {"classification": "classification", "tagging": "conll2003", "span": "squad/v2.0",
           "choice": "race"}  # fmt: skip
@@ -74,14 +76,8 @@ class Model(Pretrained):
         self.task: Any = None
         if self.kind not in _TASKS:
             return
-        config = weights.task or TaskConfig(name=_TASKS[weights.kind])
-        limit = weights.config.max_position_embeddings
-        config = dataclasses.replace(config, max_length=min(config.max_length, limit))
-        labels = weights.labels
-        if "classifier" in weights.params and not labels and weights.kind != "choice":
-            count = weights.params["classifier"]["bias"].shape[0]
-            labels = tuple(f"LABEL_{i}" for i in range(count)) if count > 1 else ()
-        self.task, self.labels = make_task(config, labels), labels
+        self.labels = _class_names(weights)
+        self.task = make_task(weights.task or _settings(weights, self.labels), self.labels)
         graphdef, _ = nnx.split(abstract_model(weights.config, params), nnx.Param)
         self._outputs = jax.jit(
             lambda params, batch: self.task.outputs(nnx.merge(graphdef, params), batch)
@@ -93,23 +89,21 @@ class Model(Pretrained):
         """The class, or the score, of each text, or of each text with its pair.
 
         Raises:
-          ValueError: for another kind of model, or as many pairs as texts are not given.
+          ValueError: for another kind of model, what is no list of strings, an empty list, or
+            as many pairs as texts are not given.
         """
         self._require("classification")
-        if isinstance(texts, str) or isinstance(pairs, str):
-            raise ValueError("texts and pairs are lists of strings; put one text in a list")
-        if pairs is not None and len(pairs) != len(texts):
-            raise ValueError(f"{len(texts)} texts but {len(pairs)} pairs")
-        examples = [
-            TextExample(str(i), text, pairs[i] if pairs is not None else None, None)
-            for i, text in enumerate(texts)
-        ]
-        outputs, _ = self.run(examples)
+        firsts = _strings("texts", texts)
+        seconds = _strings("pairs", pairs) if pairs is not None else [None] * len(firsts)
+        if len(seconds) != len(firsts):
+            raise ValueError(f"{len(firsts)} texts but {len(seconds)} pairs")
+        both = enumerate(zip(firsts, seconds, strict=True))
+        outputs, _ = self.run([TextExample(str(i), a, b, None) for i, (a, b) in both])
         if not self.labels:
             return [Classified(float(output["logits"][0]), {}) for output in outputs]
         found = []
         for output in outputs:
-            probabilities = _softmax(output["logits"])
+            probabilities = softmax(output["logits"])
             named = dict(zip(self.labels, probabilities.tolist(), strict=True))
             found.append(Classified(self.labels[int(np.argmax(probabilities))], named))
         return found
@@ -120,31 +114,44 @@ class Model(Pretrained):
         Probabilities are over the answers considered, no answer among them.
 
         Raises:
-          ValueError: for another kind of model.
+          ValueError: for another kind of model, a question or a context that is no text, or
+            fewer than one answer asked for.
         """
         self._require("span")
+        if top_k < 1:
+            raise ValueError(f"top_k={top_k}: ask for at least one answer")
+        for name, text in (("question", question), ("context", context)):
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(f"the {name} must be a text, not {text!r}")
         example = QuestionExample("0", "", context, question, ())
         outputs, features = self.run([example])
         (found,) = self.task.predictions(outputs, features, 1)
-        answers = [Answered(text_of(example, s), s.begin, s.end, s.score) for s in found.spans]
+        best = found.spans[0].score if found.spans else 0.0
+        answers: dict[tuple[int, int], Answered] = {}
+        for span in found.spans:
+            # A piece may stand for nothing but white space, which is no answer and no part of one.
+            if text := text_of(example, span):
+                begin = context.index(text, span.begin)
+                answer = Answered(text, begin, begin + len(text), span.score - best)
+                answers.setdefault((answer.start, answer.end), answer)
+        scored = list(answers.values())
         if self.task.may_be_unanswerable:
-            best = found.spans[0].score if found.spans else 0.0
             threshold = self.validation.get("null_threshold", 0.0)
-            answers.append(Answered("", 0, 0, best + found.null_odds - threshold))
-        probabilities = _softmax(np.array([a.probability for a in answers]))
-        scored = [
-            a._replace(probability=float(p)) for a, p in zip(answers, probabilities, strict=True)
-        ]
-        return sorted(scored, key=lambda a: -a.probability)[:top_k]
+            scored.append(Answered("", 0, 0, found.null_odds - threshold))
+        if not scored:
+            raise ValueError(f"no piece of the context {context!r} can be an answer")
+        probabilities = softmax(np.array([a.probability for a in scored])).tolist()
+        named = [a._replace(probability=p) for a, p in zip(scored, probabilities, strict=True)]
+        return sorted(named, key=lambda a: -a.probability)[:top_k]
 
     def tag(self, words: str | Sequence[str]) -> list[Tagged]:
         """The tag of each word of a sentence, given as words or as a text cut at spaces.
 
         Raises:
-          ValueError: for another kind of model.
+          ValueError: for another kind of model, no word, or what is no string.
         """
         self._require("tagging")
-        words = words.split() if isinstance(words, str) else list(words)
+        words = _strings("words", words.split() if isinstance(words, str) else words)
         outputs, features = self.run([TaggedExample("0", tuple(words), None)])
         found = {}
         for output, row in zip(outputs, features.rows, strict=True):
@@ -158,22 +165,28 @@ class Model(Pretrained):
         """The option that best answers a question about a text.
 
         Raises:
-          ValueError: for another kind of model, or fewer than two options.
+          ValueError: for another kind of model, what is no string, or fewer than two options.
         """
         self._require("choice")
-        if isinstance(options, str) or len(options) < 2:
+        _strings("context and question", [context, question])
+        options = _strings("options", options)
+        if len(options) < 2:
             raise ValueError(f"options are at least two strings, not {options!r}")
         outputs, _ = self.run([ChoiceExample("0", context, question, tuple(options), None)])
-        probabilities = _softmax(outputs[0]["logits"])
+        probabilities = softmax(outputs[0]["logits"])
         best = int(np.argmax(probabilities))
         return Chosen(options[best], best, probabilities.tolist())
 
     def run(self, examples: Sequence[Any]) -> tuple[list[dict[str, np.ndarray]], Features]:
         """The task's outputs for each row of some examples, and the rows."""
         features = self.task.features(examples, self.tokenizer)
-        outputs: list[Any] = [None] * len(features.rows)
-        size = min(_BATCH, len(features.rows)) or 1
-        for members, batch in eval_batches(features.rows, size, self.task.config.max_length):
+        rows = [{k: v for k, v in row.items() if k not in _TARGETS} for row in features.rows]
+        outputs: list[Any] = [None] * len(rows)
+        # Sizes are powers of two, so that few shapes are compiled; a choice's row has several
+        # sequences.
+        parts = max((row["input_ids"].size // length_of(row) for row in rows), default=1)
+        size = min(max(_BATCH // parts, 1), 1 << max(len(rows) - 1, 0).bit_length())
+        for members, batch in eval_batches(rows, size, self.task.config.max_length):
             results = jax.device_get(self._outputs(self.params, batch))
             for position, member in enumerate(members):
                 outputs[member] = {name: array[position] for name, array in results.items()}
@@ -184,6 +197,47 @@ class Model(Pretrained):
             raise ValueError(f"this model is for {self.kind}, not for {kind}")
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - np.max(logits))
-    return shifted / np.sum(shifted)
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities along the last axis."""
+    shifted = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
+    return shifted / np.sum(shifted, axis=-1, keepdims=True)
+
+
+def _class_names(weights: Weights) -> tuple[str, ...]:
+    """Names of the classes; none where the classifier's one output is a score of its own."""
+    if weights.kind not in ("classification", "tagging"):
+        return ()
+    count = weights.params["classifier"]["bias"].shape[0]
+    if weights.kind == "classification" and count == 1:
+        return ()
+    labels = weights.labels or tuple(f"LABEL_{i}" for i in range(count))
+    if len(labels) != count:
+        raise ValueError(f"the model has {count} classes, but names for {len(labels)}: {labels}")
+    return tuple(labels)
+
+
+def _settings(weights: Weights, labels: Sequence[str]) -> TaskConfig:
+    """Settings for a model that does not tell its own: the usual ones, as far as they fit in."""
+    is_regression = weights.kind == "classification" and not labels
+    config = TaskConfig(name="regression" if is_regression else _TASKS[weights.kind])
+    limit = weights.config.max_position_embeddings
+    return dataclasses.replace(
+        config,
+        max_length=min(config.max_length, limit),
+        # The context has most of a row, and the next row begins before this one's end.
+        max_question=min(config.max_question, limit // 4),
+        stride=min(config.stride, limit // 4),
+    )
+
+
+def _strings(name: str, given: Sequence[str]) -> list[str]:
+    """A list of strings as it was given, which others are not."""
+    if isinstance(given, str):
+        raise ValueError(f"{name}: a list of strings is needed; put one text in a list")
+    found = list(given)
+    wrong = [value for value in found if not isinstance(value, str)]
+    if wrong or not found:
+        raise ValueError(
+            f"{name}: strings are needed, not {wrong[0]!r}" if wrong else f"no {name}"
+        )
+    return found
