@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from albert_jax.answer_metrics import squad_metrics
 from albert_jax.data.task_data import read_task
 from albert_jax.loading import load
-from albert_jax.model_in_use import Model
+from albert_jax.model_in_use import Model, softmax
 from albert_jax.submissions import (
     write_choices,
     write_squad,
@@ -42,14 +43,18 @@ def predict(checkpoint: str, source: str, output: Path, split: str | None = None
     if model.task is None:
         raise ValueError(f"{checkpoint!r} is for {model.kind}: it was not fine-tuned for a task")
     data = read_task(model.task.config.name, source)
+    # All splits before the first is written: an error leaves nothing behind.
+    chosen = {
+        name: _relabelled(data.splits[name], data.labels, model.labels, source)
+        for name in _chosen(list(data.splits), split)
+    }
     said = list(data.notes)
-    for name in _chosen(list(data.splits), split):
-        examples = _relabelled(data.splits[name], data.labels, model.labels, source)
+    for name, examples in chosen.items():
         outputs, features = model.run(examples)
+        metrics = _metrics(model, outputs, features, examples) if _has_labels(examples) else {}
         _WRITERS[model.kind](model, name, examples, outputs, features, output)
         said.append(f"{output}: {name}, {len(examples):,} examples")
-        if _has_labels(examples):
-            said.append(json.dumps(model.task.score(outputs, features, examples)))
+        said += [json.dumps(metrics)] if metrics else []
     return said
 
 
@@ -68,20 +73,40 @@ def _relabelled(
     """Examples whose classes are numbered as the model numbers them."""
     if not theirs or tuple(theirs) == tuple(ours) or not _has_labels(examples):
         return list(examples)
-    unknown = [label for label in theirs if label not in ours]
-    if unknown:
-        raise ValueError(f"{source}: the model has no class {unknown[0]!r}, only {list(ours)}")
-    number = [list(ours).index(label) for label in theirs]
+    places = {label: i for i, label in enumerate(ours)}
+
+    def number(k: int) -> int:
+        if theirs[k] not in places:
+            raise ValueError(f"{source}: the model has no class {theirs[k]!r}, only {list(ours)}")
+        return places[theirs[k]]
+
     if hasattr(examples[0], "tags"):
-        return [e._replace(tags=tuple(number[tag] for tag in e.tags)) for e in examples]
-    return [e._replace(label=number[e.label]) for e in examples]
+        return [e._replace(tags=tuple(map(number, e.tags))) for e in examples]
+    return [e._replace(label=number(e.label)) for e in examples]
 
 
 def _has_labels(examples: Sequence[Any]) -> bool:
     first = examples[0]
     if hasattr(first, "answers"):
         return any(example.answers for example in examples)
-    return (first.tags if hasattr(first, "tags") else first.label) is not None
+    return all((e.tags if hasattr(e, "tags") else e.label) is not None for e in examples)
+
+
+def _metrics(
+    model: Model, outputs: Any, features: Any, examples: Sequence[Any]
+) -> dict[str, float]:
+    if not getattr(model.task, "may_be_unanswerable", False):
+        return model.task.score(outputs, features, examples)
+    # `score` chooses a threshold by these very answers; what is written goes by the model's own.
+    found = model.task.predictions(outputs, features, len(examples))
+    odds = {e.id: f.null_odds for e, f in zip(examples, found, strict=True)}
+    texts = model.task.texts(found, examples, np.inf)
+    return squad_metrics(texts, examples, odds, _threshold(model))
+
+
+def _threshold(model: Model) -> float:
+    """The null odds above which a question counts as unanswerable."""
+    return model.validation.get("null_threshold", 0.0)
 
 
 def _write_texts(
@@ -91,9 +116,7 @@ def _write_texts(
     ids = [example.id for example in examples]
     probabilities = None
     if model.labels:
-        logits_NK = np.stack([o["logits"] for o in outputs])
-        exponents = np.exp(logits_NK - logits_NK.max(axis=-1, keepdims=True))
-        probabilities = exponents / exponents.sum(axis=-1, keepdims=True)
+        probabilities = softmax(np.stack([o["logits"] for o in outputs]))
     name = model.task.config.name
     write_text_predictions(name, output, split, ids, found, model.labels, probabilities)
 
@@ -103,16 +126,13 @@ def _write_answers(
 ) -> None:
     del split  # the official files have one name
     found = model.task.predictions(outputs, features, len(examples))
-    threshold = model.validation.get("null_threshold", 0.0)
     nbest = {
         e.id: [{"text": text_of(e, span), "score": span.score} for span in f.spans]
         for e, f in zip(examples, found, strict=True)
     }
     odds = {e.id: f.null_odds for e, f in zip(examples, found, strict=True)}
-    is_v2 = model.task.may_be_unanswerable
-    write_squad(
-        output, model.task.texts(found, examples, threshold), nbest, odds if is_v2 else None
-    )
+    texts = model.task.texts(found, examples, _threshold(model))
+    write_squad(output, texts, nbest, odds if model.task.may_be_unanswerable else None)
 
 
 def _write_choices(
@@ -153,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         print(*predict(args.checkpoint, args.input, args.output, args.split), sep="\n")
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
