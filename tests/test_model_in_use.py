@@ -133,12 +133,12 @@ def test_answers_are_of_the_context(task, make_model):
 
 def test_a_piece_of_white_space_is_no_answer(make_model):
     model = make_model("span", task=squad("v1.1"))
-    ids, offsets = model.tokenizer.encode_with_offsets(context := f"tan {FOREIGN}")
+    _, offsets = model.tokenizer.encode_with_offsets(context := f"tan {FOREIGN}")
     assert any(context[a:b] == " " for a, b in offsets)
     found = model.answer("what?", context, top_k=50)
-    assert len(found) < len(ids) * (len(ids) + 1) / 2
-    assert all(answer.text == context[answer.start : answer.end].strip() for answer in found)
-    assert all(answer.text for answer in found)
+    texts = [context[answer.start : answer.end] for answer in found]
+    assert texts == [answer.text for answer in found if answer.text.strip() == answer.text != ""]
+    assert len(set(texts)) == len(texts)
 
 
 def test_a_context_of_several_rows_is_read_to_its_end(make_model):
@@ -148,7 +148,7 @@ def test_a_context_of_several_rows_is_read_to_its_end(make_model):
     read = np.concatenate([row["begins"] for row in rows])
     _, offsets = model.tokenizer.encode_with_offsets(context)
     assert set(read[read >= 0].tolist()) == {begin for begin, _ in offsets}
-    found = model.answer("?", context, top_k=20)
+    found = model.answer(context, context, top_k=20)  # the question is cut, not the context
     assert max(answer.end for answer in found) > len(context) / 2
 
 
@@ -288,7 +288,7 @@ def test_sentiment_in_five_lines(sentiment, capsys):
     lines = [line.rsplit(" ", 2) for line in capsys.readouterr().out.splitlines()]
     assert [text for text, _, _ in lines] == texts
     assert all(label in model.labels and float(p) >= 0.5 for _, label, p in lines)
-    assert (model.task.config.name, model.task.config.max_length) == ("glue/sst2", 64)
+    assert model.task.config.name == "glue/sst2"
 
 
 def test_a_vocabulary_of_another_model_is_refused(tokenizer, tmp_path):
