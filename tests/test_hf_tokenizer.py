@@ -94,7 +94,7 @@ def test_transformers_loads_the_directory(proto, tmp_path):
             assert len(theirs) == theirs.vocab_size == 30_000
             assert sorted(theirs.added_tokens_decoder) == [0, 1, 2, 3, 4]
             assert theirs(TEXTS, add_special_tokens=False)["input_ids"] == expected
-            pair = theirs("a cat", "sat", return_token_type_ids=True)
+            pair = theirs("a cat", "sat")
             assert pair["input_ids"] == [2, *theirs("a cat")["input_ids"][1:], 847, 3]
             assert pair["token_type_ids"] == [0, 0, 0, 0, 1, 1]
             assert theirs.convert_ids_to_tokens(pair["input_ids"])[0] == "[CLS]"

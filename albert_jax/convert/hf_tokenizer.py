@@ -93,6 +93,8 @@ def _config(max_length: int) -> dict[str, Any]:
     return {
         "tokenizer_class": "AlbertTokenizer",
         "model_max_length": max_length,
+        # Without this transformers 5 leaves the types out, and a model reads a pair as one text.
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         **_REQUIRED,
         **tokens,
         "bos_token": _SPECIAL[CLS],
