@@ -13,6 +13,8 @@ from typing import Any
 
 import ml_collections
 
+from albert_jax.config_checks import check_values
+
 
 def _choice(default: str, *others: str) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
@@ -218,7 +220,7 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
       ValueError: for an unknown key or a value of the wrong type or range.
     """
     config = convert(Config, values, "config")
-    _check_values(config)
+    check_values(config)
     return config
 
 
@@ -266,94 +268,3 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = list(known)
     matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"
-
-
-# Keys that must be positive, by group.
-_POSITIVE = {
-    "model": (
-        "vocab_size",
-        "embedding_size",
-        "hidden_size",
-        "num_hidden_layers",
-        "num_hidden_groups",
-        "inner_group_num",
-        "num_attention_heads",
-        "intermediate_size",
-        "max_position_embeddings",
-        "type_vocab_size",
-    ),
-    "data": ("seq_len", "max_ngram"),
-    "train": (
-        "batch_size",
-        "num_steps",
-        "grad_accum_steps",
-        "log_every",
-        "eval_every",
-        "checkpoint_every",
-        "keep_checkpoints",
-    ),
-}
-
-
-def _check_values(config: Config) -> None:
-    """Refuses values that cannot work, whatever the devices."""
-    for group, names in _POSITIVE.items():
-        for name in names:
-            _require_range(config, group, name, 1, math.inf)
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        _require_range(config, "model", name, 0, 0.999)
-    _require_range(config, "data", "mask_rate", 1e-6, 1)
-    _require_range(config, "data", "num_workers", 0, math.inf)
-    _require_range(config, "train", "eval_batches", 0, math.inf)
-    _require_range(config, "train", "seed", 0, 2**31 - 1)
-    _require_range(config, "optimizer", "warmup_steps", 0, config.train.num_steps - 1)
-    for name in ("learning_rate", "weight_decay", "clip_norm"):
-        _require_range(config, "optimizer", name, 0, math.inf)
-    for name in ("max_length", "stride", "max_question", "max_answer", "n_best"):
-        _require_range(config, "task", name, 1, math.inf)
-    _require_range(config, "task", "classifier_dropout", 0, 0.999)
-    for name in ("b1", "b2", "decay_fraction"):
-        _require_range(config, "optimizer", name, 0, 1)
-    _check_divisions(config)
-
-
-def _check_divisions(config: Config) -> None:
-    model, data, train = config.model, config.data, config.train
-    if model.hidden_size % model.num_attention_heads:
-        raise ValueError(
-            f"model.hidden_size={model.hidden_size} does not divide into "
-            f"model.num_attention_heads={model.num_attention_heads}"
-        )
-    if model.num_hidden_groups > model.num_hidden_layers:
-        raise ValueError(
-            f"model.num_hidden_groups={model.num_hidden_groups} is more than "
-            f"model.num_hidden_layers={model.num_hidden_layers}"
-        )
-    if config.task.name != "pretrain":
-        if config.task.max_length > model.max_position_embeddings:
-            raise ValueError(
-                f"config.task.max_length={config.task.max_length} is more than "
-                f"model.max_position_embeddings={model.max_position_embeddings}"
-            )
-    elif data.seq_len > model.max_position_embeddings:
-        raise ValueError(
-            f"data.seq_len={data.seq_len} is more than "
-            f"model.max_position_embeddings={model.max_position_embeddings}"
-        )
-    if config.task.name != "pretrain" and train.checkpoint_every % train.eval_every:
-        raise ValueError(
-            f"train.checkpoint_every={train.checkpoint_every} must be a multiple of "
-            f"train.eval_every={train.eval_every}: a checkpoint is kept by its metrics"
-        )
-    if train.batch_size % train.grad_accum_steps:
-        raise ValueError(
-            f"train.batch_size={train.batch_size} does not divide into "
-            f"train.grad_accum_steps={train.grad_accum_steps}"
-        )
-
-
-def _require_range(config: Config, group: str, name: str, low: float, high: float) -> None:
-    value = getattr(getattr(config, group), name)
-    if not low <= value <= high:
-        bounds = f"at least {low}" if high == math.inf else f"from {low} to {high}"
-        raise ValueError(f"config.{group}.{name}={value} must be {bounds}")

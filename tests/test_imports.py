@@ -9,7 +9,7 @@ import pytest
 
 # Bottom to top. A module may import its own floor (without cycles) and those below.
 FLOORS = (
-    {"config", "config_file", "presets"},
+    {"config", "config_checks", "config_file", "presets"},
     {"tokenizer", "sharding", "optimizer", "losses", "metrics", "submissions", "task_metrics"},
     {"model", "data", "answer_metrics"},
     {"train_state", "train_step", "checkpoint", "convert", "init_from", "run_dir", "run_log"},
