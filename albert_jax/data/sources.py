@@ -1,5 +1,6 @@
 """Sources of documents: what every one tells about itself, files, and TFDS data sets."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -82,6 +83,34 @@ class FileSource(Source):
                 yield item
 
 
+def open_tfds(source: str, data_dir: str | None) -> Any:
+    """The builder of `tfds:NAME`; prepares the data set first where it is not there."""
+    import tensorflow_datasets as tfds
+
+    builder: Any = tfds.builder(source.removeprefix(TFDS_PREFIX), data_dir=data_dir)
+    if not builder.info.splits:
+        builder.download_and_prepare(file_format="array_record")
+    return builder
+
+
+@contextlib.contextmanager
+def tfds_errors(where: str, problem: str, data_dir: str | None) -> Iterator[None]:
+    """Says of TFDS's errors in opening a data set which input they are of, and the way out."""
+    import tensorflow_datasets as tfds
+
+    try:
+        yield
+    except tfds.core.DatasetNotFoundError:
+        raise FileNotFoundError(
+            f"{where}: TFDS has no such data set, nor has the data_dir {data_dir}"
+        ) from None
+    except (NotImplementedError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{problem} ({(str(error).strip() or repr(error)).splitlines()[0]}); "
+            "prepare the data set with file_format=array_record"
+        ) from None
+
+
 class TfdsSource(Source):
     """The train split of a TFDS data set, read by random access in its order."""
 
@@ -90,21 +119,10 @@ class TfdsSource(Source):
     def __init__(self, path: str, text_field: str, data_dir: str | None):
         import tensorflow_datasets as tfds  # takes a second or two, and few inputs need it
 
-        try:
-            builder: Any = tfds.builder(path.removeprefix(TFDS_PREFIX), data_dir=data_dir)
-            if not builder.info.splits:
-                builder.download_and_prepare(file_format="array_record")
+        where = f"input {path}"
+        with tfds_errors(where, f"{where}: no train split with random access", data_dir):
+            builder = open_tfds(path, data_dir)
             self._data = builder.as_data_source(split="train")
-        except tfds.core.DatasetNotFoundError:
-            raise FileNotFoundError(
-                f"input {path}: TFDS has no such data set, nor has the data_dir {data_dir}"
-            ) from None
-        except (NotImplementedError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"input {path}: no train split with random access "
-                f"({(str(error).strip() or repr(error)).splitlines()[0]}); "
-                "prepare the data set with file_format=array_record"
-            ) from None
         features = builder.info.features or {}
         if text_field not in features:
             raise ValueError(

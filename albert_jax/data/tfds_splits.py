@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from albert_jax.data.sources import TFDS_PREFIX
+from albert_jax.data.sources import open_tfds, tfds_errors
 from albert_jax.data.task_files import WORDS, in_order
 
 WINDOW = 256  # records fetched together
@@ -35,26 +35,14 @@ class TfdsSplits:
         import tensorflow_datasets as tfds  # takes a second or two, and few inputs need it
 
         self.source, self._tfds = source, tfds
-        try:
-            builder: Any = tfds.builder(source.removeprefix(TFDS_PREFIX), data_dir=data_dir)
-            if not builder.info.splits:
-                builder.download_and_prepare(file_format="array_record")
+        with tfds_errors(source, f"{source}: no random access", data_dir):
+            builder = open_tfds(source, data_dir)
             self.features: dict[str, Any] = dict((builder.info.features or {}).items())
             theirs = {_our_name(split): split for split in builder.info.splits}
             self._data = {
                 ours: builder.as_data_source(split=theirs[ours])
                 for ours in in_order(filter(None, theirs))
             }
-        except tfds.core.DatasetNotFoundError:
-            raise FileNotFoundError(
-                f"{source}: TFDS has no such data set, nor has the data_dir {data_dir}"
-            ) from None
-        except (NotImplementedError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"{source}: no random access "
-                f"({(str(error).strip() or repr(error)).splitlines()[0]}); "
-                "prepare the data set with file_format=array_record"
-            ) from None
         self.splits = list(self._data)
         if not self.splits:
             raise ValueError(f"{source}: no train, validation or test split; name another set")
