@@ -7,6 +7,7 @@ before still does. Everything is checked before the first file is touched.
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,8 @@ def write_tags(
       labels: by sentence, the true tags; None where they are not known.
 
     Raises:
-      ValueError: lengths that do not match; a word or tag that is empty or holds white space,
-        which would shift the columns.
+      ValueError: lengths that do not match; a word or tag that is empty or holds a blank, tab
+        or line break, which would shift the columns.
     """
     columns = [words, predictions] if labels is None else [words, labels, predictions]
     if len({len(column) for column in columns}) > 1:
@@ -177,9 +178,10 @@ def write_tags(
         if len({len(part) for part in sentence}) > 1:
             raise ValueError(f"sentence {number}: lengths differ: {[len(s) for s in sentence]}")
         for fields in zip(*sentence, strict=True):
-            bad = [field for field in fields if field.split() != [field]]
+            # As it is read: other white space, such as a no-break space, may be in a word.
+            bad = [field for field in fields if not re.fullmatch(r"[^ \t\r\n]+", field)]
             if bad:
-                raise ValueError(f"sentence {number}: {bad[0]!r} is empty or holds white space")
+                raise ValueError(f"sentence {number}: {bad[0]!r} is empty or holds a blank")
             lines.append(" ".join(fields))
         lines.append("")
     path = Path(directory) / f"{split}_predictions.txt"

@@ -97,9 +97,9 @@ def test_few_rows_do_not_fill_a_batch_with_copies(count):
 
 
 @given(st.integers(1, 600), st.sampled_from([8, 32, 100, 128, 384, 512]))
-def test_a_width_is_the_least_power_of_two_from_32(length, longest):
+def test_a_width_is_the_least_power_of_two_from_16(length, longest):
     width = width_for(min(length, longest), longest)
-    powers = [32 * 2**i for i in range(6)]
+    powers = [16 * 2**i for i in range(7)]
     assert width == min(longest, min(p for p in powers if p >= min(length, longest)))
 
 

@@ -14,11 +14,11 @@ from albert_jax.data.features import Row, length_of, stack
 # they are of one length, side by side in one batch.
 WINDOW = 32
 _WINDOWS_AN_EPOCH = 4
-_SMALLEST = 32
+_SMALLEST = 16
 
 
 def width_for(length: int, longest: int) -> int:
-    """The slots of a batch: the next power of two from 32, so that few shapes are compiled."""
+    """The slots of a batch: the next power of two from 16, so that few shapes are compiled."""
     width = _SMALLEST
     while width < length:
         width *= 2

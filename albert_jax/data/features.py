@@ -184,7 +184,8 @@ def question_features(
 ) -> Features:
     """Rows `[CLS] question [SEP] part of the context [SEP]` that overlap over a long context.
 
-    `begins` and `ends` are the characters of the context that a piece stands for. `start` and
+    `begins` and `ends` are the characters of the context that a piece stands for; a piece of
+    white space alone has none, as it is no end of an answer. `start` and
     `end` are the slots of the first and the last piece of the first answer that has a place;
     both are 0, [CLS], where it is not wholly in the row or there is none.
 
@@ -207,7 +208,10 @@ def question_features(
                 f"task.max_question={max_question} + 3"
             )
         ids, offsets = encode(example.context)
-        places = np.array(offsets, np.int32).reshape(-1, 2).T
+        places = np.array(
+            [o if example.context[slice(*o)].strip() else (NONE, NONE) for o in offsets], np.int32
+        )
+        places = places.reshape(-1, 2).T
         answer = _locate(example.answers, *places)
         lost += bool(example.answers) and answer is None
         for first in _window_starts(len(ids), room, stride):
@@ -237,8 +241,7 @@ def _locate(
     for answer in answers:
         if answer.start != NOT_FOUND:
             inside = (begins < answer.start + len(answer.text)) & (ends > answer.start)
-            # SentencePiece's mark before the first word may be a piece, of no character.
-            pieces = np.flatnonzero(inside & (begins < ends))
+            pieces = np.flatnonzero(inside)
             return (int(pieces[0]), int(pieces[-1])) if pieces.size else None
     return None
 
