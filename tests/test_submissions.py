@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from albert_jax import submissions
+from albert_jax.data.conll import read_columns
 from albert_jax.submissions import (
     write_choices,
     write_squad,
@@ -160,6 +161,13 @@ def test_tags_are_columns(tmp_path):
     assert path.read_bytes() == "EU B-LOC B-ORG\nrejects O O\n\n\nÜ B-PER O\n\n".encode()
 
 
+@pytest.mark.parametrize("word", ["a\u00a0b", "a\u3000b", "\u200b"])
+def test_words_are_written_as_they_were_read(tmp_path, word):
+    path = write_tags(tmp_path, "test", [[word]], [["O"]])
+    (sentence,) = read_columns(str(path), "test")
+    assert sentence.words == (word,)
+
+
 @pytest.mark.parametrize(
     ("words", "tags", "labels", "message"),
     [
@@ -168,7 +176,8 @@ def test_tags_are_columns(tmp_path):
         ([["a"], ["a"]], [["O"], []], None, "sentence 1: lengths differ: [1, 0]"),
         ([["a"]], [["O"]], [["O", "O"]], "sentence 0: lengths differ: [1, 2, 1]"),
         ([["a"], ["New York"]], [["O"], ["O"]], None, "sentence 1: 'New York' is empty or"),
-        ([["a\u00a0b"]], [["O"]], None, "is empty or"),
+        ([["a\tb"]], [["O"]], None, "'a\\tb' is empty or"),
+        ([["a\nb"]], [["O"]], None, "'a\\nb' is empty or"),
         ([[""]], [["O"]], None, "'' is empty or"),
     ],
 )
