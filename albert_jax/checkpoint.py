@@ -30,7 +30,8 @@ class Checkpoints:
           directory: the folder.
           keep: how many of the newest are kept; None keeps all.
           best: a metric given to `save`; the checkpoint where it is largest is kept too.
-          read_only: whether to leave the folder as it is.
+          read_only: whether to leave the folder as it is. Then no process waits for another:
+            one alone may read.
         """
         self._best = best
         self._manager = ocp.CheckpointManager(
@@ -39,6 +40,7 @@ class Checkpoints:
                 preservation_policy=_preservation(keep, best),
                 cleanup_tmp_directories=not read_only,
                 create=not read_only,
+                multiprocessing_options=_processes(alone=read_only),
             ),
             handler_registry=_handlers(),
         )
@@ -127,6 +129,16 @@ def _preservation(keep: int | None, best: str | None) -> Any:
     if best is not None:
         kept.append(policies.BestN(get_metric_fn=lambda metrics: metrics[best], n=1))
     return policies.AnyPreservationPolicy(kept)
+
+
+def _processes(*, alone: bool) -> ocp.options.MultiprocessingOptions:
+    """Which processes open a folder together: this one alone, or all."""
+    if not alone:
+        return ocp.options.MultiprocessingOptions()
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+    )
 
 
 def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:

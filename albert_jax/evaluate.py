@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 from albert_jax.checkpoint import Checkpoints
+from albert_jax.distributed import HELP, agreed, joined
 from albert_jax.run_dir import read_run
 from albert_jax.train import make_plan
 
@@ -25,8 +26,10 @@ def evaluate(workdir: Path, step: int | None = None) -> dict[str, float]:
       FileNotFoundError: where there is no run, or no checkpoint, or the data is gone.
       ValueError: where there is no checkpoint of that step, or the data has changed.
     """
-    plan = make_plan(read_run(workdir).config, workdir)
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+    with agreed():
+        config = read_run(workdir).config
+    plan = make_plan(config, workdir)
+    with agreed(), Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.best_step if step is None else step
         if step is None or step not in checkpoints.steps:
             raise ValueError(f"no checkpoint of step {step} in {workdir}: {checkpoints.steps}")
@@ -40,15 +43,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m albert_jax.evaluate",
         description="Prints a run's metrics on its held-out examples, as a JSON object.",
+        epilog=HELP,
     )
     parser.add_argument("--workdir", "--checkpoint", required=True, type=Path, help="the run")
     parser.add_argument("--step", type=int, help="a checkpoint (default: the best or newest)")
     args = parser.parse_args(argv)
-    try:
-        print(json.dumps(evaluate(args.workdir, args.step), indent=2))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with joined():
+        is_first = jax.process_index() == 0
+        try:
+            found = evaluate(args.workdir, args.step)
+        except (ValueError, FileNotFoundError) as error:
+            if is_first:
+                print(f"error: {error}", file=sys.stderr)
+            return 1
+        if is_first:
+            print(json.dumps(found, indent=2))
     return 0
 
 

@@ -1,5 +1,6 @@
 """Beginning a run with the weights of another model."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from albert_jax.config import Config
+from albert_jax.config import Config, ModelConfig
 from albert_jax.convert.read import read
 from albert_jax.convert.weights import Weights, check_same_model
 from albert_jax.run_dir import check_vocabulary
@@ -25,6 +26,8 @@ def wants_start(config: Config, workdir: Path) -> bool:
 def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
     """Reads `config.init_from` and checks that it fits the run.
 
+    The depth may be another where all layers share one set of parameters.
+
     Args:
       config: the run's settings.
       tokenizer: that of the run's data.
@@ -34,14 +37,15 @@ def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
       ValueError: where it cannot be read, or has other sizes or another vocabulary.
     """
     weights = read(config.init_from)
-    check_same_model(weights.config, config.model, f"config.init_from={config.init_from!r}")
+    theirs = _at_depth_of(weights.config, config.model)
+    check_same_model(theirs, config.model, f"config.init_from={config.init_from!r}")
     if weights.tokenizer is None:
         raise ValueError(
             f"config.init_from={config.init_from!r} came without a SentencePiece vocabulary, so "
             "nothing tells whether its pieces are those of the data; put the file beside it"
         )
-    theirs = Tokenizer(config.init_from, weights.tokenizer)
-    check_vocabulary(tokenizer, theirs, "prepare the data with its SentencePiece model")
+    vocabulary = Tokenizer(config.init_from, weights.tokenizer)
+    check_vocabulary(tokenizer, vocabulary, "prepare the data with its SentencePiece model")
     return weights
 
 
@@ -67,5 +71,13 @@ def describe_start(weights: Weights, params: Mapping[str, Any]) -> str:
     return "; ".join(f"{what}: {', '.join(parts)}" for what, parts in groups.items() if parts)
 
 
+def _at_depth_of(theirs: ModelConfig, ours: ModelConfig) -> ModelConfig:
+    """`theirs` with as many layers as `ours`, where that changes no parameter."""
+    if all(model.share == "all" and model.num_hidden_groups == 1 for model in (theirs, ours)):
+        return dataclasses.replace(theirs, num_hidden_layers=ours.num_hidden_layers)
+    return theirs
+
+
 def _put(array: np.ndarray, fresh: jax.Array) -> jax.Array:
-    return jax.device_put(array, fresh.sharding)
+    # Each process places its part; `device_put` would first compare all of it over the network.
+    return jax.make_array_from_callback(array.shape, fresh.sharding, lambda index: array[index])

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from albert_jax.config import Config
 from albert_jax.run_log import read_metrics
 
@@ -21,14 +23,15 @@ def run_seeds(config: Config, workdir: Path, run: Callable[[Config, Path], str])
     Args:
       config: the settings; `train.seed` is replaced.
       workdir: holds `seed_N` for each seed.
-      run: trains one run and returns the metric that it is judged by.
+      run: trains one run and returns the metric that it is judged by. Where it fails in one
+        process, it must fail in all.
 
     Returns:
       0, or 1 where every run failed.
     """
     values: dict[str, float] = {}
     failed: dict[str, str] = {}
-    metric = ""
+    metric, is_first = "", jax.process_index() == 0
     for seed in config.task.seeds:
         folder = workdir / f"seed_{seed}"
         one = dataclasses.replace(
@@ -44,11 +47,13 @@ def run_seeds(config: Config, workdir: Path, run: Callable[[Config, Path], str])
             values[str(seed)] = value
         except (ArithmeticError, OSError, RuntimeError, ValueError) as error:
             failed[str(seed)] = f"{type(error).__name__}: {error}"
-            print(f"seed {seed} failed: {error}")
-    summary = summarize(metric, values, failed)
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "seeds.json").write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
-    print(describe(summary))
+            if is_first:
+                print(f"seed {seed} failed: {error}")
+    if is_first:
+        summary = summarize(metric, values, failed)
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "seeds.json").write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
+        print(describe(summary))
     return 0 if values else 1
 
 

@@ -13,6 +13,7 @@ from albert_jax.checkpoint import Checkpoints
 from albert_jax.config import Config
 from albert_jax.config_file import load_config
 from albert_jax.data.stored_rows import open_rows
+from albert_jax.distributed import HELP, agreed, fatal_errors, joined, wait_for_all
 from albert_jax.fine_tuning import plan_fine_tuning
 from albert_jax.init_from import describe_start, start_with
 from albert_jax.loading import load
@@ -38,9 +39,9 @@ def make_plan(config: Config, workdir: Path, devices: Sequence[Any] | None = Non
       FileNotFoundError: where the data or the weights to begin with are missing.
       ValueError: where settings, data, devices and `workdir` do not fit together.
     """
-    if config.task.name == "pretrain":
-        return plan_pretraining(config, workdir, devices)
-    return plan_fine_tuning(config, workdir, devices)
+    plan = plan_pretraining if config.task.name == "pretrain" else plan_fine_tuning
+    with agreed():
+        return plan(config, workdir, devices)
 
 
 def train(plan: Plan) -> TrainState:
@@ -104,6 +105,7 @@ def _describe(plan: Plan, first_step: int) -> str:
         f"{plan.workdir}: {start}, to step {plan.config.train.num_steps}; "
         f"{sum(leaf.size for leaf in leaves) / 1e6:.1f} M parameters; "
         f"{plan.mesh.size} × {jax.devices()[0].device_kind} as {axes}"
+        + (f", in {jax.process_count()} processes" if jax.process_count() > 1 else "")
     )
 
 
@@ -127,7 +129,9 @@ def _report(plan: Plan) -> list[str]:
 
 def _run(plan: Plan) -> str:
     """Trains, says how it went, and returns the metric that the run is judged by."""
-    train(plan)
+    with fatal_errors():
+        train(plan)
+    wait_for_all()  # the others may read what process 0 wrote
     if jax.process_index() == 0:
         print(*_report(plan), sep="\n")
     return plan.best or "loss"
@@ -138,20 +142,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m albert_jax.train",
         description="Trains; started again on its --workdir, goes on from the newest checkpoint.",
-        epilog="Settings are overridden with --config.GROUP.KEY=VALUE.",
+        epilog=f"Settings are overridden with --config.GROUP.KEY=VALUE. {HELP}",
     )
     parser.add_argument("--config", required=True, help="configs/X.py, or configs/X.py:ARGUMENT")
     parser.add_argument("--workdir", required=True, type=Path, help="the run directory")
     args, overrides = parser.parse_known_args(argv)
-    try:
-        config = load_config(args.config, overrides)
-        if config.task.seeds:
-            return run_seeds(config, args.workdir, lambda c, d: _run(make_plan(c, d)))
-        plan = make_plan(config, args.workdir)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    _run(plan)
+    with joined():
+        try:
+            with agreed():
+                config = load_config(args.config, overrides)
+            if config.task.seeds:
+                return run_seeds(config, args.workdir, lambda c, d: _run(make_plan(c, d)))
+            plan = make_plan(config, args.workdir)
+        except (ValueError, FileNotFoundError) as error:
+            if jax.process_index() == 0:
+                print(f"error: {error}", file=sys.stderr)
+            return 1
+        _run(plan)
     return 0
 
 

@@ -9,14 +9,16 @@ import pytest
 
 # Bottom to top. A module may import its own floor (without cycles) and those below.
 FLOORS = (
-    {"config", "config_checks", "config_file", "presets"},
-    {"tokenizer", "sharding", "optimizer", "losses", "metrics", "submissions", "task_metrics"},
+    {"config", "config_checks", "config_file", "paper", "presets"},
+    {"tokenizer", "sharding", "optimizer", "losses", "metrics", "submissions", "task_metrics"}
+    | {"distributed"},
     {"model", "data", "answer_metrics"},
     {"train_state", "train_step", "checkpoint", "convert", "init_from", "run_dir", "run_log"},
     {"tasks", "plan"},
     {"pretraining", "fine_tuning", "seeds"},
-    {"train", "evaluate", "predict", "pretrained", "model_in_use", "loading", "prepare"},
-    {"analysis"},
+    {"train", "evaluate", "predict", "pretrained", "model_in_use", "loading", "prepare"}
+    | {"inspect"},
+    {"analysis", "sweep"},
     {""},  # albert_jax/__init__.py
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
