@@ -1,0 +1,72 @@
+"""Parameters and the optimizer's moments in numbers."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import traverse_util
+
+
+class Statistics(NamedTuple):
+    """Of one parameter: elements, mean, standard deviation, L2 norm, largest absolute value."""
+
+    size: int
+    mean: float
+    std: float
+    norm: float
+    largest: float
+
+
+class MomentStatistics(NamedTuple):
+    """Of the optimizer's moments of one parameter.
+
+    Attributes:
+      gradient: root mean square of the gradient, from the second moment.
+      signal: share of it that does not average out over steps, from 0 (noise alone) to 1.
+    """
+
+    gradient: float
+    signal: float
+
+
+def parameter_statistics(params: Mapping[str, Any]) -> dict[str, Statistics]:
+    """The statistics of each parameter, by its path."""
+    return {path: _statistics(array) for path, array in _flat(params).items()}
+
+
+def moment_statistics(mu: Mapping[str, Any], nu: Mapping[str, Any]) -> dict[str, MomentStatistics]:
+    """The statistics of each parameter's moments, by its path.
+
+    Args:
+      mu: first moments, means of the gradient over the last steps.
+      nu: second moments, means of its square.
+    """
+    first, second = _flat(mu), _flat(nu)
+    found = {}
+    for path, mean in first.items():
+        gradient = float(np.sqrt(np.mean(second[path])))
+        steady = float(np.sqrt(np.mean(np.square(mean))))
+        found[path] = MomentStatistics(gradient, steady / gradient if gradient else 0.0)
+    return found
+
+
+def count_parameters(params: Mapping[str, Any]) -> int:
+    """How many numbers a parameter tree holds, of arrays or their shapes."""
+    return sum(
+        int(np.prod(leaf.shape)) for leaf in traverse_util.flatten_dict(dict(params)).values()
+    )
+
+
+def _statistics(array: np.ndarray) -> Statistics:
+    return Statistics(
+        array.size,
+        float(array.mean()),
+        float(array.std()),
+        float(np.linalg.norm(array)),
+        float(np.abs(array).max()),
+    )
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    leaves = traverse_util.flatten_dict(dict(tree), sep="/")
+    return {path: np.asarray(leaf, np.float64) for path, leaf in leaves.items()}

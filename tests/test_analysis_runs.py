@@ -1,0 +1,90 @@
+"""The analysis of real runs: it agrees with what training measured."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_runs import prepare_rows, tiny_config, tiny_run
+
+import albert_jax
+from albert_jax.analysis.curves import differing_settings, read_curves
+from albert_jax.analysis.held_out import held_out, summarize
+from albert_jax.analysis.ngrams import ngram_words
+from albert_jax.data.loader import EVAL_SEED, Rows
+from albert_jax.data.stored_rows import open_rows
+from albert_jax.evaluate import evaluate
+from albert_jax.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_rows(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def run(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_run(rows, tmp_path_factory.mktemp("runs") / "sop")
+
+
+def test_held_out_predictions_add_up_to_what_evaluate_reports(rows, run):
+    found = held_out(albert_jax.load(run), tiny_config(rows).data, batch_size=5)
+    theirs = evaluate(run)
+    for name, value in summarize(found).items():
+        assert value == pytest.approx(theirs[name], rel=1e-5), name
+    assert set(np.unique(found.ngram_words)) == {1, 2, 3}
+    assert found.positions.min() >= 1
+
+
+def test_another_objective_than_its_own_can_be_asked_for(rows, run):
+    model = albert_jax.load(run)
+    swapped, borrowed, none = (
+        held_out(model, tiny_config(rows, data={"sentence_objective": name}).data)
+        for name in ("sop", "nsp", "none")
+    )
+    assert len(swapped.pair_labels) == len(borrowed.pair_labels) > 0
+    assert set(swapped.pair_labels) == set(borrowed.pair_labels) == {0, 1}
+    assert not np.array_equal(swapped.pair_probs, borrowed.pair_probs)
+    assert set(summarize(none)) == {"mlm_loss", "mlm_accuracy"}
+
+
+def test_a_model_without_the_heads_is_refused(rows, run):
+    model = albert_jax.load(run)
+    model.heads = ("pooler",)
+    with pytest.raises(ValueError, match="no mlm, sop"):
+        held_out(model, tiny_config(rows).data)
+
+
+@pytest.mark.parametrize("objective", ["sop", "nsp", "none"])
+def test_the_slots_of_the_ngrams_are_those_that_the_loader_masks(rows, objective):
+    data = tiny_config(rows, data={"sentence_objective": objective}).data
+    tokenizer = Tokenizer(rows / "tokenizer.model")
+    source, loader = open_rows(rows, "train"), Rows(data, "train")
+    for epoch, row in ((0, 0), (0, 7), (3, 7)):
+        example = loader.make_example(5, epoch, row)
+        words = ngram_words(data, source, tokenizer.word_starts, 5, epoch, row)
+        predicted = example["mlm_positions"][example["mlm_weights"] > 0]
+        np.testing.assert_array_equal(np.flatnonzero(words), predicted)
+
+
+def test_held_out_examples_are_those_of_the_evaluations(rows):
+    """`EVAL_SEED`, epoch 0: what `eval_batches` draws."""
+    data = tiny_config(rows).data
+    words = ngram_words(
+        data, open_rows(rows, "validation"), Tokenizer(rows / "tokenizer.model").word_starts,
+        EVAL_SEED, 0, 1,
+    )  # fmt: skip
+    example = Rows(data, "validation").make_example(EVAL_SEED, 0, 1)
+    assert (words > 0).sum() == example["mlm_weights"].sum()
+
+
+def test_curves_and_differing_settings_of_two_runs(rows, run):
+    other = tiny_run(rows, run.parent / "none", data={"sentence_objective": "none"})
+    curves = read_curves([run, other], "mlm_loss")
+    assert list(curves) == ["sop", "none"]
+    np.testing.assert_array_equal(curves["sop"].steps, [6, 12])
+    assert list(read_curves([run, other], "sop_loss", "train")) == ["sop"]
+    with pytest.raises(ValueError, match=r"no run of .* has 'f1'"):
+        read_curves([run], "f1")
+    assert differing_settings([run, other]) == {
+        "data.sentence_objective": {"sop": "sop", "none": "none"}
+    }
