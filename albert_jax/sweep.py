@@ -1,0 +1,192 @@
+"""The command `python -m albert_jax.sweep`: the rows of one of the paper's tables, in turn."""
+
+import argparse
+import dataclasses
+import json
+import math
+import runpy
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from albert_jax.analysis.held_out import held_out, summarize
+from albert_jax.analysis.parameters import count_parameters
+from albert_jax.analysis.tables import draw_table, write_table
+from albert_jax.config import Config
+from albert_jax.config_file import load_config
+from albert_jax.loading import load
+from albert_jax.paper import SMALL, Row
+from albert_jax.train import make_plan, train
+
+SCALES = ("paper", SMALL)
+_RESULT = "result.json"  # in a row's run directory, once it is done
+# Held-out rows that a model is measured on, at most: enough for a tenth of a percent.
+_MOST_ROWS = 4096
+
+
+def sweep(
+    file: str,
+    scale: str,
+    output: Path,
+    names: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+) -> dict[str, dict[str, Any]]:
+    """Trains and measures the rows of a table, each in a run directory of its own.
+
+    Started again, it goes on where it was. A row that fails does not stop the others. After each
+    row `results.json`, `table.md` and `table.png` are written anew.
+
+    Args:
+      file: one of configs/paper.
+      scale: "paper", or "small" for 2 CPU cores.
+      output: the directory of all; a row's run is in the folder of its name.
+      names: of the rows; by default all.
+      overrides: `--config.a.b=value` for all rows.
+
+    Returns:
+      For each row what `measure` gives, or {"failed": why}.
+
+    Raises:
+      FileNotFoundError: where there is no such file.
+      ValueError: for a row that there is not, or rows that are one experiment.
+    """
+    rows = read_rows(file)
+    unknown = [name for name in names if name not in rows]
+    if unknown:
+        raise ValueError(f"{file}: no row {unknown[0]!r}, only {', '.join(rows)}")
+    chosen = {name: row for name, row in rows.items() if name in (names or rows)}
+    configs = {name: _config_of(file, name, scale, output, overrides) for name in chosen}
+    _check_distinct(configs)
+    output.mkdir(parents=True, exist_ok=True)
+    results = _read_results(output)
+    for name in chosen:
+        print(f"== {Path(file).stem}: {name}", flush=True)
+        results[name] = _attempt(configs[name], output / name)
+        print(json.dumps(results[name]), flush=True)
+        ordered = {name: results[name] for name in rows if name in results}
+        (output / "results.json").write_text(json.dumps(ordered, indent=2) + "\n", "utf-8")
+        write_table(output / "table.md", title_of(file), scale, rows, ordered)
+        draw_table(output / "table.png", title_of(file), scale, rows, ordered)
+    return results
+
+
+def read_rows(file: str) -> dict[str, Row]:
+    """The rows of a table's file.
+
+    Raises:
+      FileNotFoundError: where there is no such file.
+      ValueError: for a file without `ROWS`.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"{file!r} does not exist; tables are in configs/paper")
+    rows = runpy.run_path(file).get("ROWS")
+    if not rows:
+        raise ValueError(f"{file!r} is no table: it defines no ROWS")
+    return rows
+
+
+def title_of(file: str) -> str:
+    """The first line of a table's document."""
+    return (runpy.run_path(file)["__doc__"] or Path(file).stem).strip().splitlines()[0]
+
+
+def measure(workdir: Path, config: Config) -> dict[str, float]:
+    """A finished run in numbers, on held-out rows.
+
+    `mlm_loss` (nats) and `mlm_accuracy` are on examples made as those it was trained on;
+    `nsp_accuracy` and `sop_accuracy` on pairs of either kind, whatever it was taught.
+
+    Raises:
+      FloatingPointError: where the loss is not finite.
+    """
+    model = load(workdir)
+    own = summarize(held_out(model, config.data, _MOST_ROWS))
+    if not math.isfinite(own["mlm_loss"]):
+        raise FloatingPointError(f"mlm_loss is {own['mlm_loss']}")
+    found = {
+        "parameters": count_parameters(model.params),
+        "mlm_loss": own["mlm_loss"],
+        "mlm_accuracy": own["mlm_accuracy"],
+    }
+    for objective in ("nsp", "sop"):
+        data = dataclasses.replace(config.data, sentence_objective=objective)
+        found[f"{objective}_accuracy"] = summarize(held_out(model, data, _MOST_ROWS))[
+            "sop_accuracy"
+        ]
+    return found
+
+
+def _config_of(
+    file: str, name: str, scale: str, output: Path, overrides: Sequence[str]
+) -> Config | ValueError:
+    """A row's settings, or why it has none: that row fails, and not the others."""
+    argument = name if scale == "paper" else f"{name},{scale}"
+    start = read_rows(file)[name].start
+    own = [f"--config.init_from={output / start}"] if start else []
+    try:
+        return load_config(f"{file}:{argument}", [*own, *overrides])
+    except ValueError as error:
+        return error
+
+
+def _check_distinct(configs: Mapping[str, Config | ValueError]) -> None:
+    seen: dict[Config, str] = {}
+    for name, config in configs.items():
+        if isinstance(config, ValueError):
+            continue
+        same = seen.setdefault(dataclasses.replace(config, init_from=""), name)
+        if same != name:
+            raise ValueError(
+                f"rows {same!r} and {name!r} come to the same settings; an override has taken "
+                "away what they differ in"
+            )
+
+
+def _attempt(config: Config | ValueError, workdir: Path) -> dict[str, Any]:
+    """Trains and measures a row, or says why that is not possible."""
+    try:
+        if isinstance(config, ValueError):
+            raise config
+        plan = make_plan(config, workdir)  # also refuses a folder of other settings
+        result = workdir / _RESULT
+        if not result.is_file():
+            train(plan)
+            found = json.dumps(measure(workdir, config), indent=2) + "\n"
+            result.write_text(found, "utf-8")
+        return json.loads(result.read_text("utf-8"))
+    except (ArithmeticError, OSError, RuntimeError, ValueError) as error:
+        return {"failed": f"{type(error).__name__}: {error}"}
+
+
+def _read_results(output: Path) -> dict[str, dict[str, Any]]:
+    path = output / "results.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code, 1 where a row failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m albert_jax.sweep",
+        description="Trains the rows of a table of the paper; started again, goes on.",
+        epilog="Settings of all rows are overridden with --config.GROUP.KEY=VALUE.",
+    )
+    parser.add_argument("table", help="configs/paper/tableN.py")
+    parser.add_argument("--scale", choices=SCALES, default="paper", help="default: paper")
+    parser.add_argument("--output", type=Path, help="default: runs/tableN or runs/tableN-small")
+    parser.add_argument("--row", action="append", default=[], help="only this one; repeatable")
+    args, overrides = parser.parse_known_args(argv)
+    name = Path(args.table).stem + ("" if args.scale == "paper" else f"-{args.scale}")
+    output = args.output or Path("runs") / name
+    try:
+        results = sweep(args.table, args.scale, output, args.row, overrides)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    failed = [name for name, result in results.items() if "failed" in result]
+    print(f"{output}/table.md: {len(results)} rows, {len(failed)} failed {failed or ''}".strip())
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

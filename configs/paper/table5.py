@@ -1,0 +1,48 @@
+"""Table 5: no sentence objective, next sentence prediction, or sentence order.
+
+ALBERT base. Each model's MLM accuracy is measured on held-out examples made as its own were in
+training; its sentence accuracies on held-out pairs of both kinds, with the head as it is: 0 says
+that B follows A, 1 that it does not. So the one that was taught neither answers with a head that
+was never trained, as the paper's "random-guess performance for the None condition" has it.
+
+Source: arXiv:1909.11942v6, Table 5 and section 4.6.
+Sweep:  python -m albert_jax.sweep configs/paper/table5.py --scale small
+        python -m albert_jax.sweep configs/paper/table5.py
+One:    python -m albert_jax.train --config configs/paper/table5.py:sop \\
+            --workdir runs/sop
+        configs/paper/table5.py:sop,small is the same at the small scale.
+Small:  H = 96, 4 layers (see albert_jax/paper.py); 8,000 steps, since the order of sentences is
+        learnt late.
+"""
+
+from ml_collections import ConfigDict
+
+from albert_jax.paper import Row, Scores, row_config
+
+BASE = "base.py:v1"
+SMALL = {"train.num_steps": 8000}
+ROWS = {
+    "none": Row(
+        BASE,
+        {"data.sentence_objective": "none"},
+        Scores((88.6, 81.5), (78.1, 75.3), 81.5, 89.9, 61.7, 79.0, (54.9, 52.4, 53.3)),
+        small=SMALL,
+    ),
+    "nsp": Row(
+        BASE,
+        {"data.sentence_objective": "nsp"},
+        Scores((88.4, 81.5), (77.2, 74.6), 81.6, 91.1, 62.3, 79.2, (54.5, 90.5, 52.0)),
+        small=SMALL,
+    ),
+    "sop": Row(
+        BASE,
+        {"data.sentence_objective": "sop"},
+        Scores((89.3, 82.3), (80.0, 77.1), 82.0, 90.3, 64.0, 80.1, (54.0, 78.9, 86.5)),
+        small=SMALL,
+    ),
+}
+
+
+def get_config(argument: str = "sop") -> ConfigDict:
+    """The settings of a row."""
+    return row_config(__file__, ROWS, argument)
