@@ -129,6 +129,9 @@ class TrainConfig:
       dtype: dtype of the matrix products; parameters and sums stay float32.
       remat: what the backward pass computes again: nothing, all but matrix products,
         or the whole layer.
+      attention: how it is computed; `auto` takes cuDNN's on an NVIDIA GPU, where dtype and head
+        size allow it, and XLA's elsewhere.
+      unroll: layers compiled into one pass of the loop over them.
       eval_batches: held-out batches an evaluation reads; 0 reads the whole split.
       keep_checkpoints: newest checkpoints kept.
     """
@@ -138,6 +141,8 @@ class TrainConfig:
     grad_accum_steps: int = 1
     dtype: str = _choice("bfloat16", "float32")
     remat: str = _choice("none", "dots", "full")
+    attention: str = _choice("auto", "xla", "cudnn")
+    unroll: int = 1
     seed: int = 0
     log_every: int = 100
     eval_every: int = 2500

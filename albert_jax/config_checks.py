@@ -22,6 +22,7 @@ _POSITIVE = {
         "batch_size",
         "num_steps",
         "grad_accum_steps",
+        "unroll",
         "log_every",
         "eval_every",
         "checkpoint_every",
@@ -83,6 +84,10 @@ def _check_divisions(config: Any) -> None:
         raise ValueError(
             f"train.checkpoint_every={train.checkpoint_every} must be a multiple of "
             f"train.eval_every={train.eval_every}: a checkpoint is kept by its metrics"
+        )
+    if train.attention == "cudnn" and train.dtype != "bfloat16":
+        raise ValueError(
+            f"train.attention='cudnn' cannot do train.dtype={train.dtype!r}; leave it at 'auto'"
         )
     if train.batch_size % train.grad_accum_steps:
         raise ValueError(

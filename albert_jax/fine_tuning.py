@@ -21,7 +21,7 @@ from albert_jax.data.features import Features, total_notes
 from albert_jax.data.task_data import TaskData, read_task
 from albert_jax.init_from import wants_start
 from albert_jax.metrics import Sums, pretraining_flops
-from albert_jax.model import Albert, is_stacked
+from albert_jax.model import Albert, Compute, is_stacked
 from albert_jax.optimizer import make_optimizer
 from albert_jax.plan import Batch, Plan
 from albert_jax.run_dir import open_run, read_run
@@ -183,8 +183,7 @@ def _builder(config: Config, task: Any) -> Callable[[jax.Array], nnx.Module]:
             config.model,
             KINDS[task.kind],
             num_labels=task.num_labels,
-            dtype=jnp.dtype(config.train.dtype),
-            remat=config.train.remat,
+            compute=Compute.of(config.train),
             rngs=nnx.Rngs(key),
         )
 

@@ -19,6 +19,8 @@ _FREE = (
     "task.data",
     "task.tokenizer",
     "train.remat",
+    "train.attention",
+    "train.unroll",
     "train.log_every",
     "train.eval_every",
     "train.eval_batches",

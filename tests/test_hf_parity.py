@@ -16,7 +16,7 @@ from albert_jax.config import ModelConfig
 from albert_jax.convert.hf import read_hf
 from albert_jax.convert.mapping import to_variables
 from albert_jax.losses import cross_entropy
-from albert_jax.model import PRETRAINING, Albert
+from albert_jax.model import PRETRAINING, Albert, Compute
 
 B, T = 3, 17
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
@@ -86,7 +86,7 @@ def make_ours(
 ) -> Callable[[Any], tuple[jax.Array, dict[str, jax.Array]]]:
     """A function of our parameters with the same outputs."""
     abstract = nnx.eval_shape(
-        lambda: Albert(config, PRETRAINING, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
+        lambda: Albert(config, PRETRAINING, compute=Compute(jnp.dtype(dtype)), rngs=nnx.Rngs(0))
     )
     graphdef, _ = nnx.split(abstract, nnx.Param)
     positions_BT = jnp.broadcast_to(jnp.arange(T)[None], (B, T))

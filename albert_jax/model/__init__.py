@@ -11,5 +11,6 @@ Parameters are a nested dict; paths mirror the original's variable scopes, as
 from albert_jax.model.albert import Albert
 from albert_jax.model.encoder import is_stacked, layers_of_groups
 from albert_jax.model.heads import PRETRAINING
+from albert_jax.model.layers import Compute
 
-__all__ = ["PRETRAINING", "Albert", "is_stacked", "layers_of_groups"]
+__all__ = ["PRETRAINING", "Albert", "Compute", "is_stacked", "layers_of_groups"]

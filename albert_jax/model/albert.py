@@ -10,9 +10,9 @@ from flax import nnx
 from albert_jax.config import ModelConfig
 from albert_jax.model.encoder import Encoder
 from albert_jax.model.heads import MaskedLMHead, gather, make_head
-from albert_jax.model.layers import Embeddings, dropout, split_keys
+from albert_jax.model.layers import Compute, Dense, Embeddings, dropout, split_keys
 
-FLOAT32 = jnp.dtype(jnp.float32)
+_COMPUTE = Compute()
 
 
 class Output(NamedTuple):
@@ -25,11 +25,11 @@ class Output(NamedTuple):
 class Albert(nnx.Module):
     """Embeddings and encoder, and the heads asked for: each is an attribute of its name."""
 
-    pooler: nnx.Linear
+    pooler: Dense
     mlm: MaskedLMHead
-    sop: nnx.Linear
-    classifier: nnx.Linear
-    span: nnx.Linear
+    sop: Dense
+    classifier: Dense
+    span: Dense
 
     def __init__(
         self,
@@ -37,8 +37,7 @@ class Albert(nnx.Module):
         heads: Sequence[str] = (),
         *,
         num_labels: int = 2,
-        dtype: jnp.dtype = FLOAT32,
-        remat: str = "none",
+        compute: Compute = _COMPUTE,
         rngs: nnx.Rngs,
     ):
         """Makes the parameters, float32.
@@ -47,14 +46,15 @@ class Albert(nnx.Module):
           config: sizes and sharing.
           heads: names that `make_head` knows; `PRETRAINING` has those of pretraining.
           num_labels: classes of the head `classifier`.
-          dtype: of the matrix products and the residual stream.
-          remat: `none`, `dots` or `full`; see `TrainConfig`.
+          compute: how it is computed; its dtype is of the matrix products and the residual stream.
           rngs: source of the initial values.
         """
-        self.embeddings = Embeddings(config, dtype=dtype, rngs=rngs)
-        self.encoder = Encoder(config, dtype=dtype, remat=remat, rngs=rngs)
+        self.embeddings = Embeddings(config, dtype=compute.dtype, rngs=rngs)
+        self.encoder = Encoder(config, compute=compute, rngs=rngs)
         for name in heads:
-            setattr(self, name, make_head(name, config, num_labels, dtype=dtype, rngs=rngs))
+            setattr(
+                self, name, make_head(name, config, num_labels, dtype=compute.dtype, rngs=rngs)
+            )
 
     def __call__(
         self,

@@ -1,11 +1,13 @@
 """Multi-head self-attention with its residual and norm."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from albert_jax.config import ModelConfig
-from albert_jax.model.layers import dense, dropout, layer_norm, split_keys
+from albert_jax.model.layers import Compute, Dense, dropout, layer_norm, split_keys
 
 
 def segment_mask(segment_ids: jax.Array) -> jax.Array:
@@ -19,16 +21,17 @@ def segment_mask(segment_ids: jax.Array) -> jax.Array:
 class Attention(nnx.Module):
     """`LN(x + output(attention(x)))`; query, key and value are parameters of their own."""
 
-    def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, compute: Compute, rngs: nnx.Rngs):
         """Makes four D×D projections and the norm."""
-        size = config.hidden_size
+        size, dtype = config.hidden_size, compute.dtype
+        self.kind = compute.attention
         self.num_heads = config.num_attention_heads
         self.dropout_rate = config.hidden_dropout_prob
         self.probs_dropout_rate = config.attention_probs_dropout_prob
-        self.query = dense(size, size, config, dtype, rngs)
-        self.key = dense(size, size, config, dtype, rngs)
-        self.value = dense(size, size, config, dtype, rngs)
-        self.output = dense(size, size, config, dtype, rngs)
+        self.query = Dense(size, size, config, dtype, rngs)
+        self.key = Dense(size, size, config, dtype, rngs)
+        self.value = Dense(size, size, config, dtype, rngs)
+        self.output = Dense(size, size, config, dtype, rngs)
         self.norm = layer_norm(size, config, dtype, rngs)
 
     def __call__(self, x_BTD: jax.Array, mask_B1TS: jax.Array, key: jax.Array | None) -> jax.Array:
@@ -36,7 +39,7 @@ class Attention(nnx.Module):
         B, T, D = x_BTD.shape
         probs_key, output_key = split_keys(key, 2)
 
-        def heads(project: nnx.Linear) -> jax.Array:
+        def heads(project: Dense) -> jax.Array:
             return project(x_BTD).reshape(B, T, self.num_heads, D // self.num_heads)
 
         q_BTNH, k_BSNH, v_BSNH = heads(self.query), heads(self.key), heads(self.value)
@@ -46,10 +49,24 @@ class Attention(nnx.Module):
             )
         else:
             y_BTNH = jax.nn.dot_product_attention(
-                q_BTNH, k_BSNH, v_BSNH, mask=mask_B1TS, scale=q_BTNH.shape[-1] ** -0.5
+                q_BTNH,
+                k_BSNH,
+                v_BSNH,
+                mask=mask_B1TS,
+                scale=q_BTNH.shape[-1] ** -0.5,
+                implementation=_implementation(self.kind, q_BTNH),
             )
         y_BTD = self.output(y_BTNH.reshape(B, T, D))
         return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, output_key))
+
+
+def _implementation(kind: str, q_BTNH: jax.Array) -> Literal["xla", "cudnn"]:
+    """`xla` or `cudnn`, which is faster where it can be used."""
+    if kind != "auto":
+        return "cudnn" if kind == "cudnn" else "xla"
+    # Source: cuDNN's support matrix for flash attention.
+    fits = q_BTNH.dtype.itemsize == 2 and q_BTNH.shape[-1] % 8 == 0 and q_BTNH.shape[-1] <= 128
+    return "cudnn" if fits and jax.default_backend() == "gpu" else "xla"
 
 
 def _attend_with_dropout(

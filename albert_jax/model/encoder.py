@@ -14,7 +14,14 @@ from flax import nnx
 
 from albert_jax.config import ModelConfig
 from albert_jax.model.attention import Attention, segment_mask
-from albert_jax.model.layers import ACTIVATIONS, dense, dropout, layer_norm, split_keys
+from albert_jax.model.layers import (
+    ACTIVATIONS,
+    Compute,
+    Dense,
+    dropout,
+    layer_norm,
+    split_keys,
+)
 from albert_jax.sharding import split_rows
 
 # share -> the blocks of which every layer has its own weights.
@@ -48,14 +55,15 @@ def layers_of_groups(num_layers: int, num_groups: int) -> list[int]:
 class FeedForward(nnx.Module):
     """`LN(x + output(act(intermediate(x))))`."""
 
-    def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, compute: Compute, rngs: nnx.Rngs):
         """Makes the D×F and F×D projections and the norm."""
+        dtype = compute.dtype
         self.act = ACTIVATIONS[config.hidden_act]
         self.dropout_rate = config.hidden_dropout_prob
-        self.intermediate = dense(
+        self.intermediate = Dense(
             config.hidden_size, config.intermediate_size, config, dtype, rngs
         )
-        self.output = dense(config.intermediate_size, config.hidden_size, config, dtype, rngs)
+        self.output = Dense(config.intermediate_size, config.hidden_size, config, dtype, rngs)
         self.norm = layer_norm(config.hidden_size, config, dtype, rngs)
 
     def __call__(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
@@ -67,12 +75,12 @@ class FeedForward(nnx.Module):
 class InnerGroup(nnx.Module):
     """One attention and one feed-forward block; unshared ones hold [L, ...] leaves."""
 
-    def __init__(self, config: ModelConfig, num_layers: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, num_layers: int, *, compute: Compute, rngs: nnx.Rngs):
         """Makes the blocks, `num_layers` times over where they are not shared."""
         for name, cls in {"attention": Attention, "ffn": FeedForward}.items():
-            block = cls(config, dtype=dtype, rngs=rngs)
+            block = cls(config, compute=compute, rngs=rngs)
             if name in _UNSHARED[config.share]:
-                _stack(block, cls, config, num_layers, dtype, rngs)
+                _stack(block, cls, config, num_layers, compute, rngs)
             setattr(self, name, block)
 
 
@@ -81,13 +89,13 @@ def _stack(
     cls: type,
     config: ModelConfig,
     num_layers: int,
-    dtype: jnp.dtype,
+    compute: Compute,
     rngs: nnx.Rngs,
 ) -> None:
     """Replaces each parameter of `block` by `num_layers` independent draws of it."""
 
     def draw(key: jax.Array) -> nnx.State:
-        return nnx.state(cls(config, dtype=dtype, rngs=nnx.Rngs(key)), nnx.Param)
+        return nnx.state(cls(config, compute=compute, rngs=nnx.Rngs(key)), nnx.Param)
 
     # vmap, not a loop: tracing and compiling must not grow with depth.
     nnx.update(block, jax.vmap(draw)(jax.random.split(rngs.params(), num_layers)))
@@ -96,22 +104,14 @@ def _stack(
 class Group(nnx.Module):
     """A run of neighbouring layers: `inner_group_num` blocks, applied `num_layers` times."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        num_layers: int,
-        *,
-        dtype: jnp.dtype,
-        remat: str,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, config: ModelConfig, num_layers: int, *, compute: Compute, rngs: nnx.Rngs):
         """Makes `inner_group_0`, `inner_group_1` and so on."""
         self.num_layers = num_layers
-        self.remat = remat
+        self.remat, self.unroll = compute.remat, min(compute.unroll, num_layers)
         self.unshared = _UNSHARED[config.share]
         self.inner_names = tuple(f"inner_group_{i}" for i in range(config.inner_group_num))
         for name in self.inner_names:
-            setattr(self, name, InnerGroup(config, num_layers, dtype=dtype, rngs=rngs))
+            setattr(self, name, InnerGroup(config, num_layers, compute=compute, rngs=rngs))
 
     def __call__(
         self, x_BTD: jax.Array, mask_B1TS: jax.Array, key: jax.Array | None, keep_hidden: bool
@@ -141,21 +141,25 @@ class Group(nnx.Module):
             policy = _REMAT_POLICIES[self.remat]
             layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
         keys = None if key is None else jax.random.split(key, self.num_layers)
-        return jax.lax.scan(layer, x_BTD, (keys, weights_L), length=self.num_layers)
+        return jax.lax.scan(
+            layer, x_BTD, (keys, weights_L), length=self.num_layers, unroll=self.unroll
+        )
 
 
 class Encoder(nnx.Module):
     """All groups, behind a projection from E to D (see `project_embeddings`)."""
 
-    def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, remat: str, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, compute: Compute, rngs: nnx.Rngs):
         """Makes `embed_proj` (if any) and the groups: `group_0`, `group_1` and so on."""
         self.projects = config.has_projection
         if self.projects:
-            self.embed_proj = dense(config.embedding_size, config.hidden_size, config, dtype, rngs)
+            self.embed_proj = Dense(
+                config.embedding_size, config.hidden_size, config, compute.dtype, rngs
+            )
         counts = layers_of_groups(config.num_hidden_layers, config.num_hidden_groups)
         self.group_names = tuple(f"group_{i}" for i in range(len(counts)))
         for name, count in zip(self.group_names, counts, strict=True):
-            setattr(self, name, Group(config, count, dtype=dtype, remat=remat, rngs=rngs))
+            setattr(self, name, Group(config, count, compute=compute, rngs=rngs))
 
     def __call__(
         self,

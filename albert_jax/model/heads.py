@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from albert_jax.config import ModelConfig
-from albert_jax.model.layers import ACTIVATIONS, dense, layer_norm
+from albert_jax.model.layers import ACTIVATIONS, Dense, add_bias, layer_norm
 
 PRETRAINING = ("pooler", "mlm", "sop")
 
@@ -31,7 +31,7 @@ def make_head(
     if name == "mlm":
         return MaskedLMHead(config, dtype=dtype, rngs=rngs)
     sizes = {"pooler": config.hidden_size, "sop": 2, "span": 2, "classifier": num_labels}
-    return dense(config.hidden_size, sizes[name], config, dtype, rngs)
+    return Dense(config.hidden_size, sizes[name], config, dtype, rngs)
 
 
 class MaskedLMHead(nnx.Module):
@@ -40,7 +40,7 @@ class MaskedLMHead(nnx.Module):
     def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         """Makes all but the table, which is the token embedding's."""
         self.act = ACTIVATIONS[config.hidden_act]
-        self.dense = dense(config.hidden_size, config.embedding_size, config, dtype, rngs)
+        self.dense = Dense(config.hidden_size, config.embedding_size, config, dtype, rngs)
         self.norm = layer_norm(config.embedding_size, config, dtype, rngs)
         self.bias = nnx.Param(jnp.zeros(config.vocab_size))
 
@@ -53,4 +53,4 @@ class MaskedLMHead(nnx.Module):
             table_VE.astype(x_BPE.dtype),
             preferred_element_type=jnp.float32,
         )
-        return logits_BPV + self.bias[None, None]
+        return add_bias(logits_BPV, self.bias[...])

@@ -12,7 +12,7 @@ from flax import nnx
 from albert_jax.config import Config
 from albert_jax.losses import cross_entropy
 from albert_jax.metrics import Ratio, Sums, pretraining_flops
-from albert_jax.model import PRETRAINING, Albert
+from albert_jax.model import PRETRAINING, Albert, Compute
 from albert_jax.tokenizer import Tokenizer
 
 Batch = dict[str, jax.Array]
@@ -37,8 +37,7 @@ class Pretrain:
         return Albert(
             self.config.model,
             PRETRAINING,
-            dtype=jnp.dtype(train.dtype),
-            remat=train.remat,
+            compute=Compute.of(train),
             rngs=nnx.Rngs(key),
         )
 
