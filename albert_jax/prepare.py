@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from albert_jax.data.intake import SPLITS, Intake, SeenDigests, training_sentenc
 from albert_jax.data.manifest import (
     MANIFEST,
     already_prepared,
-    fingerprint,
     manifest_of,
     new_folder,
 )
@@ -38,6 +37,12 @@ from albert_jax.data.workers import worker_pool
 from albert_jax.tokenizer import Tokenizer, train_tokenizer
 
 TOKENIZER = "tokenizer.model"
+
+# Makes the rows of a corpus with a tokenizer and writes their shards into a folder; returns what
+# came in, counts over the rows of each split, and a `row_writer.SplitShards` for each.
+WriteRows = Callable[
+    [Path, Corpus, Settings, Tokenizer], tuple[Intake, dict[str, RowCounts], list[Any]]
+]
 
 
 def prepare(
@@ -56,8 +61,12 @@ def prepare(
     num_workers: int | None = None,
     seed: int = RowSettings.seed,
     data_dir: str | None = None,
+    write_rows: WriteRows | None = None,
 ) -> dict[str, Any]:
-    """Makes training rows from text; see the command line's help for the arguments.
+    """Makes training rows from text.
+
+    Args: see the command line's help, and
+      write_rows: makes and writes the rows; None does it in `num_workers` processes here.
 
     Returns:
       The manifest of `output`, also if it was prepared before.
@@ -82,12 +91,12 @@ def prepare(
     )
     output = Path(os.path.abspath(output))
     corpus = Corpus(inputs, file_format, text_field, data_dir, workers)
-    if manifest := already_prepared(output, fingerprint(corpus, settings)):
+    if manifest := already_prepared(output, corpus, settings):
         print(f"{output}: already prepared", file=sys.stderr)
         return manifest
     _announce(corpus)
     with new_folder(output) as folder:
-        return _fill(folder, corpus, settings, given, workers)
+        return _fill(folder, corpus, settings, given, write_rows or LocalRows(workers))
 
 
 def _checked_workers(num_workers: int | None) -> int:
@@ -106,49 +115,27 @@ def _announce(corpus: Corpus) -> None:
 
 
 def _fill(
-    folder: Path, corpus: Corpus, settings: Settings, given: Tokenizer | None, num_workers: int
+    folder: Path, corpus: Corpus, settings: Settings, given: Tokenizer | None, write: WriteRows
 ) -> dict[str, Any]:
     """Writes tokenizer, rows and manifest into an empty folder; returns the manifest."""
+    # Here, not above: worker processes import this module too, and TFDS costs each over a second.
+    from albert_jax.data.row_writer import write_dataset_info
+
     if given:
         shutil.copyfile(given.path, folder / TOKENIZER)
     else:
         sentences = training_sentences(corpus, settings)
         train_tokenizer(sentences, folder / TOKENIZER, settings.vocab_size)
     tokenizer = Tokenizer(folder / TOKENIZER)
-    intake, counts = write_rows(folder, corpus, settings, tokenizer, num_workers)
+    intake, counts, shards = write(folder, corpus, settings, tokenizer)
+    _check_splits(intake, counts, settings)
+    write_dataset_info(folder, shards)
     manifest = manifest_of(corpus, settings, tokenizer, intake, counts)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     return manifest
 
 
-def write_rows(
-    folder: Path, corpus: Corpus, settings: Settings, tokenizer: Tokenizer, num_workers: int
-) -> tuple[Intake, dict[str, RowCounts]]:
-    """Makes all rows of `corpus` and writes the TFDS data set into `folder`.
-
-    Returns:
-      What came in, and counts over the rows of each split.
-
-    Raises:
-      ValueError: a split has no rows.
-    """
-    # Here, not above: worker processes import this module too, and TFDS costs each over a second.
-    from albert_jax.data.row_writer import SplitWriter, write_dataset_info
-
-    intake = Intake()
-    counts = {split: RowCounts(np.zeros(tokenizer.vocab_size, np.int64)) for split in SPLITS}
-    writers = {split: SplitWriter(folder, split) for split in SPLITS}
-    seen_file = folder / "seen.sqlite"
-    with (
-        contextlib.closing(Progress(corpus, "preparing")) as progress,
-        contextlib.closing(SeenDigests(seen_file)) as seen,
-        worker_pool(num_workers, start_builder, (str(tokenizer.path), settings.rows)) as run,
-    ):
-        for split, rows, block_counts in run(build, intake.blocks(corpus, settings, seen)):
-            writers[split].write(rows)
-            counts[split].add(block_counts)
-            progress.update()
-    seen_file.unlink()
+def _check_splits(intake: Intake, counts: dict[str, RowCounts], settings: Settings) -> None:
     for split in SPLITS:
         if not counts[split].rows:
             raise ValueError(
@@ -157,8 +144,36 @@ def write_rows(
                 f"{'raise' if split == 'validation' else 'lower'} --validation_fraction or give "
                 "more documents (a plain text file is one)"
             )
-    write_dataset_info(folder, [writers[split].finish() for split in SPLITS])
-    return intake, counts
+
+
+class LocalRows:
+    """Makes all rows in processes of this machine; a `WriteRows`."""
+
+    def __init__(self, num_workers: int):
+        self._num_workers = num_workers
+
+    def __call__(
+        self, folder: Path, corpus: Corpus, settings: Settings, tokenizer: Tokenizer
+    ) -> tuple[Intake, dict[str, RowCounts], list[Any]]:
+        """Makes the rows and writes their shards."""
+        from albert_jax.data.row_writer import SplitWriter
+
+        intake = Intake()
+        counts = {split: RowCounts(np.zeros(tokenizer.vocab_size, np.int64)) for split in SPLITS}
+        writers = {split: SplitWriter(folder, split) for split in SPLITS}
+        seen_file = folder / "seen.sqlite"
+        builder = (str(tokenizer.path), settings.rows)
+        with (
+            contextlib.closing(Progress(corpus, "preparing")) as progress,
+            contextlib.closing(SeenDigests(seen_file)) as seen,
+            worker_pool(self._num_workers, start_builder, builder) as run,
+        ):
+            for split, rows, block_counts in run(build, intake.blocks(corpus, settings, seen)):
+                writers[split].write(rows)
+                counts[split].add(block_counts)
+                progress.update()
+        seen_file.unlink()
+        return intake, counts, [writers[split].finish() for split in SPLITS]
 
 
 class Progress:
@@ -188,11 +203,12 @@ class Progress:
         self._bar.close()
 
 
-def _parser() -> argparse.ArgumentParser:
+def row_arguments(module: str, description: str) -> argparse.ArgumentParser:
+    """Returns a parser of what determines the rows, the vocabulary aside; see `run`."""
     # SUPPRESS: what is not given is not passed on, and the help names the true defaults only.
     parser = argparse.ArgumentParser(
-        prog="python -m albert_jax.prepare",
-        description="Make training rows from text.",
+        prog=f"python -m {module}",
+        description=description,
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -202,12 +218,6 @@ def _parser() -> argparse.ArgumentParser:
         help="a file, folder, glob, tfds:NAME or python-docs; may be given again",
     )  # fmt: skip
     add("--output", required=True, metavar="DIR", help="the folder to make")
-    vocabulary = parser.add_mutually_exclusive_group()
-    vocabulary.add_argument("--tokenizer", metavar="FILE", help="a SentencePiece model to use")
-    vocabulary.add_argument(
-        "--vocab_size", type=int, metavar="N",
-        help=f"pieces of the vocabulary to train (default: {Settings.vocab_size})",
-    )  # fmt: skip
     add("--seq_len", type=int, default=RowSettings.seq_len, help="slots in a row")
     add(
         "--format", choices=FORMATS, default=Settings.format, dest="file_format",
@@ -224,7 +234,6 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--keep_duplicates", action="store_true", help="keep documents with equal text")
     add("--no_packing", action="store_false", dest="packing", help="one chunk a row")
-    add("--num_workers", type=int, help="processes (default: one a core); changes no row")
     add("--seed", type=int, default=RowSettings.seed, help="draws the split and the short chunks")
     add("--data_dir", help="where TFDS data sets lie (default: TFDS's own)")
     return parser
@@ -232,11 +241,25 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    options = vars(_parser().parse_args(arguments))
+    parser = row_arguments("albert_jax.prepare", "Make training rows from text.")
+    vocabulary = parser.add_mutually_exclusive_group()
+    vocabulary.add_argument("--tokenizer", metavar="FILE", help="a SentencePiece model to use")
+    vocabulary.add_argument(
+        "--vocab_size", type=int, metavar="N",
+        help=f"pieces of the vocabulary to train (default: {Settings.vocab_size})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--num_workers", type=int, help="processes (default: one a core); changes no row"
+    )
+    return run(**vars(parser.parse_args(arguments)))
+
+
+def run(**options: Any) -> int:
+    """Calls `prepare`, prints the summary or the error; returns the command's exit code."""
     # As if interrupted by hand, so that the temporary folder goes away.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        manifest = prepare(options.pop("inputs"), options.pop("output"), **options)
+        manifest = prepare(**options)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

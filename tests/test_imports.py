@@ -17,7 +17,7 @@ FLOORS = (
     {"tasks", "plan"},
     {"pretraining", "fine_tuning", "seeds"},
     {"train", "evaluate", "predict", "pretrained", "model_in_use", "loading", "prepare"}
-    | {"inspect"},
+    | {"inspect", "prepare_beam", "beam_rows"},
     {"analysis", "sweep"},
     {""},  # albert_jax/__init__.py
 )

@@ -27,6 +27,21 @@ class Document(NamedTuple):
     paragraphs: list[str]
     is_sentences: bool
 
+    @property
+    def chars(self) -> int:
+        """How long the text is."""
+        return sum(map(len, self.paragraphs))
+
+
+def documents_of(index: int, source: Source) -> Iterator[Document]:
+    """Yields the documents of the source with this index.
+
+    Raises:
+      ValueError: the source cannot be read as its format says.
+    """
+    for paragraphs in source.documents():
+        yield Document(index, paragraphs, source.format == "sentences")
+
 
 class Corpus:
     """All inputs as one stream of documents; may be iterated again and again.
@@ -88,12 +103,16 @@ class Corpus:
         for source in self.sources:
             source.position = 0
         for index, source in enumerate(self.sources):
-            for paragraphs in source.documents():
+            for document in documents_of(index, source):
                 empty = False
-                yield Document(index, paragraphs, source.format == "sentences")
+                yield document
         if empty:
-            names = ", ".join(s.path for s in self.sources[:3])
-            raise ValueError(f"input {names}: no text in it; is --format right?")
+            raise self.no_text()
+
+    def no_text(self) -> ValueError:
+        """Returns the error for a corpus without any document."""
+        names = ", ".join(s.path for s in self.sources[:3])
+        return ValueError(f"input {names}: no text in it; is --format right?")
 
 
 def _find_files(name: str) -> list[str]:

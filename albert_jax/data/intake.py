@@ -54,9 +54,24 @@ class SeenDigests:
         self._db.close()
 
 
+class BlockEnds:
+    """Where blocks of about `BLOCK_CHARS` end, for the documents of each split in order."""
+
+    def __init__(self):
+        self._chars = dict.fromkeys(SPLITS, 0)
+
+    def after(self, split: str, chars: int) -> bool:
+        """Returns whether the next document of `split`, of so many characters, ends a block."""
+        self._chars[split] += chars
+        if self._chars[split] < BLOCK_CHARS:
+            return False
+        self._chars[split] = 0
+        return True
+
+
 @dataclass
 class Intake:
-    """What came in: counts per source, filled while documents stream by."""
+    """What came in: counts per source."""
 
     documents: int = 0
     duplicates: int = 0
@@ -67,7 +82,7 @@ class Intake:
     ) -> Iterator[tuple[str, list[NumberedDocument]]]:
         """Yields (split, documents) blocks of about `BLOCK_CHARS`, each of one split."""
         waiting: dict[str, list[NumberedDocument]] = {split: [] for split in SPLITS}
-        sizes: dict[str, int] = dict.fromkeys(SPLITS, 0)
+        block_ends = BlockEnds()
         for document in corpus:
             number = self.documents
             self.documents += 1
@@ -80,10 +95,9 @@ class Intake:
             waiting[split].append(
                 NumberedDocument(number, digest, document.paragraphs, document.is_sentences)
             )
-            sizes[split] += sum(map(len, document.paragraphs))
-            if sizes[split] >= BLOCK_CHARS:
+            if block_ends.after(split, document.chars):
                 yield split, waiting[split]
-                waiting[split], sizes[split] = [], 0
+                waiting[split] = []
         yield from ((split, documents) for split, documents in waiting.items() if documents)
 
 
@@ -100,11 +114,11 @@ def training_sentences(corpus: Corpus, settings: Settings) -> Iterator[str]:
         if digest >= bar or digest in sample or split_of(digest, settings) != "train":
             continue
         sample[digest] = document
-        size += sum(map(len, document.paragraphs))
+        size += document.chars
         while size > TRAINING_CHARS and len(sample) > 1:
             bar //= 2
             sample = {d: document for d, document in sample.items() if d < bar}
-            size = sum(len(p) for document in sample.values() for p in document.paragraphs)
+            size = sum(document.chars for document in sample.values())
     for document in sample.values():
         yield from (
             document.paragraphs if document.is_sentences else split_sentences(document.paragraphs)

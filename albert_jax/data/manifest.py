@@ -76,12 +76,8 @@ def manifest_of(
     }
 
 
-def already_prepared(output: Path, wanted: str) -> dict[str, Any] | None:
-    """Returns the manifest of `output` if it holds what is wanted, None if there is nothing.
-
-    Args:
-      output: the folder.
-      wanted: the fingerprint of what it should hold.
+def already_prepared(output: Path, corpus: Corpus, settings: Settings) -> dict[str, Any] | None:
+    """Returns the manifest of `output` if it holds these rows, None if there is nothing.
 
     Raises:
       ValueError: `output` holds something else.
@@ -94,7 +90,7 @@ def already_prepared(output: Path, wanted: str) -> dict[str, Any] | None:
         found = manifest["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(f"output {output}: exists and is no prepared data; {way_out}") from None
-    if found != wanted:
+    if found != fingerprint(corpus, settings):
         raise ValueError(f"output {output}: prepared from other input or settings; {way_out}")
     return manifest
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,31 +49,53 @@ def serialize(row: Row) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
+def open_shard(path: Path) -> Any:
+    """Returns a writer of records to an ArrayRecord file."""
+    # TFDS's own choice for random access: one record a group.
+    return ArrayRecordWriter(str(path), "group_size:1")
+
+
+def shard_path(directory: Path, split: str, shard: int) -> Path:
+    """Returns where a shard lies until their number is known (see `write_dataset_info`)."""
+    return directory / f"{split}-{shard}.part"
+
+
+@dataclass
+class SplitShards:
+    """The shards of a split.
+
+    Attributes:
+      split: its name.
+      lengths: rows of each shard.
+      num_bytes: the size of all records.
+    """
+
+    split: str
+    lengths: list[int] = field(default_factory=list)
+    num_bytes: int = 0
+
+
 class SplitWriter:
-    """Writes one split's rows to ArrayRecord files of `ROWS_PER_SHARD`."""
+    """Writes one split's rows to shards of `ROWS_PER_SHARD`."""
 
     def __init__(self, directory: Path, split: str):
-        self._directory, self._split = directory, split
+        self._directory = directory
         self._writer: Any = None
-        self._shard_lengths: list[int] = []
-        self._num_bytes = 0
-
-    def _path(self, shard: int) -> Path:
-        return self._directory / f"{self._split}-{shard}.part"
+        self._shards = SplitShards(split)
 
     def write(self, rows: Iterable[Row]) -> None:
         """Appends rows."""
+        shards = self._shards
         for row in rows:
             if self._writer is None:
-                path = self._path(len(self._shard_lengths))
-                # TFDS's own choice for random access: one record a group.
-                self._writer = ArrayRecordWriter(str(path), "group_size:1")
-                self._shard_lengths.append(0)
+                path = shard_path(self._directory, shards.split, len(shards.lengths))
+                self._writer = open_shard(path)
+                shards.lengths.append(0)
             record = serialize(row)
             self._writer.write(record)
-            self._num_bytes += len(record)
-            self._shard_lengths[-1] += 1
-            if self._shard_lengths[-1] == ROWS_PER_SHARD:
+            shards.num_bytes += len(record)
+            shards.lengths[-1] += 1
+            if shards.lengths[-1] == ROWS_PER_SHARD:
                 self._close_shard()
 
     def _close_shard(self) -> None:
@@ -80,27 +103,14 @@ class SplitWriter:
             self._writer.close()
             self._writer = None
 
-    def finish(self) -> tfds.core.SplitInfo:
-        """Gives the files their final names, now that their number is known; describes them."""
+    def finish(self) -> SplitShards:
+        """Closes the last shard; returns what was written."""
         self._close_shard()
-        info = tfds.core.SplitInfo(
-            name=self._split,
-            shard_lengths=self._shard_lengths,
-            num_bytes=self._num_bytes,
-            filename_template=tfds.core.ShardedFileTemplate(
-                data_dir=epath.Path(self._directory),
-                dataset_name=DATASET_NAME,
-                split=self._split,
-                filetype_suffix="array_record",
-            ),
-        )
-        for shard, path in enumerate(info.filepaths):
-            os.rename(self._path(shard), path)
-        return info
+        return self._shards
 
 
-def write_dataset_info(directory: Path, splits: Sequence[tfds.core.SplitInfo]) -> None:
-    """Writes the TFDS metadata that `tfds.builder_from_directory` reads."""
+def write_dataset_info(directory: Path, splits: Sequence[SplitShards]) -> None:
+    """Gives the shards their final names and writes what `tfds.builder_from_directory` reads."""
     identity = tfds.core.DatasetIdentity(
         name=DATASET_NAME,
         version=tfds.core.Version(f"{FORMAT_VERSION}.0.0"),
@@ -113,5 +123,23 @@ def write_dataset_info(directory: Path, splits: Sequence[tfds.core.SplitInfo]) -
         description="Rows of packed chunks of whole sentences, for pretraining ALBERT.",
     )
     info.set_file_format("array_record")
-    info.set_splits(tfds.core.SplitDict(splits))
+    info.set_splits(tfds.core.SplitDict([_named(directory, shards) for shards in splits]))
     info.write_to_directory(directory)
+
+
+def _named(directory: Path, shards: SplitShards) -> tfds.core.SplitInfo:
+    """Gives the shards of a split their final names, and describes them to TFDS."""
+    info = tfds.core.SplitInfo(
+        name=shards.split,
+        shard_lengths=shards.lengths,
+        num_bytes=shards.num_bytes,
+        filename_template=tfds.core.ShardedFileTemplate(
+            data_dir=epath.Path(directory),
+            dataset_name=DATASET_NAME,
+            split=shards.split,
+            filetype_suffix="array_record",
+        ),
+    )
+    for shard, path in enumerate(info.filepaths):
+        os.rename(shard_path(directory, shards.split, shard), path)
+    return info
