@@ -56,7 +56,10 @@ def sweep(
     if unknown:
         raise ValueError(f"{file}: no row {unknown[0]!r}, only {', '.join(rows)}")
     chosen = {name: row for name, row in rows.items() if name in (names or rows)}
-    configs = {name: _config_of(file, name, scale, output, overrides) for name in chosen}
+    configs = {
+        name: _config_of(f"{file}:{_argument(name, scale)}", row, output, overrides)
+        for name, row in chosen.items()
+    }
     _check_distinct(configs)
     output.mkdir(parents=True, exist_ok=True)
     results = _read_results(output)
@@ -117,15 +120,15 @@ def measure(workdir: Path, config: Config) -> dict[str, float]:
     return found
 
 
-def _config_of(
-    file: str, name: str, scale: str, output: Path, overrides: Sequence[str]
-) -> Config | ValueError:
+def _argument(name: str, scale: str) -> str:
+    return name if scale == "paper" else f"{name},{scale}"
+
+
+def _config_of(path: str, row: Row, output: Path, overrides: Sequence[str]) -> Config | ValueError:
     """A row's settings, or why it has none: that row fails, and not the others."""
-    argument = name if scale == "paper" else f"{name},{scale}"
-    start = read_rows(file)[name].start
-    own = [f"--config.init_from={output / start}"] if start else []
+    start = [f"--config.init_from={output / row.start}"] if row.start else []
     try:
-        return load_config(f"{file}:{argument}", [*own, *overrides])
+        return load_config(path, [*start, *overrides])
     except ValueError as error:
         return error
 

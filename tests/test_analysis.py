@@ -9,7 +9,7 @@ from params import random_params
 
 from albert_jax.analysis.attention import attention_maps, head_entropy, layer_parameters
 from albert_jax.analysis.calibration import calibration
-from albert_jax.analysis.curves import Curve, smooth
+from albert_jax.analysis.curves import Curve, run_names, smooth
 from albert_jax.analysis.embeddings import effective_rank, nearest_pieces, spectrum
 from albert_jax.analysis.errors import confusion, surest_errors
 from albert_jax.analysis.layers import layer_angles, layer_distances
@@ -201,3 +201,10 @@ def test_curves_are_smoothed_by_means_of_neighbours():
     np.testing.assert_allclose(found.values, [3, 3])
     short = Curve(np.array([1]), np.array([2.0]))
     assert smooth(short, 3) is short
+
+
+def test_runs_are_named_by_what_tells_them_apart():
+    assert run_names(["runs/a", "runs/b"]) == ["a", "b"]
+    assert run_names(["x/cola/seed_0", "x/sst2/seed_0"]) == ["cola/seed_0", "sst2/seed_0"]
+    with pytest.raises(ValueError, match="runs must be different"):
+        run_names(["runs/a", "runs/a"])

@@ -27,7 +27,8 @@ COUNTED = {key: row for key, row in ROWS.items() if row.parameters is not None}
 MISCOUNTED = {("table2", "albert-xxlarge"): 223}
 
 
-def load(table: str, name: str, scale: str = "") -> Config:
+def load(key: tuple[str, str], scale: str = "") -> Config:
+    table, name = key
     return load_config(f"{TABLES[table]}:{name}{scale}")
 
 
@@ -43,7 +44,7 @@ def test_every_table_with_experiments_is_there():
 
 @pytest.mark.parametrize("key", COUNTED, ids="-".join)
 def test_parameter_counts_are_the_papers(key):
-    millions = encoder_size(load(*key).model) / 1e6
+    millions = encoder_size(load(key).model) / 1e6
     # The paper rounds to millions, some up and some down, and its larger ones more coarsely.
     printed = MISCOUNTED.get(key, COUNTED[key].parameters)
     assert millions == pytest.approx(printed, rel=0.025, abs=0.6)
@@ -62,7 +63,7 @@ def test_the_papers_averages_follow_from_its_scores(key):
 
 @pytest.mark.parametrize("key", ROWS, ids="-".join)
 def test_a_row_is_its_base_but_for_its_changes(key):
-    row, config = ROWS[key], load(*key)
+    row, config = ROWS[key], load(key)
     base = load_config(f"{ROOT}/configs/{row.base}")
     differing = {
         f"{group}.{name}": value
@@ -76,7 +77,7 @@ def test_a_row_is_its_base_but_for_its_changes(key):
 
 @pytest.mark.parametrize("key", ROWS, ids="-".join)
 def test_small_rows_are_small_and_the_same_experiment(key):
-    config, small = load(*key), load(*key, ",small")
+    config, small = load(key), load(key, ",small")
     like = load_config(f"{ROOT}/configs/small.py")
     assert small.model.hidden_size * 8 == config.model.hidden_size
     assert small.model.embedding_size * 8 == config.model.embedding_size
@@ -94,7 +95,7 @@ def test_small_rows_are_small_and_the_same_experiment(key):
 def test_rows_of_a_table_differ_at_both_scales(table):
     names = [name for of, name in ROWS if of == table]
     for scale in ("", ",small"):
-        configs = [dataclasses.replace(load(table, name, scale), init_from="") for name in names]
+        configs = [dataclasses.replace(load((table, name), scale), init_from="") for name in names]
         assert len(set(configs)) == len(names)
 
 
@@ -116,7 +117,7 @@ def test_a_file_says_how_it_is_run(table):
 )
 def test_what_is_not_there_is_refused(argument, message):
     with pytest.raises(ValueError, match=message):
-        load("table5", argument)
+        load(("table5", argument))
 
 
 def test_table_five_has_the_three_accuracies_and_no_other_table():

@@ -1,5 +1,6 @@
 """Sweeps go on where they were, survive a failed row, and say what came out."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -161,7 +162,7 @@ def test_another_depth_fits_only_where_all_is_shared(rows, tmp_path):
         run = tmp_path / share
         tiny_run(rows, run, model={"share": share}, train=train)
         config = tiny_config(rows, model={"share": share, "num_hidden_layers": 5}, train=train)
-        return Config(**(vars(config) | {"init_from": str(run)}))
+        return dataclasses.replace(config, init_from=str(run))
 
     read_start(deeper("all"), tokenizer)
     with pytest.raises(ValueError, match="num_hidden_layers is 3 there and 5 here"):

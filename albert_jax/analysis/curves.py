@@ -18,10 +18,24 @@ class Curve(NamedTuple):
     values: np.ndarray
 
 
+def run_names(workdirs: Sequence[str | Path]) -> list[str]:
+    """A name for each run: the end of its path, as long as tells it from the others.
+
+    Raises:
+      ValueError: where a directory is given twice.
+    """
+    paths = [Path(workdir).absolute().parts for workdir in workdirs]
+    for length in range(1, max(map(len, paths), default=0) + 1):
+        names = ["/".join(path[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError(f"runs must be different ones, not {[str(w) for w in workdirs]}")
+
+
 def read_curves(
     workdirs: Sequence[str | Path], metric: str, split: str = "validation"
 ) -> dict[str, Curve]:
-    """A metric of several runs, by the names of their directories.
+    """A metric of several runs, by their `run_names`.
 
     Args:
       workdirs: run directories, those without the metric are left out.
@@ -30,15 +44,15 @@ def read_curves(
 
     Raises:
       FileNotFoundError: where a directory has no metrics.jsonl.
-      ValueError: where no run has the metric.
+      ValueError: where no run has the metric, or one is given twice.
     """
     curves = {}
-    for workdir in map(Path, workdirs):
-        lines = read_metrics(workdir / "metrics.jsonl")
+    for name, workdir in zip(run_names(workdirs), workdirs, strict=True):
+        lines = read_metrics(Path(workdir) / "metrics.jsonl")
         points = [(m["step"], m[metric]) for m in lines if m["split"] == split and metric in m]
         if points:
             steps, values = zip(*points, strict=True)
-            curves[workdir.name] = Curve(np.array(steps), np.array(values, np.float64))
+            curves[name] = Curve(np.array(steps), np.array(values, np.float64))
     if not curves:
         raise ValueError(f"no run of {[str(w) for w in workdirs]} has {metric!r} for {split!r}")
     return curves
@@ -53,12 +67,15 @@ def smooth(curve: Curve, width: int) -> Curve:
 
 
 def differing_settings(workdirs: Sequence[str | Path]) -> dict[str, dict[str, Any]]:
-    """The settings that are not the same in all runs: key -> run's name -> value."""
+    """The settings that are not the same in all runs: key -> run's name -> value.
+
+    Raises:
+      FileNotFoundError: where a directory is no run.
+      ValueError: where one is given twice.
+    """
     runs: dict[str, Mapping[str, Any]] = {
-        Path(workdir).name: traverse_util.flatten_dict(
-            read_run(Path(workdir)).config.to_dict(), sep="."
-        )
-        for workdir in workdirs
+        name: traverse_util.flatten_dict(read_run(Path(workdir)).config.to_dict(), sep=".")
+        for name, workdir in zip(run_names(workdirs), workdirs, strict=True)
     }
     keys = next(iter(runs.values())).keys()
     return {

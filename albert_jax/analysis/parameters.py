@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -52,9 +53,7 @@ def moment_statistics(mu: Mapping[str, Any], nu: Mapping[str, Any]) -> dict[str,
 
 def count_parameters(params: Mapping[str, Any]) -> int:
     """How many numbers a parameter tree holds, of arrays or their shapes."""
-    return sum(
-        int(np.prod(leaf.shape)) for leaf in traverse_util.flatten_dict(dict(params)).values()
-    )
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _statistics(array: np.ndarray) -> Statistics:

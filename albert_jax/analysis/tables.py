@@ -8,7 +8,7 @@ from albert_jax.paper import Row
 
 Results = Mapping[str, Mapping[str, Any]]
 
-_INTRINSIC = ("MLM", "NSP", "SOP")
+_INTRINSIC: tuple[str, ...] = ("MLM", "NSP", "SOP")
 _SOURCE = "arXiv:1909.11942"
 
 
@@ -64,6 +64,11 @@ def draw_table(
         title=f"here, at the scale “{scale}”",
         xlabel="accuracy, held out (%)" if intrinsic else "MLM accuracy, held out (%)",
     )
+    if intrinsic:
+        for axes in (left, right):
+            axes.axvline(50, ls=":", color="grey", label="chance (NSP, SOP)")
+            axes.set_xlim(0, 105)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
 
@@ -86,11 +91,11 @@ def _bars(
     rows: Mapping[str, Row], results: Results, intrinsic: bool
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """The paper's and our series: label -> a value for each row, nan where there is none."""
-    shown = _INTRINSIC if intrinsic else ("MLM",)
+    shown = _INTRINSIC if intrinsic else _INTRINSIC[:1]
     missing = float("nan")
     if intrinsic:
         printed = [rows[name].scores.intrinsic or (missing,) * 3 for name in results]
-        theirs = dict(zip(shown, map(list, zip(*printed, strict=True)), strict=True))
+        theirs = {label: [scores[i] for scores in printed] for i, label in enumerate(shown)}
     else:
         theirs = {"Avg": [rows[name].scores.avg for name in results]}
     ours = {
@@ -112,6 +117,3 @@ def _draw_bars(axes: Any, names: Sequence[str], series: Mapping[str, Sequence[fl
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.margins(x=0.12)
     axes.grid(axis="x", alpha=0.3)
-    if len(series) > 1:
-        axes.axvline(50, ls=":", color="grey", label="chance (NSP, SOP)")
-        axes.legend(fontsize=8, loc="lower right")
