@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Trains on all GPUs of this host (or those in CUDA_VISIBLE_DEVICES) in one process.
+#
+#   launch/multi_gpu.sh [--dry-run] --config configs/base.py --workdir runs/base [ARGS]
+#
+# ARGS are those of python -m albert_jax.train; --dry-run prints what would be done.
+set -euo pipefail
+
+# Settings; what the environment sets already, counts. Asynchronous collectives, Triton and
+# CUDA graphs need no flag: jax 0.10 to 0.12 have them on.
+settings=(
+  # Share of each GPU's memory that jax takes; by itself it takes 0.75.
+  XLA_CLIENT_MEM_FRACTION="${XLA_CLIENT_MEM_FRACTION:-0.92}"
+  # Compiled steps are found here when a run goes on.
+  JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/albert_jax}"
+  # Communication overlaps computation; off by default. Later flags win.
+  XLA_FLAGS="--xla_gpu_enable_latency_hiding_scheduler=true${XLA_FLAGS:+ $XLA_FLAGS}"
+)
+
+here=$(dirname "${BASH_SOURCE[0]}")
+if ! gpus=$(nvidia-smi --list-gpus 2>/dev/null) || [[ -z $gpus ]]; then
+  echo "multi_gpu.sh: nvidia-smi finds no GPU; launch/local.sh trains on what there is" >&2
+  exit 1
+fi
+if [[ ${1:-} == --dry-run ]]; then printf 'export %q\n' "${settings[@]}"; fi
+export "${settings[@]}"
+exec "$here/local.sh" "$@"
