@@ -64,6 +64,29 @@ add_bias.defvjp(
 )
 
 
+@jax.custom_vjp
+def product(x_ND: jax.Array, kernel_DF: jax.Array) -> jax.Array:
+    """x_ND @ kernel_DF, with a gradient of the kernel that is fast on a CPU too."""
+    return x_ND @ kernel_DF
+
+
+def _product_gradients(
+    operands: tuple[jax.Array, jax.Array], grad_NF: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x_ND, kernel_DF = operands
+    # On a CPU one operand is transposed in memory, along with the computation of its elements:
+    # the smaller one.
+    if x_ND.shape[1] <= grad_NF.shape[1]:
+        grad_DF = jnp.einsum("ND,NF->DF", x_ND, grad_NF)
+    else:
+        grad_DF = jnp.einsum("NF,ND->FD", grad_NF, x_ND).T
+    return grad_NF @ kernel_DF.T, grad_DF
+
+
+product.defvjp(lambda x_ND, kernel_DF: (product(x_ND, kernel_DF), (x_ND, kernel_DF)),
+               _product_gradients)  # fmt: skip
+
+
 class Dense(nnx.Module):
     """A biased linear layer; the product is taken in `dtype`."""
 
@@ -78,7 +101,9 @@ class Dense(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [...,D] to [...,F]."""
         kernel_DF, bias_F = (p[...].astype(self.dtype) for p in (self.kernel, self.bias))
-        return add_bias(jnp.matmul(x.astype(self.dtype), kernel_DF), bias_F)
+        x_ND = x.astype(self.dtype).reshape(-1, x.shape[-1])
+        y_NF = add_bias(product(x_ND, kernel_DF), bias_F)
+        return y_NF.reshape(*x.shape[:-1], -1)
 
 
 def layer_norm(size: int, config: ModelConfig, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
