@@ -12,66 +12,38 @@ The machines share a folder. A worker holds a document, a ledger or a block at a
 that starts the jobs holds a ledger at a time, and some numbers for each source and block.
 """
 
-import itertools
-import os
-import pickle
 import shutil
 import sys
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam  # pyright: ignore[reportMissingImports]
 import numpy as np
-from apache_beam.options.pipeline_options import (  # pyright: ignore[reportMissingImports]
-    PipelineOptions,
-)
 
-from albert_jax.data import row_writer
 from albert_jax.data.corpus import Corpus, documents_of
-from albert_jax.data.intake import SPLITS, BlockEnds, Intake, content_digest, split_of
-from albert_jax.data.row_writer import SplitShards, open_shard, serialize, shard_path
+from albert_jax.data.intake import SPLITS, Intake, content_digest
+from albert_jax.data.ledgers import (
+    Tally,
+    assign_blocks,
+    entries_of,
+    ledger_at,
+    write_ledger,
+)
+from albert_jax.data.row_writer import (
+    RowRange,
+    SplitShards,
+    open_shard,
+    plan_shards,
+    serialize,
+    shard_path,
+)
 from albert_jax.data.rows import NumberedDocument, RowBuilder, RowCounts
 from albert_jax.data.settings import RowSettings, Settings
 from albert_jax.data.sources import Source
+from albert_jax.data.whole_files import load, save, unfinished
 from albert_jax.tokenizer import Tokenizer
-
-LEDGER_DOCUMENTS = 1 << 16  # how many places of a source a ledger spans: 2 MB at most
-LEDGER_ENTRY = np.dtype(
-    [
-        ("place", np.int64),  # in the source
-        ("digest", np.uint64),
-        ("chars", np.int64),
-        ("split", np.int8),  # index into SPLITS
-        ("block", np.int64),  # in the split; known between the first two jobs
-    ]
-)
-
-
-class Tally(NamedTuple):
-    """What the first job tells of a source.
-
-    Attributes:
-      index: its index in the corpus.
-      documents: their number, duplicates included.
-      sha256: as `Source.sha256`.
-      counts: as `Source.counts`.
-    """
-
-    index: int
-    documents: int
-    sha256: str
-    counts: Counter[str]
-
-
-class RowRange(NamedTuple):
-    """Rows [first, last) of a block."""
-
-    block: int
-    first: int
-    last: int
 
 
 class BeamRows:
@@ -89,28 +61,36 @@ class BeamRows:
         scratch.mkdir()
         with self._job() as job:
             survey(job, corpus, settings, scratch)
-        tallies: list[Tally] = sorted(_load(scratch / "tallies"))
+        tallies: list[Tally] = sorted(load(scratch / "tallies"))
         for source, tally in zip(corpus.sources, tallies, strict=True):
             source.sha256, source.counts = tally.sha256, tally.counts
-        intake = take_in(tallies, kept=assign_blocks(tallies, scratch))
+        intake = assign_blocks(scratch, tallies)
         if not intake.documents:
             raise corpus.no_text()
         _say(f"{intake.documents:,} documents, {intake.duplicates:,} of them duplicates")
         builder = BuildBlock(scratch, tokenizer.path, settings.rows)
         with self._job() as job:
             make_blocks(job, corpus, tallies, intake, builder, scratch)
-        counts = {s: RowCounts(np.zeros(tokenizer.vocab_size, np.int64)) for s in SPLITS}
-        counts |= dict(_load(scratch / "counts"))
+        counts = {str(s): RowCounts(np.zeros(tokenizer.vocab_size, np.int64)) for s in SPLITS}
+        counts |= dict(load(scratch / "counts"))
         _say(f"{sum(c.rows for c in counts.values()):,} rows")
-        plan = plan_shards(_load(scratch / "lengths"))
+        lengths = sorted(load(scratch / "lengths"))
+        plans = {s: plan_shards(rows for split, _, rows in lengths if split == s) for s in SPLITS}
         with self._job() as job:
-            write_shards(job, plan, folder, scratch)
-        sizes = dict(_load(scratch / "sizes"))
+            write_shards(job, plans, folder, scratch)
+        sizes = dict(load(scratch / "sizes")) if any(plans.values()) else {}
         shutil.rmtree(scratch)
-        return intake, counts, [_described(split, plan, sizes) for split in SPLITS]
+        return (
+            intake,
+            counts,
+            [
+                SplitShards(split, list(map(_rows, plans[split])), sizes.get(split, 0))
+                for split in SPLITS
+            ],
+        )
 
     def _job(self) -> Any:
-        return beam.Pipeline(options=PipelineOptions(self._options))
+        return beam.Pipeline(argv=self._options)
 
 
 def _say(what: str) -> None:
@@ -135,7 +115,7 @@ def survey(job: Any, corpus: Corpus, settings: Settings, scratch: Path) -> None:
         places
         | "by ledger" >> beam.MapTuple(ledger_of)
         | "ledgers" >> beam.GroupByKey()
-        | "write" >> beam.Map(write_ledger, settings, scratch)
+        | "write" >> beam.Map(write, scratch, settings)
     )
     _ = found.tallies | "tallies" >> Gather(scratch / "tallies")
 
@@ -148,6 +128,7 @@ class Survey(beam.DoFn):
         index, source = element
         documents = 0
         for document in documents_of(index, source):
+            # As bytes: Beam's integers are signed.
             digest = content_digest(document).to_bytes(8, "little")
             yield digest, (index, documents, document.chars)
             documents += 1
@@ -158,57 +139,18 @@ class Survey(beam.DoFn):
 def ledger_of(digest: bytes, where: tuple[int, int, int]) -> tuple[Any, tuple[int, bytes, int]]:
     """Returns ((source, ledger), (place, digest, chars))."""
     source, place, chars = where
-    return (source, place // LEDGER_DOCUMENTS), (place, digest, chars)
+    return (source, ledger_at(place)), (place, digest, chars)
 
 
-def write_ledger(
+def write(
     element: tuple[tuple[int, int], Iterable[tuple[int, bytes, int]]],
-    settings: Settings,
     scratch: Path,
+    settings: Settings,
 ) -> None:
-    """Writes a ledger, in order of the places."""
-    which, entries = element
-    ledger = []
-    for place, digest_bytes, chars in sorted(entries):
-        digest = int.from_bytes(digest_bytes, "little")
-        ledger.append((place, digest, chars, SPLITS.index(split_of(digest, settings)), -1))
-    _save(_ledger(scratch, *which), np.array(ledger, LEDGER_ENTRY))
-
-
-def _ledger(scratch: Path, source: int, number: int) -> Path:
-    return scratch / f"ledger-{source}-{number}"
-
-
-def ledgers(tally: Tally, scratch: Path) -> Iterator[Path]:
-    """Yields the ledgers of a source in order; where no document stays there is none."""
-    for number in range(-(-tally.documents // LEDGER_DOCUMENTS)):
-        path = _ledger(scratch, tally.index, number)
-        if path.exists():
-            yield path
-
-
-def assign_blocks(tallies: Sequence[Tally], scratch: Path) -> int:
-    """Notes in the ledgers to which block each document belongs; returns how many stay."""
-    ends, blocks, kept = BlockEnds(), [0] * len(SPLITS), 0
-    for path in itertools.chain.from_iterable(ledgers(tally, scratch) for tally in tallies):
-        ledger = _load(path)
-        numbers = []
-        for split, chars in ledger[["split", "chars"]].tolist():
-            numbers.append(blocks[split])
-            blocks[split] += ends.after(SPLITS[split], chars)
-        ledger["block"] = numbers
-        _save(path, ledger)
-        kept += len(ledger)
-    return kept
-
-
-def take_in(tallies: Sequence[Tally], kept: int) -> Intake:
-    """Returns what came in."""
-    numbers = itertools.accumulate((t.documents for t in tallies), initial=0)
-    firsts = dict(zip((t.index for t in tallies), numbers, strict=False))
-    documents = sum(t.documents for t in tallies)
-    per_source = {t.index: [firsts[t.index], t.documents] for t in tallies if t.documents}
-    return Intake(documents, documents - kept, per_source)
+    """Writes a ledger."""
+    (source, number), entries = element
+    numbers = ((place, int.from_bytes(digest, "little"), n) for place, digest, n in entries)
+    write_ledger(scratch, source, number, numbers, settings)
 
 
 # ---- second job: rows ----
@@ -245,16 +187,16 @@ def placed(
 ) -> Iterator[tuple[tuple[str, int], tuple]]:
     """Yields ((split, block), fields of a `NumberedDocument`) of each document that stays."""
     source, tally, first = element
-    entries = (entry for path in ledgers(tally, scratch) for entry in _load(path).tolist())
-    entry = next(entries, None)
+    entries = entries_of(scratch, tally)
+    next_entry = next(entries, None)
     for place, document in enumerate(documents_of(tally.index, source)):
-        if entry is None:
+        if next_entry is None:
             return
-        if entry[0] == place:
-            _, digest, _, split, block = entry
+        kept, digest, split, block = next_entry
+        if place == kept:
             numbered = (first + place, digest, document.paragraphs, document.is_sentences)
-            yield (SPLITS[split], block), numbered
-            entry = next(entries, None)
+            yield (split, block), numbered
+            next_entry = next(entries, None)
 
 
 class BuildBlock(beam.DoFn):
@@ -272,9 +214,9 @@ class BuildBlock(beam.DoFn):
         """Makes the rows of one block."""
         (split, block), documents = element
         rows, counts = self._build([NumberedDocument(*fields) for fields in sorted(documents)])
-        _save(_block(self._scratch, split, block), [serialize(row) for row in rows])
+        save(_block(self._scratch, split, block), [serialize(row) for row in rows])
         yield split, counts
-        yield beam.pvalue.TaggedOutput("lengths", ((split, block), len(rows)))
+        yield beam.pvalue.TaggedOutput("lengths", (split, block, len(rows)))
 
 
 def _block(scratch: Path, split: str, block: int) -> Path:
@@ -294,59 +236,48 @@ def total(parts: Iterable[RowCounts]) -> RowCounts | None:
 # ---- third job: shards ----
 
 
-def plan_shards(
-    lengths: Sequence[tuple[tuple[str, int], int]],
-) -> dict[tuple[str, int], list[RowRange]]:
-    """Returns which rows each (split, shard) takes, given the rows of each (split, block)."""
-    plan: dict[tuple[str, int], list[RowRange]] = {}
-    written = dict.fromkeys(SPLITS, 0)
-    for (split, block), rows in sorted(lengths):
-        first = 0
-        while first < rows:
-            shard, done = divmod(written[split], row_writer.ROWS_PER_SHARD)
-            last = min(rows, first + row_writer.ROWS_PER_SHARD - done)
-            plan.setdefault((split, shard), []).append(RowRange(block, first, last))
-            written[split] += last - first
-            first = last
-    return plan
-
-
-def write_shards(job: Any, plan: dict, folder: Path, scratch: Path) -> None:
-    """Writes all shards, and their sizes."""
+def write_shards(
+    job: Any, plans: dict[str, list[list[RowRange]]], folder: Path, scratch: Path
+) -> None:
+    """Writes all shards, and the size of each split."""
+    shards = [
+        (split, number, ranges)
+        for split, plan in plans.items()
+        for number, ranges in enumerate(plan)
+    ]
     _ = (
         job
-        | "shards" >> beam.Create(list(plan.items()))
+        | "shards" >> beam.Create(shards)
         | "spread" >> beam.Reshuffle()
         | "write" >> beam.Map(write_shard, folder, scratch)
+        | "sum" >> beam.CombinePerKey(sum)
         | "sizes" >> Gather(scratch / "sizes")
     )
 
 
 def write_shard(
-    element: tuple[tuple[str, int], Sequence[RowRange]], folder: Path, scratch: Path
-) -> tuple[tuple[str, int], int]:
-    """Writes a shard; returns ((split, shard), its size in bytes)."""
-    (split, shard), ranges = element
+    element: tuple[str, int, Sequence[RowRange]], folder: Path, scratch: Path
+) -> tuple[str, int]:
+    """Writes a shard; returns its split and its size in bytes."""
+    split, number, ranges = element
     size = 0
-    path = shard_path(folder, split, shard)
-    unfinished = _unfinished(path)
-    writer = open_shard(unfinished)
+    path = shard_path(folder, split, number)
+    own = unfinished(path)
+    writer = open_shard(own)
     for block, first, last in ranges:
-        for record in _load(_block(scratch, split, block))[first:last]:
+        for record in load(_block(scratch, split, block))[first:last]:
             writer.write(record)
             size += len(record)
     writer.close()
-    unfinished.replace(path)
-    return (split, shard), size
+    own.replace(path)
+    return split, size
 
 
-def _described(split: str, plan: dict, sizes: dict[tuple[str, int], int]) -> SplitShards:
-    mine = sorted(which for which in plan if which[0] == split)
-    lengths = [sum(r.last - r.first for r in plan[which]) for which in mine]
-    return SplitShards(split, lengths, sum(sizes[which] for which in mine))
+def _rows(ranges: Sequence[RowRange]) -> int:
+    return sum(last - first for _, first, last in ranges)
 
 
-# ---- files between the jobs ----
+# ---- between the jobs ----
 
 
 class Gather(beam.PTransform):
@@ -363,20 +294,5 @@ class Gather(beam.PTransform):
             elements
             | beam.Map(lambda element: (None, element))
             | beam.GroupByKey()
-            | beam.MapTuple(lambda _, gathered: _save(path, list(gathered)))
+            | beam.MapTuple(lambda _, gathered: save(path, list(gathered)))
         )
-
-
-def _unfinished(path: Path) -> Path:
-    # Beam may start the same work twice; each writes its own file, and the last one counts.
-    return path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
-
-
-def _save(path: Path, value: Any) -> None:
-    unfinished = _unfinished(path)
-    unfinished.write_bytes(pickle.dumps(value))
-    unfinished.replace(path)
-
-
-def _load(path: Path) -> Any:
-    return pickle.loads(path.read_bytes())

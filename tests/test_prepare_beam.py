@@ -25,12 +25,12 @@ pytestmark = [
 SIZES = {"BLOCK_CHARS": 20_000, "ROWS_PER_SHARD": 300, "LEDGER_DOCUMENTS": 50}
 COMMAND = f"""
 import sys
-from albert_jax import beam_rows, prepare_beam
-from albert_jax.data import intake, row_writer
+from albert_jax import prepare_beam
+from albert_jax.data import intake, ledgers, row_writer
 intake.BLOCK_CHARS = {SIZES["BLOCK_CHARS"]}
 row_writer.ROWS_PER_SHARD = {SIZES["ROWS_PER_SHARD"]}
 if "multi_processing" not in str(sys.argv):
-    beam_rows.LEDGER_DOCUMENTS = {SIZES["LEDGER_DOCUMENTS"]}
+    ledgers.LEDGER_DOCUMENTS = {SIZES["LEDGER_DOCUMENTS"]}
 sys.exit(prepare_beam.main())
 """
 TWO_PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -73,6 +73,30 @@ class SplitShards:
     split: str
     lengths: list[int] = field(default_factory=list)
     num_bytes: int = 0
+
+
+class RowRange(NamedTuple):
+    """Rows [first, last) of a block."""
+
+    block: int
+    first: int
+    last: int
+
+
+def plan_shards(lengths: Iterable[int]) -> list[list[RowRange]]:
+    """Returns which rows each shard of a split takes, given how many each block has."""
+    plan: list[list[RowRange]] = []
+    written = 0
+    for block, rows in enumerate(lengths):
+        first = 0
+        while first < rows:
+            if written == len(plan) * ROWS_PER_SHARD:
+                plan.append([])
+            last = min(rows, first + len(plan) * ROWS_PER_SHARD - written)
+            plan[-1].append(RowRange(block, first, last))
+            written += last - first
+            first = last
+    return plan
 
 
 class SplitWriter:

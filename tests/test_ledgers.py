@@ -1,0 +1,71 @@
+"""Ledgers give the blocks and shards that reading the corpus in order gives."""
+
+import json
+from collections import Counter
+
+import pytest
+from texts import write_corpus
+
+from albert_jax.data import intake, ledgers, row_writer
+from albert_jax.data.corpus import Corpus, documents_of
+from albert_jax.data.intake import Intake, SeenDigests, content_digest
+from albert_jax.data.ledgers import Tally, assign_blocks, entries_of, ledger_at, write_ledger
+from albert_jax.data.row_writer import plan_shards
+from albert_jax.data.settings import RowSettings, Settings
+
+
+@pytest.mark.parametrize("ledger_documents", [7, 1000])
+def test_blocks_are_those_of_the_stream(ledger_documents, tmp_path, monkeypatch):
+    monkeypatch.setattr(intake, "BLOCK_CHARS", 5_000)
+    monkeypatch.setattr(ledgers, "LEDGER_DOCUMENTS", ledger_documents)
+    text = write_corpus(tmp_path / "a.jsonl").read_text()
+    (tmp_path / "b.jsonl").write_text("")
+    (tmp_path / "c.jsonl").write_text(json.dumps({"text": "One more."}) + "\n" + text)
+    corpus = Corpus([tmp_path])
+    settings = Settings(RowSettings(64), validation_fraction=0.2)
+    streamed, seen = Intake(), SeenDigests(tmp_path / "seen")
+    blocks = list(streamed.blocks(corpus, settings, seen))
+    seen.close()
+
+    folder = tmp_path / "ledgers"
+    folder.mkdir()
+    first_of: dict[int, tuple[int, int]] = {}
+    entries: dict[tuple[int, int], list] = {}
+    tallies = []
+    for index, source in enumerate(corpus.sources):
+        documents = list(documents_of(index, source))
+        tallies.append(Tally(index, len(documents), source.sha256, Counter()))
+        for place, document in enumerate(documents):
+            digest = content_digest(document)
+            if first_of.setdefault(digest, (index, place)) == (index, place):
+                entry = (place, digest, document.chars)
+                entries.setdefault((index, ledger_at(place)), []).append(entry)
+    for (source, number), own in entries.items():
+        write_ledger(folder, source, number, own[::-1], settings)
+    assert assign_blocks(folder, tallies) == streamed
+
+    found: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    for tally in tallies:
+        for place, digest, split, block in entries_of(folder, tally):
+            number = streamed.per_source[tally.index][0] + place
+            found.setdefault((split, block), []).append((number, digest))
+    numbers = Counter()
+    for split, documents in blocks:
+        assert found.pop((split, numbers[split])) == [(d.number, d.digest) for d in documents]
+        numbers[split] += 1
+    assert not found
+    assert min(numbers.values()) > 2
+
+
+@pytest.mark.parametrize(
+    ("lengths", "plan"),
+    [
+        ([], []),
+        ([0, 0], []),
+        ([2, 1], [[(0, 0, 2), (1, 0, 1)]]),
+        ([2, 0, 8], [[(0, 0, 2), (2, 0, 1)], [(2, 1, 4)], [(2, 4, 7)], [(2, 7, 8)]]),
+    ],
+)
+def test_shards_are_filled_in_order(lengths, plan, monkeypatch):
+    monkeypatch.setattr(row_writer, "ROWS_PER_SHARD", 3)
+    assert plan_shards(lengths) == plan
