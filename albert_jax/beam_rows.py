@@ -24,13 +24,7 @@ import numpy as np
 
 from albert_jax.data.corpus import Corpus, documents_of
 from albert_jax.data.intake import SPLITS, Intake, content_digest
-from albert_jax.data.ledgers import (
-    Tally,
-    assign_blocks,
-    entries_of,
-    ledger_at,
-    write_ledger,
-)
+from albert_jax.data.ledgers import Tally, assign_blocks, entries_of, ledger_at, write_ledger
 from albert_jax.data.row_writer import (
     RowRange,
     SplitShards,
@@ -80,14 +74,8 @@ class BeamRows:
             write_shards(job, plans, folder, scratch)
         sizes = dict(load(scratch / "sizes")) if any(plans.values()) else {}
         shutil.rmtree(scratch)
-        return (
-            intake,
-            counts,
-            [
-                SplitShards(split, list(map(_rows, plans[split])), sizes.get(split, 0))
-                for split in SPLITS
-            ],
-        )
+        shards = [SplitShards(s, [_rows(r) for r in plans[s]], sizes.get(s, 0)) for s in SPLITS]
+        return intake, counts, shards
 
     def _job(self) -> Any:
         return beam.Pipeline(argv=self._options)
