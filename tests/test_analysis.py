@@ -141,8 +141,7 @@ def test_changes_are_relative_and_by_path():
     before = {"a": {"kernel": np.array([3.0, 4]), "bias": np.zeros(1)}, "old": np.ones(1)}
     after = {"a": {"kernel": np.array([3.0, 5]), "bias": np.ones(1)}, "new": np.ones(1)}
     assert relative_changes(before, after) == {"a/kernel": 0.2, "a/bias": np.inf}
-    with pytest.raises(ValueError, match=r"a has shape \(1,\) before and \(2,\) after"):
-        relative_changes({"a": np.ones(1)}, {"a": np.ones(2)})
+    assert relative_changes({"a": np.ones(1)}, {"a": np.ones(2)}) == {}
 
 
 def test_parameters_and_moments_in_numbers():

@@ -29,8 +29,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the notebooks are pointed at: three tiny runs and a table of texts."""
     folder = tmp_path_factory.mktemp("runs")
     rows = prepare_rows(folder)
-    shared = tiny_run(rows, folder / "shared")
-    unshared = tiny_run(rows, folder / "unshared", model={"share": "none"})
+    sizes = {"max_position_embeddings": 128}  # the notebooks' sentences, a piece a letter
+    shared = tiny_run(rows, folder / "shared", model=sizes)
+    unshared = tiny_run(rows, folder / "unshared", model=sizes | {"share": "none"})
     data = folder / "texts"
     data.mkdir()
     pairs = zip(itertools.cycle(("up", "down")), itertools.pairwise(WORDS), strict=False)

@@ -1,6 +1,7 @@
 """What a pretrained model says of held-out examples, prediction by prediction."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -61,7 +62,8 @@ def held_out(
         raise ValueError(f"the model has no {', '.join(missing)}: it was not pretrained, or cut")
     rows, source = Rows(data, "validation"), open_rows(data.path, "validation")
     count = min(limit or rows.num_rows, rows.num_rows)
-    score, parts = _scorer(model), []
+    graphdef, _ = nnx.split(abstract_model(model.config, model.params), nnx.Param)
+    parts = []
     for first in range(0, count, batch_size):
         members = [i for i in range(first, first + batch_size) if i < count]
         missing_rows = [None] * (batch_size - len(members))
@@ -70,7 +72,9 @@ def held_out(
         for b, i in enumerate(members):
             found = ngram_words(data, source, model.tokenizer.word_starts, EVAL_SEED, 0, i)
             words_BT[b, : len(found)] = found
-        parts.append(_select(batch, words_BT, *jax.device_get(score(model.params, batch))))
+        parts.append(
+            _select(batch, words_BT, *jax.device_get(_score(graphdef, model.params, batch)))
+        )
     return HeldOut(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
@@ -89,22 +93,18 @@ def summarize(found: HeldOut) -> dict[str, float]:
     return means
 
 
-def _scorer(model: Pretrained) -> Any:
-    graphdef, _ = nnx.split(abstract_model(model.config, model.params), nnx.Param)
-
-    @jax.jit
-    def score(params: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, ...]:
-        network = nnx.merge(graphdef, params)
-        x_BTD = network(*(batch[name] for name in _INPUTS)).last_hidden_state
-        logits_BPV = network.mlm_logits(x_BTD, batch["mlm_positions"])
-        labels_BP1 = batch["mlm_labels"][..., None]
-        logits_BP = jnp.take_along_axis(logits_BPV, labels_BP1, axis=-1)[..., 0]
-        log_probs_BP = logits_BP - jax.nn.logsumexp(logits_BPV, axis=-1)
-        correct_BP = logits_BP >= jnp.max(logits_BPV, axis=-1)
-        pairs_BC2 = jax.nn.softmax(network.sop_logits(x_BTD, batch["cls_positions"]))
-        return log_probs_BP, correct_BP, pairs_BC2
-
-    return score
+@partial(jax.jit, static_argnums=0)
+def _score(graphdef: Any, params: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, ...]:
+    """log_probs_BP and correct_BP of the labels, pair_probs_BC2; compiled once a model."""
+    network = nnx.merge(graphdef, params)
+    x_BTD = network(*(batch[name] for name in _INPUTS)).last_hidden_state
+    logits_BPV = network.mlm_logits(x_BTD, batch["mlm_positions"])
+    labels_BP1 = batch["mlm_labels"][..., None]
+    logits_BP = jnp.take_along_axis(logits_BPV, labels_BP1, axis=-1)[..., 0]
+    log_probs_BP = logits_BP - jax.nn.logsumexp(logits_BPV, axis=-1)
+    correct_BP = logits_BP >= jnp.max(logits_BPV, axis=-1)
+    pairs_BC2 = jax.nn.softmax(network.sop_logits(x_BTD, batch["cls_positions"]))
+    return log_probs_BP, correct_BP, pairs_BC2
 
 
 def _select(

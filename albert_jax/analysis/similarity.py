@@ -40,19 +40,15 @@ def layer_similarity(
 
 
 def relative_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float]:
-    """‖after - before‖ / ‖before‖ of each parameter that both have, by its path.
+    """‖after - before‖ / ‖before‖ of each parameter, by its path.
 
-    Infinite for what was all zero and is not any more.
-
-    Raises:
-      ValueError: for a parameter of two shapes.
+    Only of those that both have in one shape. Infinite for what was all zero and is not any more.
     """
     old, new = (traverse_util.flatten_dict(dict(tree), sep="/") for tree in (before, after))
     changes = {}
     for path in (path for path in old if path in new):
         a, b = np.asarray(old[path]), np.asarray(new[path])
-        if a.shape != b.shape:
-            raise ValueError(f"parameter {path} has shape {a.shape} before and {b.shape} after")
-        size, change = np.linalg.norm(a), np.linalg.norm(b - a)
-        changes[path] = float(change / size) if size else float(np.where(change, np.inf, 0))
+        if a.shape == b.shape:
+            size, change = np.linalg.norm(a), np.linalg.norm(b - a)
+            changes[path] = float(change / size) if size else float(np.where(change, np.inf, 0))
     return changes
