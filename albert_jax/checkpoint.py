@@ -69,9 +69,12 @@ class Checkpoints:
         record: dict[str, Any],
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Copies the state off the devices and goes on writing it in the background."""
-        if self._best is not None:
-            record = record | {"best": self._best, "validation": dict(metrics or {})}
+        """Copies the state off the devices and goes on writing it in the background.
+
+        Without metrics, a checkpoint can be the newest but not the best.
+        """
+        if self._best is not None and metrics:
+            record = record | {"best": self._best, "validation": dict(metrics)}
         self._manager.save(
             step,
             metrics=dict(metrics) if metrics and self._best else None,
@@ -127,7 +130,13 @@ def _preservation(keep: int | None, best: str | None) -> Any:
         return None  # all
     kept: list[Any] = [policies.LatestN(keep)]
     if best is not None:
-        kept.append(policies.BestN(get_metric_fn=lambda metrics: metrics[best], n=1))
+        kept.append(
+            policies.BestN(
+                get_metric_fn=lambda metrics: metrics[best],
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            )
+        )
     return policies.AnyPreservationPolicy(kept)
 
 

@@ -23,6 +23,7 @@ from albert_jax.plan import Plan
 from albert_jax.pretraining import plan_pretraining
 from albert_jax.run_log import Meter, RunLog, read_metrics
 from albert_jax.seeds import run_seeds
+from albert_jax.stopping import EXIT_CODE, StoppedError, StopRequests
 from albert_jax.tasks.pretrain import cloze
 from albert_jax.train_state import TrainState
 
@@ -45,7 +46,10 @@ def make_plan(config: Config, workdir: Path, devices: Sequence[Any] | None = Non
 
 
 def train(plan: Plan) -> TrainState:
-    """Trains to the last step, from the newest checkpoint of the run if there is one."""
+    """Trains to the last step, from the newest checkpoint of the run if there is one.
+
+    Asked to stop (see `StopRequests`), it saves, and returns the state of an earlier step.
+    """
     settings, is_first = plan.config.train, jax.process_index() == 0
     with ExitStack() as stack:
         stack.enter_context(jax.set_mesh(plan.mesh))
@@ -67,20 +71,25 @@ def train(plan: Plan) -> TrainState:
             if plan.start is not None:
                 log.say(f"{plan.config.init_from}: {describe_start(plan.start, state.params)}")
                 state = state._replace(params=start_with(plan.start, state.params))
-        meter, found = _meter(plan, log, Sums(record.get("sums"))), {}
+        meter = _meter(plan, log, Sums(record.get("sums")))
         batches = stack.enter_context(closing(plan.train_batches(first_step)))
+        requests = stack.enter_context(StopRequests())
         for step, batch in enumerate(batches, first_step + 1):
             state, ratios = plan.train_step(state, batch, dropout_key)
             meter.push(step, ratios)
-            is_last = step == settings.num_steps
+            is_last, found = step == settings.num_steps, {}
+            stops = requests.at(step) and not is_last
             if step % settings.eval_every == 0 or is_last:
                 meter.pause()
                 found = plan.evaluate(state.params)
                 log.write(step, "validation", found)
                 log.draw(plan.baselines)
-            if step % settings.checkpoint_every == 0 or is_last:
+            if step % settings.checkpoint_every == 0 or is_last or stops:
                 meter.pause()
                 checkpoints.save(step, state, {"sums": meter.sums.as_dict()}, found)
+            if stops:
+                log.say(f"asked to stop: saved step {step}; the same command goes on from there")
+                break
     return state
 
 
@@ -128,10 +137,16 @@ def _report(plan: Plan) -> list[str]:
 
 
 def _run(plan: Plan) -> str:
-    """Trains, says how it went, and returns the metric that the run is judged by."""
+    """Trains, says how it went, and returns the metric that the run is judged by.
+
+    Raises:
+      StoppedError: where it was asked to end before the last step.
+    """
     with fatal_errors():
-        train(plan)
+        state = train(plan)
     wait_for_all()  # the others may read what process 0 wrote
+    if int(state.step) < plan.config.train.num_steps:
+        raise StoppedError
     if jax.process_index() == 0:
         print(*_report(plan), sep="\n")
     return plan.best or "loss"
@@ -142,23 +157,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m albert_jax.train",
         description="Trains; started again on its --workdir, goes on from the newest checkpoint.",
-        epilog=f"Settings are overridden with --config.GROUP.KEY=VALUE. {HELP}",
+        epilog="Settings are overridden with --config.GROUP.KEY=VALUE. Asked to stop, by SIGTERM "
+        f"or Ctrl-C, it saves and ends with code {EXIT_CODE}. {HELP}",
     )
     parser.add_argument("--config", required=True, help="configs/X.py, or configs/X.py:ARGUMENT")
     parser.add_argument("--workdir", required=True, type=Path, help="the run directory")
     args, overrides = parser.parse_known_args(argv)
     with joined():
         try:
-            with agreed():
-                config = load_config(args.config, overrides)
-            if config.task.seeds:
-                return run_seeds(config, args.workdir, lambda c, d: _run(make_plan(c, d)))
-            plan = make_plan(config, args.workdir)
-        except (ValueError, FileNotFoundError) as error:
-            if jax.process_index() == 0:
-                print(f"error: {error}", file=sys.stderr)
-            return 1
-        _run(plan)
+            return _command(args.config, overrides, args.workdir)
+        except StoppedError:
+            return EXIT_CODE
+
+
+def _command(file: str, overrides: Sequence[str], workdir: Path) -> int:
+    try:
+        with agreed():
+            config = load_config(file, overrides)
+        if config.task.seeds:
+            return run_seeds(config, workdir, lambda c, d: _run(make_plan(c, d)))
+        plan = make_plan(config, workdir)
+    except (ValueError, FileNotFoundError) as error:
+        if jax.process_index() == 0:
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+    _run(plan)
     return 0
 
 
