@@ -4,6 +4,8 @@ Each process writes what it found to FOLDER/NAME_PROCESS.json.
 """
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from albert_jax import evaluate, train
 from albert_jax.config import MeshConfig
+from albert_jax.config_file import load_config
 from albert_jax.distributed import agreed, joined
 from albert_jax.init_from import start_with
 from albert_jax.sharding import global_batch, local_rows, make_mesh
@@ -90,6 +93,19 @@ def runs(folder: Path) -> dict[str, Any]:
     return {"exit codes": done, "evaluated": evaluate.evaluate(folder / "two")}
 
 
+def stopped(folder: Path) -> dict[str, Any]:
+    """Process 1 alone is asked to stop."""
+    plan = train.make_plan(load_config(str(folder / "some.py")), folder / "run")
+
+    def batches(first: int) -> Any:
+        for step, batch in enumerate(plan.train_batches(first), first + 1):
+            if step == 3 and jax.process_index() == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    return {"step": int(train.train(plan._replace(train_batches=batches)).step)}
+
+
 def lost(folder: Path) -> dict[str, Any]:
     """Process 1 fails where process 0 waits for it."""
     multihost_utils.sync_global_devices("both are here")
@@ -102,5 +118,5 @@ def lost(folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     name, folder = sys.argv[1], Path(sys.argv[2])
     with joined():
-        found = {"parts": parts, "runs": runs, "lost": lost}[name](folder)
+        found = {"parts": parts, "runs": runs, "stopped": stopped, "lost": lost}[name](folder)
         (folder / f"{name}_{jax.process_index()}.json").write_text(json.dumps(found))

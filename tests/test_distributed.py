@@ -17,6 +17,7 @@ import pytest
 from distributed_runs import ROWS
 from texts import VOCAB_SIZE, make_sentence, write_corpus, write_vocabulary
 
+from albert_jax.checkpoint import Checkpoints
 from albert_jax.config import Config, config_from_dict
 from albert_jax.distributed import join_options
 from albert_jax.prepare import prepare
@@ -236,6 +237,19 @@ def fine_tuning(folder: Path, vocabulary: Path) -> dict[str, Any]:
             "seeds": (0, 1),
         },
     }
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_where_one_is_asked(data, tmp_path):
+    long = TRAIN | {"num_steps": 5000, "log_every": 100}
+    long |= {"eval_every": 5000, "checkpoint_every": 5000}
+    (tmp_path / "some.py").write_text(CONFIG_FILE.format(pretraining(data) | {"train": long}))
+    first, second = in_two("stopped", tmp_path, timeout=600)
+    assert (first.status, second.status) == (0, 0), first.err + second.err
+    assert first.found == second.found
+    assert 3 <= first.found["step"] < 5000
+    with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.steps == [first.found["step"]]
 
 
 class Both(NamedTuple):
