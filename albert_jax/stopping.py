@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 import jax
 from jax.experimental import multihost_utils
@@ -26,16 +26,16 @@ class StopRequests:
     def __init__(self) -> None:
         """Changes nothing yet."""
         self._asked = False
-        self._before: dict[signal.Signals, signal.Handlers | None] = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         """Takes the signals over, which only the main thread may."""
         if threading.current_thread() is threading.main_thread():
-            signals = {signal.SIGINT: self._interrupted}
+            signals: dict[signal.Signals, Any] = {signal.SIGINT: self._interrupted}
             if not jax.distributed.is_initialized():
                 signals[signal.SIGTERM] = self._terminated
             for number, handler in signals.items():
-                self._before[number] = signal.signal(number, handler)  # type: ignore
+                self._before[number] = signal.signal(number, handler)
         return self
 
     def __exit__(self, *_: object) -> None:

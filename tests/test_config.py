@@ -102,6 +102,13 @@ def test_wrong_settings_are_refused_by_name(config_file, word, message):
         load_config(config_file, [word])
 
 
+def test_cudnn_is_refused_where_it_cannot_compute(config_file):
+    words = ["--config.train.attention=cudnn", "--config.train.dtype=float32"]
+    load_config(config_file, words[:1])  # bfloat16 is the default
+    with pytest.raises(ValueError, match=r"attention='cudnn' cannot do train\.dtype='float32'"):
+        load_config(config_file, words)
+
+
 def test_wrong_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         load_config("nowhere.py")

@@ -15,6 +15,7 @@ from albert_jax.config import ModelConfig
 from albert_jax.model import PRETRAINING, Albert, is_stacked
 from albert_jax.model.attention import segment_mask
 from albert_jax.model.encoder import layers_of_groups
+from albert_jax.model.layers import add_bias, product
 from albert_jax.presets import albert_preset, bert_preset
 from albert_jax.sharding import PARAM_RULES, param_spec, path_of
 
@@ -227,3 +228,29 @@ def test_gradients_reach_every_parameter_but_padding_ids():
         # A bias on every key shifts all scores of a query alike: softmax does not see it.
         if not path_of(path).endswith("key/bias"):
             assert float(jnp.abs(grad).max()) > 0, path_of(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "d_in", "d_out"), [((2, 3), 4, 8), ((6,), 8, 4), ((1, 2, 3), 5, 5)]
+)
+def test_own_gradients_are_those_of_a_plain_product(rows, d_in, d_out):
+    """Of either operand being the wider one, and of any leading axes."""
+    draw = np.random.default_rng(0)
+    x, kernel, bias, weight = (
+        jnp.asarray(draw.normal(size=shape), jnp.float32)
+        for shape in ((*rows, d_in), (d_in, d_out), (d_out,), (*rows, d_out))
+    )
+
+    def ours(x, kernel, bias):
+        y = product(x.reshape(-1, d_in), kernel).reshape(*rows, d_out)
+        return jnp.sum(jnp.sin(add_bias(y, bias)) * weight)
+
+    def plain(x, kernel, bias):
+        y = jnp.einsum("...d,df->...f", x, kernel) + jnp.broadcast_to(bias, (*rows, d_out))
+        return jnp.sum(jnp.sin(y) * weight)
+
+    found = jax.value_and_grad(ours, argnums=(0, 1, 2))(x, kernel, bias)
+    expected = jax.value_and_grad(plain, argnums=(0, 1, 2))(x, kernel, bias)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected
+    )

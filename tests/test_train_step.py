@@ -100,9 +100,11 @@ def test_dropout_depends_on_the_step_and_the_key_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("remat", ["dots", "full"])
-def test_remat_changes_nothing_but_rounding(remat):
-    assert_same(run(tiny_config(train={"remat": remat})), run(tiny_config()))
+@pytest.mark.parametrize(
+    "train", [{"remat": "dots"}, {"remat": "full"}, {"unroll": 2}, {"unroll": 99}], ids=str
+)
+def test_how_layers_are_looped_over_changes_nothing_but_rounding(train):
+    assert_same(run(tiny_config(train=train)), run(tiny_config()))
 
 
 @pytest.mark.slow

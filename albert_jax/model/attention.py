@@ -66,7 +66,8 @@ def _implementation(kind: str, q_BTNH: jax.Array) -> Literal["xla", "cudnn"]:
         return "cudnn" if kind == "cudnn" else "xla"
     # Source: cuDNN's support matrix for flash attention.
     fits = q_BTNH.dtype.itemsize == 2 and q_BTNH.shape[-1] % 8 == 0 and q_BTNH.shape[-1] <= 128
-    return "cudnn" if fits and jax.default_backend() == "gpu" else "xla"
+    is_nvidia = jax.devices()[0].device_kind.startswith("NVIDIA")
+    return "cudnn" if fits and is_nvidia else "xla"
 
 
 def _attend_with_dropout(
