@@ -58,7 +58,7 @@ class BlockEnds:
     """Where blocks of about `BLOCK_CHARS` end, for the documents of each split in order."""
 
     def __init__(self):
-        self._chars = dict.fromkeys(SPLITS, 0)
+        self._chars: dict[str, int] = dict.fromkeys(SPLITS, 0)
 
     def after(self, split: str, chars: int) -> bool:
         """Returns whether the next document of `split`, of so many characters, ends a block."""
