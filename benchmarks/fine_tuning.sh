@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
 # Fine-tunes a small model on eight tasks, three seeds each, in sizes for CPU cores.
 #
-#   benchmarks/fine_tuning.sh START DATA RUNS [TASKS]
+#   benchmarks/fine_tuning.sh START TOKENIZER DATA RUNS [TASKS]
 #
-#   START  a pretrained run directory, or scratch: random weights of the sizes of configs/small.py
-#   DATA   holds glue/, conll2003/, race/ and squad/ as tests/texts.py finds them, and
-#          albert_vocab/30k-clean.model
-#   RUNS   gets a directory a task; started again, the script goes on from what is there
-#   TASKS  names of some tasks, as "sst2 cola"
+#   START      a pretrained run directory, or scratch: random weights of the sizes of
+#              configs/small.py
+#   TOKENIZER  the tokenizer.model of the pretrained run, for scratch
+#   DATA       holds glue/, conll2003/, race/ and squad/ as tests/texts.py finds them
+#   RUNS       gets a directory a task; started again, the script goes on from what is there
+#   TASKS      names of some tasks, as "sst2 cola"
 #
 # benchmarks/fine_tuning.py draws the table.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../launch/environment.sh"
-start=$1 data=$(realpath "$2") runs=$3
+start=$1 tokenizer=$2 data=$(realpath "$3") runs=$4 only=${5:-}
 python=${PYTHON:-$VENV/bin/python}
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 # As in launch/local.sh.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184}"
+# What one seed compiled, the others find.
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$(realpath -m "$runs")/compiled}"
 
 # The recipes are for published sizes; so small a model wants a larger rate and has less time.
 # task NAME CONFIG DATA STEPS BATCH LENGTH [EVALUATIONS]
@@ -26,9 +29,10 @@ task() {
   local name=$1 config=$2 path=$3 steps=$4 batch=$5 length=$6 every=$(($4 / ${7:-2}))
   "$python" -m albert_jax.train --config "$ROOT/configs/finetune/$config.py" \
     --workdir "$runs/$name" --config.init_from="$start" --config.task.data="$path" \
-    --config.task.tokenizer="$data/albert_vocab/30k-clean.model" --config.task.seeds='[0,1,2]' \
-    --config.model.hidden_size=128 --config.model.num_hidden_layers=4 \
-    --config.model.num_attention_heads=2 --config.model.intermediate_size=512 \
+    --config.task.tokenizer="$tokenizer" --config.task.seeds='[0,1,2]' \
+    --config.model.vocab_size=8000 --config.model.hidden_size=128 \
+    --config.model.num_hidden_layers=4 --config.model.num_attention_heads=2 \
+    --config.model.intermediate_size=512 --config.model.initializer_range=0.05 \
     --config.task.max_length="$length" --config.train.batch_size="$batch" \
     --config.train.num_steps="$steps" --config.train.eval_every="$every" \
     --config.train.checkpoint_every="$every" \
@@ -37,7 +41,6 @@ task() {
 }
 
 mkdir -p "$runs"
-only=${4:-}
 "$python" "$ROOT/benchmarks/small_sets.py" "$data" "$runs/sets"
 
 task sst2 sst2 "$data/glue" 1000 32 64
