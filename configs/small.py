@@ -34,7 +34,6 @@ def get_config() -> ConfigDict:
         batch_size=16,
         num_steps=6000,
         dtype="float32",
-        remat="dots",  # on a CPU, writing activations costs more than computing them again
         log_every=50,
         eval_every=1000,
         checkpoint_every=1000,

@@ -30,7 +30,6 @@ def get_config() -> ConfigDict:
         batch_size=32,
         num_steps=800,
         dtype="float32",
-        remat="dots",  # on a CPU, writing activations costs more than computing them again
         log_every=20,
         eval_every=200,
         checkpoint_every=200,

@@ -15,7 +15,7 @@ from albert_jax.config import ModelConfig
 from albert_jax.model import PRETRAINING, Albert, is_stacked
 from albert_jax.model.attention import segment_mask
 from albert_jax.model.encoder import layers_of_groups
-from albert_jax.model.layers import add_bias, product
+from albert_jax.model.gradients import add_bias, keeping_slope, normalize, product, softmax
 from albert_jax.presets import albert_preset, bert_preset
 from albert_jax.sharding import PARAM_RULES, param_spec, path_of
 
@@ -254,3 +254,53 @@ def test_own_gradients_are_those_of_a_plain_product(rows, d_in, d_out):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected
     )
+
+
+def plain_norm(x, scale, bias):
+    mean = jnp.mean(x, -1, keepdims=True)
+    variance = jnp.mean(jnp.square(x - mean), -1, keepdims=True)
+    return (x - mean) / jnp.sqrt(variance + 1e-3) * scale[None, None] + bias[None, None]
+
+
+@pytest.mark.parametrize(
+    ("ours", "plain", "shapes"),
+    [
+        (lambda *a: normalize(*a, 1e-3), plain_norm, ((2, 3, 8), (8,), (8,))),
+        (softmax, lambda x: jnp.exp(x) / jnp.sum(jnp.exp(x), -1, keepdims=True), ((2, 3, 8),)),
+        (
+            keeping_slope(lambda x: jax.nn.gelu(x, approximate=True)),
+            lambda x: 0.5 * x * (1 + jnp.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+            ((2, 3, 8),),
+        ),
+    ],
+    ids=["layer norm", "softmax", "activation"],
+)
+def test_own_gradients_are_those_of_the_formula(ours, plain, shapes):
+    draw = np.random.default_rng(0)
+    operands = [jnp.asarray(draw.normal(size=shape), jnp.float32) for shape in shapes]
+    weight = jnp.asarray(draw.normal(size=shapes[0]), jnp.float32)
+
+    def loss(function: Any) -> Any:
+        return lambda *given: jnp.sum(jnp.sin(function(*given)) * weight)
+
+    every = tuple(range(len(shapes)))
+    found, expected = (
+        jax.value_and_grad(loss(function), argnums=every)(*operands) for function in (ours, plain)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected
+    )
+
+
+def test_a_layer_keeps_little_for_its_gradient():
+    """One softmax, and of the wide arrays one slope and one operand."""
+    config = tiny_model(num_hidden_layers=3, hidden_size=48, intermediate_size=96)
+    batch = random_batch()
+    T = batch["input_ids"].shape[1]
+    _, pull_back = jax.vjp(
+        lambda params: forward(config, params, batch)[1].last_hidden_state, init(config)
+    )
+    # A layer's are stacked over layers.
+    kept = [a.shape for a in jax.tree.leaves(pull_back) if a.shape[:1] == (3,) and a.ndim > 2]
+    assert sum(shape[-2:] == (T, T) for shape in kept) == 1, kept
+    assert sum(shape[-1] == 96 for shape in kept) == 2, kept

@@ -1,13 +1,12 @@
 """Multi-head self-attention with its residual and norm."""
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from albert_jax.config import ModelConfig
-from albert_jax.model.layers import Compute, Dense, dropout, layer_norm, split_keys
+from albert_jax.model.gradients import softmax
+from albert_jax.model.layers import Compute, Dense, LayerNorm, dropout, split_keys
 
 
 def segment_mask(segment_ids: jax.Array) -> jax.Array:
@@ -32,56 +31,55 @@ class Attention(nnx.Module):
         self.key = Dense(size, size, config, dtype, rngs)
         self.value = Dense(size, size, config, dtype, rngs)
         self.output = Dense(size, size, config, dtype, rngs)
-        self.norm = layer_norm(size, config, dtype, rngs)
+        self.norm = LayerNorm(size, config, dtype)
 
     def __call__(self, x_BTD: jax.Array, mask_B1TS: jax.Array, key: jax.Array | None) -> jax.Array:
         """Maps x_BTD to x_BTD; dropout is on where `key` is given."""
         B, T, D = x_BTD.shape
+        x_ND = x_BTD.reshape(-1, D)  # one array for three projections to keep
         probs_key, output_key = split_keys(key, 2)
 
         def heads(project: Dense) -> jax.Array:
-            return project(x_BTD).reshape(B, T, self.num_heads, D // self.num_heads)
+            return project(x_ND).reshape(B, T, self.num_heads, D // self.num_heads)
 
         q_BTNH, k_BSNH, v_BSNH = heads(self.query), heads(self.key), heads(self.value)
-        if probs_key is not None and self.probs_dropout_rate > 0:
-            y_BTNH = _attend_with_dropout(
-                q_BTNH, k_BSNH, v_BSNH, mask_B1TS, self.probs_dropout_rate, probs_key
+        rate = 0.0 if probs_key is None else self.probs_dropout_rate
+        if rate == 0.0 and _uses_cudnn(self.kind, q_BTNH):
+            scale = q_BTNH.shape[-1] ** -0.5
+            y_BTNH = jax.nn.dot_product_attention(
+                q_BTNH, k_BSNH, v_BSNH, mask=mask_B1TS, scale=scale, implementation="cudnn"
             )
         else:
-            y_BTNH = jax.nn.dot_product_attention(
-                q_BTNH,
-                k_BSNH,
-                v_BSNH,
-                mask=mask_B1TS,
-                scale=q_BTNH.shape[-1] ** -0.5,
-                implementation=_implementation(self.kind, q_BTNH),
-            )
+            y_BTNH = attend(q_BTNH, k_BSNH, v_BSNH, mask_B1TS, rate, probs_key)
         y_BTD = self.output(y_BTNH.reshape(B, T, D))
         return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, output_key))
 
 
-def _implementation(kind: str, q_BTNH: jax.Array) -> Literal["xla", "cudnn"]:
-    """`xla` or `cudnn`, which is faster where it can be used."""
+def _uses_cudnn(kind: str, q_BTNH: jax.Array) -> bool:
+    """Whether cuDNN's attention is asked for, or is faster and can be used."""
     if kind != "auto":
-        return "cudnn" if kind == "cudnn" else "xla"
+        return kind == "cudnn"
     # Source: cuDNN's support matrix for flash attention.
     fits = q_BTNH.dtype.itemsize == 2 and q_BTNH.shape[-1] % 8 == 0 and q_BTNH.shape[-1] <= 128
-    is_nvidia = jax.devices()[0].device_kind.startswith("NVIDIA")
-    return "cudnn" if fits and is_nvidia else "xla"
+    return fits and jax.devices()[0].device_kind.startswith("NVIDIA")
 
 
-def _attend_with_dropout(
+def attend(
     q_BTNH: jax.Array,
     k_BSNH: jax.Array,
     v_BSNH: jax.Array,
     mask_B1TS: jax.Array,
     rate: float,
-    key: jax.Array,
+    key: jax.Array | None,
 ) -> jax.Array:
-    """Attention with dropout on the probabilities, which the library function lacks."""
-    scale = q_BTNH.shape[-1] ** -0.5
+    """Attention y_BTNH in plain products, with a softmax in float32 and dropout on it.
+
+    jax.nn.dot_product_attention has no dropout, and keeps logits and mask besides the
+    probabilities for its gradient, for each head.
+    """
     logits_BNTS = jnp.einsum("BTNH,BSNH->BNTS", q_BTNH, k_BSNH, preferred_element_type=jnp.float32)
-    lowest = jnp.finfo(jnp.float32).min
-    probs_BNTS = jax.nn.softmax(jnp.where(mask_B1TS, logits_BNTS * scale, lowest))
+    # Added, not chosen: the gradient of a sum needs no mask.
+    bias_B1TS = jnp.where(mask_B1TS, 0.0, jnp.finfo(jnp.float32).min)
+    probs_BNTS = softmax(logits_BNTS * q_BTNH.shape[-1] ** -0.5 + bias_B1TS)
     probs_BNTS = dropout(probs_BNTS, rate, key).astype(v_BSNH.dtype)
     return jnp.einsum("BNTS,BSNH->BTNH", probs_BNTS, v_BSNH)

@@ -18,8 +18,8 @@ from albert_jax.model.layers import (
     ACTIVATIONS,
     Compute,
     Dense,
+    LayerNorm,
     dropout,
-    layer_norm,
     split_keys,
 )
 from albert_jax.sharding import split_rows
@@ -64,7 +64,7 @@ class FeedForward(nnx.Module):
             config.hidden_size, config.intermediate_size, config, dtype, rngs
         )
         self.output = Dense(config.intermediate_size, config.hidden_size, config, dtype, rngs)
-        self.norm = layer_norm(config.hidden_size, config, dtype, rngs)
+        self.norm = LayerNorm(config.hidden_size, config, dtype)
 
     def __call__(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
         """Maps x_BTD to x_BTD; dropout is on where `key` is given."""

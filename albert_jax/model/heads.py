@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from albert_jax.config import ModelConfig
-from albert_jax.model.layers import ACTIVATIONS, Dense, add_bias, layer_norm
+from albert_jax.model.gradients import add_bias
+from albert_jax.model.layers import ACTIVATIONS, Dense, LayerNorm
 
 PRETRAINING = ("pooler", "mlm", "sop")
 
@@ -41,7 +42,7 @@ class MaskedLMHead(nnx.Module):
         """Makes all but the table, which is the token embedding's."""
         self.act = ACTIVATIONS[config.hidden_act]
         self.dense = Dense(config.hidden_size, config.embedding_size, config, dtype, rngs)
-        self.norm = layer_norm(config.embedding_size, config, dtype, rngs)
+        self.norm = LayerNorm(config.embedding_size, config, dtype)
         self.bias = nnx.Param(jnp.zeros(config.vocab_size))
 
     def __call__(self, x_BPD: jax.Array, table_VE: jax.Array) -> jax.Array:

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from albert_jax.config import ModelConfig, TrainConfig
+from albert_jax.model.gradients import add_bias, keeping_slope, normalize, product
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_new": keeping_slope(lambda x: jax.nn.gelu(x, approximate=True)),
+    "gelu": keeping_slope(lambda x: jax.nn.gelu(x, approximate=False)),
     "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
+    "silu": keeping_slope(jax.nn.silu),
     "tanh": jnp.tanh,
 }
 
@@ -37,56 +38,6 @@ def truncated_normal(config: ModelConfig) -> nnx.Initializer:
     return nnx.initializers.truncated_normal(config.initializer_range)
 
 
-@jax.custom_vjp
-def add_bias(x: jax.Array, bias_D: jax.Array) -> jax.Array:
-    """x [...,D] + bias_D, with a gradient of the bias that is fast on a CPU too."""
-    return x + bias_D[(None,) * (x.ndim - 1)]
-
-
-def _sum_rows(grad: jax.Array) -> jax.Array:
-    """The sum of grad [...,D] over all axes but the last."""
-
-    def as_product(grad: jax.Array) -> jax.Array:
-        grad_ND = grad.reshape(-1, grad.shape[-1])
-        ones_N = jnp.ones(len(grad_ND), grad.dtype)
-        sums_D = jnp.einsum("N,ND->D", ones_N, grad_ND, preferred_element_type=jnp.float32)
-        return sums_D.astype(grad.dtype)
-
-    # XLA's reduction over rows takes a CPU up to 15 times as long as the same sum as a product.
-    return jax.lax.platform_dependent(
-        grad, cpu=as_product, default=lambda grad: jnp.sum(grad, axis=range(grad.ndim - 1))
-    )
-
-
-add_bias.defvjp(
-    lambda x, bias_D: (add_bias(x, bias_D), None),
-    lambda _, grad: (grad, _sum_rows(grad)),
-)
-
-
-@jax.custom_vjp
-def product(x_ND: jax.Array, kernel_DF: jax.Array) -> jax.Array:
-    """x_ND @ kernel_DF, with a gradient of the kernel that is fast on a CPU too."""
-    return x_ND @ kernel_DF
-
-
-def _product_gradients(
-    operands: tuple[jax.Array, jax.Array], grad_NF: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x_ND, kernel_DF = operands
-    # On a CPU one operand is transposed in memory, along with the computation of its elements:
-    # the smaller one.
-    if x_ND.shape[1] <= grad_NF.shape[1]:
-        grad_DF = jnp.einsum("ND,NF->DF", x_ND, grad_NF)
-    else:
-        grad_DF = jnp.einsum("NF,ND->FD", grad_NF, x_ND).T
-    return grad_NF @ kernel_DF.T, grad_DF
-
-
-product.defvjp(lambda x_ND, kernel_DF: (product(x_ND, kernel_DF), (x_ND, kernel_DF)),
-               _product_gradients)  # fmt: skip
-
-
 class Dense(nnx.Module):
     """A biased linear layer; the product is taken in `dtype`."""
 
@@ -106,12 +57,18 @@ class Dense(nnx.Module):
         return y_NF.reshape(*x.shape[:-1], -1)
 
 
-def layer_norm(size: int, config: ModelConfig, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+class LayerNorm(nnx.Module):
     """Layer norm computed in float32, its result cast to `dtype`."""
-    # The fast variance, E[x²] - E[x]², loses digits: not exact.
-    return nnx.LayerNorm(
-        size, epsilon=config.layer_norm_eps, use_fast_variance=False, dtype=dtype, rngs=rngs
-    )
+
+    def __init__(self, size: int, config: ModelConfig, dtype: jnp.dtype):
+        """Makes scale_D and bias_D: no change at first."""
+        self.dtype, self.eps = dtype, config.layer_norm_eps
+        self.scale = nnx.Param(jnp.ones(size))
+        self.bias = nnx.Param(jnp.zeros(size))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [...,D] to the same shape."""
+        return normalize(x, self.scale[...], self.bias[...], self.eps).astype(self.dtype)
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
@@ -143,7 +100,7 @@ class Embeddings(nnx.Module):
         self.token_embed = table(config.vocab_size)
         self.position_embed = table(config.max_position_embeddings)
         self.type_embed = table(config.type_vocab_size)
-        self.norm = layer_norm(config.embedding_size, config, dtype, rngs)
+        self.norm = LayerNorm(config.embedding_size, config, dtype)
 
     def __call__(
         self,
