@@ -11,6 +11,7 @@ Nothing here uses JAX, and no reader process starts a JAX backend.
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grain
 import numpy as np
@@ -33,8 +34,19 @@ READ_AHEAD = 4
 WORKER_READ_AHEAD = 2
 
 
+class _Key(np.random.bit_generator.ISeedSequence):
+    """Two words that are a Philox key as they stand. Given `key=`, Philox asks for entropy too."""
+
+    def __init__(self, words: list[int]):
+        self._words = np.array(words, np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:
+        """Returns the key."""
+        return self._words
+
+
 def _philox(key: list[int], counter: list[int]) -> np.random.Philox:
-    return np.random.Philox(key=np.array(key, np.uint64), counter=np.array(counter, np.uint64))
+    return np.random.Philox(_Key(key), counter=np.array(counter, np.uint64))
 
 
 @functools.lru_cache(maxsize=64)

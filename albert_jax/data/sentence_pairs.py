@@ -138,14 +138,16 @@ def choose_pairs(
 
 def _bounds(row: Row) -> list[int]:
     """Where each sentence of a row starts, and where the last one ends."""
-    ends = np.cumsum(row["sentence_lengths"], dtype=np.int64).tolist()
-    if row["chunk_sentences"].sum() != len(ends) or ends[-1] != len(row["pieces"]):
+    # Lists: a row has a few dozen sentences, and NumPy takes longer to begin than they to add.
+    bounds = list(itertools.accumulate(row["sentence_lengths"].tolist(), initial=0))
+    sentences = sum(row["chunk_sentences"].tolist())
+    if sentences != len(bounds) - 1 or bounds[-1] != len(row["pieces"]):
         raise ValueError(
             f"row with chunk_sentences {row['chunk_sentences'].tolist()}, sentence_lengths "
             f"{row['sentence_lengths'].tolist()} and {len(row['pieces'])} pieces: the sums do "
             "not agree; prepare the data again"
         )
-    return [0, *ends]
+    return bounds
 
 
 def _cut(run: Run, start: int, stop: int) -> Run:
