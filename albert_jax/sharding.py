@@ -140,11 +140,12 @@ def param_sharding(params: Any, mesh: Mesh) -> Any:
 def split_rows(x: jax.Array) -> jax.Array:
     """Asks for `x`, whose first axis is the batch, to be split over the batch axes.
 
-    Does nothing outside `jax.set_mesh`, so that models also run on one device.
+    Does nothing outside `jax.set_mesh`, so that models also run on one device, nor along axes
+    over which each device has its own rows already (see `train_step`).
     """
-    if jax.sharding.get_abstract_mesh().empty:
-        return x
-    return jax.lax.with_sharding_constraint(x, BATCH)
+    mesh = jax.sharding.get_abstract_mesh()
+    axes = tuple(a for a in ("data", "fsdp") if a in mesh.auto_axes)
+    return jax.lax.with_sharding_constraint(x, P(axes)) if axes else x
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from albert_jax.metrics import Ratio
 from albert_jax.sharding import BATCH, REPLICATED
@@ -49,38 +50,60 @@ def train_step(
     (key, step, microbatch).
     """
     key = jax.random.fold_in(key, state.step)
-    counts = task.counts(batch)
 
-    def loss_fn(params: Any, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, Ratios]:
-        ratios = task.ratios(nnx.merge(graphdef, params), microbatch, key)
+    def loss_fn(
+        params: Any, counts: dict[str, jax.Array], part: Batch, key: jax.Array
+    ) -> tuple[jax.Array, Ratios]:
+        ratios = task.ratios(nnx.merge(graphdef, params), part, key)
         terms = [ratios[name].total / jnp.maximum(counts[name], 1) for name in task.loss_terms]
         return sum(terms, start=jnp.zeros(())), ratios
 
-    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, ratios), grads = _accumulate(value_and_grad, state.params, batch, key, accum_steps)
+    sums = partial(_accumulate, jax.value_and_grad(loss_fn, has_aux=True), accum_steps)
+    counts = task.counts(batch)
+    (loss, ratios), grads = _over_data(sums)(state.params, counts, batch, key)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ratios |= {"loss": Ratio(loss, 1.0), "grad_norm": Ratio(optax.tree.norm(grads), 1.0)}
     return TrainState(state.step + 1, params, opt_state), ratios
 
 
+def _over_data(sums: Callable[..., Any]) -> Callable[..., Any]:
+    """`sums(params, counts, batch, key)` of each device's rows, added up over `data` once.
+
+    Left to itself, XLA adds up the gradient of shared weights over devices in every layer, and
+    in every part of an accumulation. Each device then also draws a dropout of its own. Where
+    weights are split too, over `fsdp` or `tensor`, it is left to itself: its partitioner fails on
+    programs that are split by hand along some axes only.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.shape["data"] == 1 or mesh.shape["data"] != mesh.size:
+        return sums
+
+    def local(params: Any, counts: dict[str, jax.Array], batch: Batch, key: jax.Array) -> Any:
+        own_key = jax.random.fold_in(key, jax.lax.axis_index("data"))
+        return jax.lax.psum(sums(params, counts, batch, own_key), "data")
+
+    specs = REPLICATED, REPLICATED, P("data"), REPLICATED
+    return jax.shard_map(local, in_specs=specs, out_specs=REPLICATED, check_vma=False)
+
+
 def _accumulate(
-    value_and_grad: Callable, params: Any, batch: Batch, key: jax.Array, accum_steps: int
+    value_and_grad: Callable, accum_steps: int, params: Any, counts: Any, batch: Batch, key: Any
 ) -> Any:
     """Sums `value_and_grad` over `accum_steps` parts of the batch."""
     if accum_steps == 1:
-        return value_and_grad(params, batch, key)
+        return value_and_grad(params, counts, batch, key)
 
     def split(x: jax.Array) -> jax.Array:
         # Every accum_steps-th row, so that each part lies on all devices as the batch does.
         return jnp.swapaxes(x.reshape(-1, accum_steps, *x.shape[1:]), 0, 1)
 
     def add(sums: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, sums, value_and_grad(params, *part)), None
+        return jax.tree.map(jnp.add, sums, value_and_grad(params, counts, *part)), None
 
     parts = jax.tree.map(split, batch), jax.random.split(key, accum_steps)
     first = jax.tree.map(lambda x: x[0], parts)
-    shapes = jax.eval_shape(value_and_grad, params, *first)
+    shapes = jax.eval_shape(value_and_grad, params, counts, *first)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return jax.lax.scan(add, zeros, parts)[0]
 

@@ -88,32 +88,36 @@ def loader_stages(config: DataConfig, rows: int) -> Iterator[tuple[str, float]]:
     cdf = masking.ngram_cdf(config.max_ngram)
     slots = masking.num_slots(config.seq_len, config.mask_rate)
 
-    def draws() -> list[np.random.Generator]:
-        return [example_rng(0, 0, row) for row in range(rows)]
+    batches = [range(first, first + _BATCH) for first in range(0, rows - _BATCH + 1, _BATCH)]
 
-    reading, stored = timed(lambda: [source[row] for row in range(rows)])
+    def draws() -> list[list[np.random.Generator]]:
+        return [[example_rng(0, 0, row) for row in batch] for batch in batches]
+
+    reading, stored = timed(lambda: [[source[row] for row in batch] for batch in batches])
     yield "read rows", reading
+    seeding, _ = timed(draws)
+    yield "seed generators", seeding
     pairing, layouts = timed(
         lambda: [
             sentence_pairs.lay_out(
-                sentence_pairs.choose_pairs(row, config.sentence_objective, rng, source)
+                [
+                    sentence_pairs.choose_pairs(row, config.sentence_objective, rng, source)
+                    for row, rng in zip(batch, rngs, strict=True)
+                ]
             )
-            for row, rng in zip(stored, draws(), strict=True)
+            for batch, rngs in zip(stored, draws(), strict=True)
         ]
     )
-    yield "choose and lay out pairs", pairing
+    yield "choose and lay out pairs", pairing - seeding
     hiding, _ = timed(
         lambda: [
-            masking.mask(layout, starts, config.mask_rate, slots, cdf, rng)
-            for layout, rng in zip(layouts, draws(), strict=True)
+            masking.mask(layout, starts, config.mask_rate, slots, cdf, rngs)
+            for layout, rngs in zip(layouts, draws(), strict=True)
         ]
     )
-    yield "mask n-grams", hiding
+    yield "mask n-grams", hiding - seeding
     whole, _ = timed(
-        lambda: [
-            opened.make_batch(0, [(0, row) for row in range(first, first + _BATCH)])
-            for first in range(0, rows - _BATCH + 1, _BATCH)
-        ]
+        lambda: [opened.make_batch(0, [(0, row) for row in batch]) for batch in batches]
     )
     yield "all, with batching", whole
     yield "pieces", float(sum(len(layout.input_ids) for layout in layouts))

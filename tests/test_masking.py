@@ -28,8 +28,8 @@ FIRST_INNER = 670
 WORD_STARTS = np.arange(VOCAB) < FIRST_INNER
 
 
-def random_layout(rng, num_pieces=490, unknown=0.01, max_sentence=60):
-    """A row of 1 to 3 chunks of random pieces."""
+def random_pairs(rng, num_pieces=490, unknown=0.01, max_sentence=60):
+    """The pairs of a row of 1 to 3 chunks of random pieces."""
     ids = rng.integers(NUM_SPECIAL, VOCAB, num_pieces).astype(np.uint16)
     ids[rng.random(num_pieces) < unknown] = UNK
     lengths = []
@@ -43,7 +43,11 @@ def random_layout(rng, num_pieces=490, unknown=0.01, max_sentence=60):
         "chunk_sentences": sentences.astype(np.uint16),
         "chunk_documents": np.arange(len(sentences), dtype=np.uint64),
     }
-    return lay_out(choose_pairs(row, "sop", rng))
+    return choose_pairs(row, "sop", rng)
+
+
+def random_layout(*args, **settings):
+    return lay_out([random_pairs(*args, **settings)])
 
 
 def within(values, expected):
@@ -61,8 +65,8 @@ def masked_rows():
     for i in range(NUM_ROWS):
         layout = layouts[i % len(layouts)]
         words = find_words(layout, WORD_STARTS)
-        ngrams = draw_ngrams(words, 0.15, capacity, cdf, rng)
-        masked = apply_mask(layout, words, ngrams, VOCAB, rng)
+        ngrams = draw_ngrams(words, 0.15, capacity, cdf, [rng])
+        masked = apply_mask(layout, words, ngrams, VOCAB, [rng])
         rows.append(SimpleNamespace(masked=masked, layout=layout, words=words, ngrams=ngrams))
     return rows
 
@@ -114,7 +118,7 @@ def test_every_word_has_about_the_same_chance(masked_rows):
     rng, words, cdf = np.random.default_rng(8), rows[0].words, ngram_cdf(3)
     hits = np.zeros(len(words.starts) - 1)
     for _ in range(4000):
-        starts, lengths = draw_ngrams(words, 0.15, 88, cdf, rng)
+        starts, lengths = draw_ngrams(words, 0.15, 88, cdf, [rng])
         for n in (1, 2, 3):
             for j in range(n):
                 hits[starts[lengths == n] + j] += 1
@@ -165,7 +169,7 @@ def test_rate_and_lengths_at_other_settings(rate, max_ngram):
     capacity, misses, lengths = num_slots(512, rate) + 24, [], []
     for i in range(3000):
         words = all_words[i % len(all_words)]
-        ngrams = draw_ngrams(words, rate, capacity, cdf, rng)
+        ngrams = draw_ngrams(words, rate, capacity, cdf, [rng])
         ends = words.maskable[ngrams.starts + ngrams.lengths]
         masked = np.sum(ends - words.maskable[ngrams.starts])
         misses.append(masked - rate * words.maskable[-1])
@@ -179,7 +183,7 @@ def test_rate_and_lengths_at_other_settings(rate, max_ngram):
 def test_a_rate_of_one_masks_everything():
     rng, cdf = np.random.default_rng(10), ngram_cdf(3)
     layout = random_layout(rng)
-    masked = mask(layout, WORD_STARTS, 1.0, num_slots(512, 1.0), cdf, rng)
+    masked = mask(layout, WORD_STARTS, 1.0, num_slots(512, 1.0), cdf, [rng])
     assert np.array_equal(
         masked.positions, np.flatnonzero(~np.isin(layout.input_ids, (CLS, SEP, UNK)))
     )
@@ -190,7 +194,7 @@ def test_tiny_rows_have_at_least_one_masked_piece(num_pieces):
     rng, cdf = np.random.default_rng(11), ngram_cdf(3)
     for _ in range(300):
         layout = random_layout(rng, num_pieces, unknown=0.3, max_sentence=4)
-        masked = mask(layout, WORD_STARTS, 0.15, num_slots(512, 0.15), cdf, rng)
+        masked = mask(layout, WORD_STARTS, 0.15, num_slots(512, 0.15), cdf, [rng])
         maskable = np.sum(layout.input_ids >= NUM_SPECIAL)
         assert min(1, maskable) <= len(masked.positions) <= maskable
 
@@ -203,7 +207,7 @@ def test_capacity_is_never_exceeded():
         counts = []
         for _ in range(300):
             layout = random_layout(rng, num_pieces=100)
-            counts.append(len(mask(layout, rare_starts, 0.15, capacity, cdf, rng).positions))
+            counts.append(len(mask(layout, rare_starts, 0.15, capacity, cdf, [rng]).positions))
         assert min(counts) > 0
         assert max(counts) <= capacity
 
@@ -214,7 +218,7 @@ def test_a_word_too_long_for_the_slots_is_left_alone():
     no_starts = np.zeros(VOCAB, bool)
     words = find_words(layout, no_starts)
     longest = np.diff(words.starts).max()
-    masked = mask(layout, no_starts, 1.0, int(longest) - 1, cdf, rng)
+    masked = mask(layout, no_starts, 1.0, int(longest) - 1, cdf, [rng])
     assert len(masked.positions) < longest
 
 
@@ -222,7 +226,7 @@ def test_tiles_leave_fewer_words_than_the_longest_ngram():
     rng, cdf = np.random.default_rng(14), ngram_cdf(4)
     for _ in range(300):
         words = find_words(random_layout(rng, 80, max_sentence=12), WORD_STARTS)
-        tiles = tile(words, cdf, rng)
+        tiles = tile(words, cdf, [rng])
         ends = np.cumsum(words.per_segment)
         segment = np.searchsorted(ends, tiles.starts, side="right")
         assert (tiles.starts + tiles.lengths <= ends[segment]).all()
@@ -242,9 +246,38 @@ def test_num_slots(seq_len, rate, expected):
 def test_same_generator_state_same_masks():
     layout = random_layout(np.random.default_rng(15))
     first, again, other = (
-        mask(layout, WORD_STARTS, 0.15, 88, ngram_cdf(3), np.random.default_rng(s))
+        mask(layout, WORD_STARTS, 0.15, 88, ngram_cdf(3), [np.random.default_rng(s)])
         for s in (1, 1, 2)
     )
     for a, b in zip(first, again, strict=True):
         assert np.array_equal(a, b)
     assert not np.array_equal(first.positions, other.positions)
+
+
+@pytest.mark.parametrize(
+    ("rate", "max_ngram", "capacity"),
+    [(0.15, 3, 88), (0.15, 3, 8), (0.02, 1, 16), (0.6, 10, 400), (1.0, 3, 512)],
+)
+def test_a_row_is_masked_as_it_would_be_alone(rate, max_ngram, capacity):
+    rng, cdf = np.random.default_rng(16), ngram_cdf(max_ngram)
+    # Words of half a dozen pieces, so that capacities matter; tiny rows, and rows of [UNK] alone.
+    starts = np.arange(VOCAB) < 150
+    sizes = [*rng.integers(1, 12, 20).tolist(), *rng.integers(1, 490, 20).tolist()]
+    unknown = [1.0 if i % 7 == 0 else 0.1 for i in range(len(sizes))]
+    rows = [random_pairs(rng, n, u) for n, u in zip(sizes, unknown, strict=True)]
+
+    def masked(numbers):
+        layout = lay_out([rows[i] for i in numbers])
+        rngs = [np.random.default_rng(i) for i in numbers]
+        found = mask(layout, starts, rate, capacity, cdf, rngs)
+        slots = np.split(found.input_ids, np.cumsum(layout.slots)[:-1])
+        predictions = [
+            np.split(x, np.cumsum(found.counts)[:-1]) for x in (found.positions, found.labels)
+        ]
+        return list(zip(slots, *predictions, strict=True))
+
+    together = masked(range(len(rows)))
+    assert any(len(positions) == 0 for _, positions, _ in together)
+    for i, found in enumerate(together):
+        for a, b in zip(found, masked([i])[0], strict=True):
+            assert np.array_equal(a, b), i

@@ -37,7 +37,7 @@ def random_row(rng, first_piece=100, documents=None):
 
 
 def draw(row, objective, rng, others=()):
-    return lay_out(choose_pairs(row, objective, rng, others))
+    return lay_out([choose_pairs(row, objective, rng, others)])
 
 
 @pytest.mark.parametrize("objective", ["sop", "nsp", "none"])

@@ -32,11 +32,11 @@ def ngram_words(
     """
     rng = example_rng(seed, epoch, row)
     pairs = sentence_pairs.choose_pairs(rows[row], data.sentence_objective, rng, rows)
-    layout = sentence_pairs.lay_out(pairs)
+    layout = sentence_pairs.lay_out([pairs])
     words = masking.find_words(layout, word_starts)
     capacity = masking.num_slots(data.seq_len, data.mask_rate)
     cdf = masking.ngram_cdf(data.max_ngram)
-    ngrams = masking.draw_ngrams(words, data.mask_rate, capacity, cdf, rng)
+    ngrams = masking.draw_ngrams(words, data.mask_rate, capacity, cdf, [rng])
     found = np.zeros(len(layout.input_ids), np.int64)
     for first, length in zip(ngrams.starts, ngrams.lengths, strict=True):
         pieces = slice(words.starts[first], words.starts[first + length])

@@ -9,8 +9,9 @@ Nothing here uses JAX, and no reader process starts a JAX backend.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grain
 import numpy as np
@@ -33,8 +34,19 @@ READ_AHEAD = 4
 WORKER_READ_AHEAD = 2
 
 
+class _Key(np.random.bit_generator.ISeedSequence):
+    """Two words that are a Philox key as they stand. Given `key=`, Philox asks for entropy too."""
+
+    def __init__(self, words: list[int]):
+        self._words = np.array(words, np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:
+        """Returns the key."""
+        return self._words
+
+
 def _philox(key: list[int], counter: list[int]) -> np.random.Philox:
-    return np.random.Philox(key=np.array(key, np.uint64), counter=np.array(counter, np.uint64))
+    return np.random.Philox(_Key(key), counter=np.array(counter, np.uint64))
 
 
 @functools.lru_cache(maxsize=64)
@@ -116,11 +128,15 @@ class Rows:
           cls_positions, sop_labels, sop_weights [B, C].
         """
         examples = list(examples)
+        filled = [b for b, example in enumerate(examples) if example is not None]
         batch = self._empty(len(examples))
-        for b, example in enumerate(examples):
-            if example is not None:
-                for name, x in self._make(seed, *example).items():
-                    batch[name][b, : len(x)] = x
+        if filled:
+            keys = [example for example in examples if example is not None]
+            for counts, arrays in self._make(seed, keys):
+                width = np.zeros(len(examples), np.int64)
+                width[filled] = counts
+                for name, values in arrays.items():
+                    batch[name][np.arange(batch[name].shape[1]) < width[:, None]] = values
         return batch
 
     def _empty(self, batch_size: int) -> Batch:
@@ -136,34 +152,58 @@ class Rows:
             for name in names.split()
         }
 
-    def _make(self, seed: int, epoch: int, row: int) -> Batch:
-        """Makes an example without padding."""
-        config, rng = self._config, example_rng(seed, epoch, row)
-        pairs = sentence_pairs.choose_pairs(
-            self._source[row], config.sentence_objective, rng, self._source
+    def _make(
+        self, seed: int, examples: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Makes examples without padding: how long each is, and arrays of all one after other."""
+        config = self._config
+        rngs = [example_rng(seed, epoch, row) for epoch, row in examples]
+        layout = sentence_pairs.lay_out(
+            [
+                sentence_pairs.choose_pairs(
+                    self._source[row], config.sentence_objective, rng, self._source
+                )
+                for (_, row), rng in zip(examples, rngs, strict=True)
+            ]
         )
-        layout = sentence_pairs.lay_out(pairs)
-        n, m = len(layout.input_ids), len(pairs)
-        if n > config.seq_len or m > self.manifest["max_chunks"]:
-            raise ValueError(
-                f"data.path {config.path!r}: row {row} has {n} slots and {m} chunks, more than "
-                "manifest.json allows; prepare the data again"
-            )
+        self._check(layout, examples)
         masked = masking.mask(
-            layout, self._word_starts, config.mask_rate, self._num_slots, self._cdf, rng
+            layout, self._word_starts, config.mask_rate, self._num_slots, self._cdf, rngs
         )
-        return {
-            "input_ids": masked.input_ids,
-            "token_type_ids": layout.token_type_ids,
-            "position_ids": layout.position_ids,
-            "segment_ids": layout.segment_ids,
-            "mlm_positions": masked.positions,
-            "mlm_labels": masked.labels,
-            "mlm_weights": np.ones(len(masked.labels), np.float32),
-            "cls_positions": layout.cls_positions,
-            "sop_labels": layout.sop_labels,
-            "sop_weights": layout.sop_weights,
-        }
+        yield (
+            layout.slots,
+            {
+                "input_ids": masked.input_ids,
+                "token_type_ids": layout.token_type_ids,
+                "position_ids": layout.position_ids,
+                "segment_ids": layout.segment_ids,
+            },
+        )
+        yield (
+            masked.counts,
+            {
+                "mlm_positions": masked.positions,
+                "mlm_labels": masked.labels,
+                "mlm_weights": np.ones(len(masked.labels), np.float32),
+            },
+        )
+        yield (
+            layout.chunks,
+            {
+                "cls_positions": layout.cls_positions,
+                "sop_labels": layout.sop_labels,
+                "sop_weights": layout.sop_weights,
+            },
+        )
+
+    def _check(self, layout: sentence_pairs.Layout, examples: Sequence[tuple[int, int]]) -> None:
+        most = self.manifest["max_chunks"]
+        for (_, row), n, m in zip(examples, layout.slots, layout.chunks, strict=True):
+            if n > self._config.seq_len or m > most:
+                raise ValueError(
+                    f"data.path {self._config.path!r}: row {row} has {n} slots and {m} chunks, "
+                    "more than manifest.json allows; prepare the data again"
+                )
 
 
 class _Steps:

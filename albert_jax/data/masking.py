@@ -18,11 +18,13 @@ Source: arXiv:1909.11942, section 3.1 and 4.1 (n-grams up to 3, 15%); arXiv:1810
 3.1 (80% [MASK], 10% random, 10% kept).
 """
 
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from albert_jax.data.sentence_pairs import Layout
+from albert_jax.data.sentence_pairs import Layout, before
 from albert_jax.tokenizer import MASK, NUM_SPECIAL
 
 MASKED, MASKED_OR_RANDOM = 0.8, 0.9  # Source: arXiv:1810.04805, section 3.1; the rest is kept
@@ -30,18 +32,20 @@ SLACK = 5  # room for the last n-gram, which may pass the budget; measured in te
 
 
 class Words(NamedTuple):
-    """The words of a row; w words in s segments that are not empty.
+    """The words of r rows laid out one after the other; w words in s segments, none of them empty.
 
     Attributes:
-      starts: int64[w + 1], the first piece of each word, counted among the row's pieces, and the
-        number of pieces.
+      starts: int64[w + 1], the first piece of each word, counted among the pieces of all rows, and
+        the number of pieces.
       maskable: int64[w + 1], how many pieces before each word, and in all, may be masked.
       per_segment: int64[s], words in each segment; they follow one another.
+      row_ends: int64[r], words up to the end of each row.
     """
 
     starts: np.ndarray
     maskable: np.ndarray
     per_segment: np.ndarray
+    row_ends: np.ndarray
 
 
 class Ngrams(NamedTuple):
@@ -52,15 +56,17 @@ class Ngrams(NamedTuple):
 
 
 class Masked(NamedTuple):
-    """A masked row.
+    """Rows laid out one after the other, masked.
 
     Attributes:
       input_ids: int32[n] as the model reads it.
-      positions: int32[p], ascending slots of the pieces to predict.
+      counts: int64[r], pieces to predict in each row.
+      positions: int32[p], their slots within the row, ascending.
       labels: int32[p], the pieces that stood there.
     """
 
     input_ids: np.ndarray
+    counts: np.ndarray
     positions: np.ndarray
     labels: np.ndarray
 
@@ -81,39 +87,44 @@ def ngram_cdf(max_ngram: int) -> np.ndarray:
 
 
 def find_words(layout: Layout, word_starts: np.ndarray) -> Words:
-    """Finds the words of a row; none crosses a sentence or a segment.
+    """Finds the words of some rows; none crosses a sentence or a segment.
 
     Args:
-      layout: a row of the vocabulary's ids.
+      layout: rows of the vocabulary's ids.
       word_starts: bool[V], True where a piece begins a word.
     """
     ids = layout.input_ids[layout.piece_slots]
     # A segment begins with a sentence.
     starts = np.flatnonzero(word_starts[ids] | layout.sentence_starts)
     per_segment = np.bincount(layout.piece_segments[starts])
+    row_ends = np.searchsorted(starts, np.cumsum(layout.pieces))
     starts = np.append(starts, len(ids))
     maskable_before = np.concatenate(([0], np.cumsum(ids >= NUM_SPECIAL)))
-    return Words(starts, maskable_before[starts], per_segment[per_segment > 0])
+    return Words(starts, maskable_before[starts], per_segment[per_segment > 0], row_ends)
 
 
-def tile(words: Words, cdf: np.ndarray, rng: np.random.Generator) -> Ngrams:
+def tile(words: Words, cdf: np.ndarray, rngs: Sequence[np.random.Generator]) -> Ngrams:
     """Tiles the segments with n-grams, but for fewer than max_ngram words in each.
 
     In a segment of fewer than max_ngram words, lengths follow p(n) as far as they fit.
-    Draws, in this order: a length for each word; a place for the gap for each segment.
+    Draws for a row, in this order: a length for each word; a place for the gap for each segment.
 
     Args:
       words: of w words.
       cdf: from `ngram_cdf`.
-      rng: this example's generator.
+      rngs: the generator of each row.
 
     Returns:
       At most w n-grams, in order, that do not overlap.
     """
     size = words.per_segment
-    first = np.cumsum(size) - size
+    first = before(size)
     longest = np.minimum(size, len(cdf))
-    draws = rng.random(len(words.starts) - 1)
+    draws, places = np.empty(len(words.starts) - 1), np.empty(len(size))
+    own_segments = parts(np.searchsorted(first, words.row_ends))
+    for rng, own, segments in zip(rngs, parts(words.row_ends), own_segments, strict=True):
+        rng.random(out=draws[own])
+        rng.random(out=places[segments])
     if longest.min() < len(cdf):
         draws *= np.repeat(cdf[longest - 1], size)
     # A segment takes draws from that of its first word on: it has no more tiles than words.
@@ -123,17 +134,25 @@ def tile(words: Words, cdf: np.ndarray, rng: np.random.Generator) -> Ngrams:
     # The last tile of a segment is the first to end behind its last `longest` words.
     last = np.searchsorted(ends, starts[first] + size - longest, side="right")
     gap = size - (ends[last] - starts[first])
-    gap_at = first + (rng.random(len(size)) * (last - first + 2)).astype(np.int64)
-    kept = []
-    for i, place, stop, width in zip(first, gap_at, last + 1, gap, strict=True):
-        starts[i:stop] += i - starts[i]
-        starts[place:stop] += width
-        kept.append(slice(i, stop))
-    return Ngrams(*(np.concatenate([x[part] for part in kept]) for x in (starts, lengths)))
+    count = last + 1 - first
+    gap_at = first + (places * (count + 1)).astype(np.int64)
+    taken = np.arange(count.sum()) + np.repeat(first - before(count), count)
+    shift = np.repeat(first - starts[first], count)
+    shift += np.where(taken >= np.repeat(gap_at, count), np.repeat(gap, count), 0)
+    return Ngrams(starts[taken] + shift, lengths[taken])
+
+
+def parts(ends: np.ndarray) -> list[slice]:
+    """Slices of what lies one after the other, given where each part ends."""
+    return [slice(*pair) for pair in itertools.pairwise([0, *ends.tolist()])]
 
 
 def draw_ngrams(
-    words: Words, mask_rate: float, capacity: int, cdf: np.ndarray, rng: np.random.Generator
+    words: Words,
+    mask_rate: float,
+    capacity: int,
+    cdf: np.ndarray,
+    rngs: Sequence[np.random.Generator],
 ) -> Ngrams:
     """Draws the n-grams to mask.
 
@@ -142,68 +161,94 @@ def draw_ngrams(
     where there is one that fits, so very short rows are masked above the rate. Where the rate is
     so high that the tiling has too few pieces, the words of the gaps are added one by one.
 
-    Draws, in this order: those of `tile`; the rounding of the budget; the tiles' order; the
-    place of the arc.
+    Draws for a row, in this order: those of `tile`; the rounding of the budget; the tiles' order;
+    the place of the arc.
 
     Args:
-      words: the row's words.
+      words: the rows' words.
       mask_rate: the share of maskable pieces to mask, in (0, 1].
-      capacity: the most pieces that may be masked.
+      capacity: the most pieces of a row that may be masked.
       cdf: from `ngram_cdf`.
-      rng: this example's generator.
+      rngs: the generator of each row.
     """
-    none = Ngrams(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    if words.maskable[-1] == 0:
-        return none
-    tiles, pieces = _fitting(tile(words, cdf, rng), words, capacity)
-    budget = int(mask_rate * words.maskable[-1] + rng.random())
-    total = int(pieces.sum())
-    if max(budget, 1) > total:
-        tiles, pieces = _fitting(_fill_gaps(tiles, len(words.starts) - 1), words, capacity)
-        total = int(pieces.sum())
-    if total == 0:
-        return none
-    order = rng.permutation(len(pieces))
-    pieces = pieces[order]
-    # Where on the circle each tile begins, counted from where the arc does.
-    begin = (np.cumsum(pieces) - pieces - int(rng.random() * total)) % total
-    chosen = begin < budget
-    masked = int(pieces[chosen].sum())
-    if masked == 0:  # the arc lies inside one tile; which one depends on its width, so take any
-        chosen[np.flatnonzero(pieces)[0]] = True
-    elif masked > capacity:
-        chosen &= begin + pieces - begin[chosen & (pieces > 0)].min() <= capacity
-    return Ngrams(tiles.starts[order[chosen]], tiles.lengths[order[chosen]])
+    maskable = np.diff(words.maskable[words.row_ends], prepend=0)
+    tiles = _fitting(tile(words, cdf, rngs), words, capacity)
+    budget = (mask_rate * maskable + [rng.random() for rng in rngs]).astype(np.int64)
+    short = np.maximum(budget, 1) > tiles.total
+    if short.any():
+        filled = _fill_gaps(tiles.ngrams, words, short)
+        tiles = _fitting(filled, words, capacity)
+    order, arc = np.arange(len(tiles.row)), np.empty(len(rngs))
+    for r, (rng, own) in enumerate(zip(rngs, parts(np.cumsum(tiles.count)), strict=True)):
+        rng.shuffle(order[own])
+        arc[r] = rng.random()
+    row, total, pieces = tiles.row, tiles.total, tiles.pieces[order]
+    # Where on its row's circle each tile begins, counted from where the arc does.
+    arc_at = before(total) + (arc * total).astype(np.int64)
+    begin = (before(pieces) - arc_at[row]) % np.maximum(total, 1)[row]
+    chosen = (begin < budget[row]) & (total > 0)[row]
+    masked = np.bincount(row, pieces * chosen, len(total))
+    for r in np.flatnonzero((masked == 0) & (total > 0)):
+        # The arc lies inside one tile; which one depends on its width, so take any.
+        chosen[np.flatnonzero((row == r) & (pieces > 0))[0]] = True
+    for r in np.flatnonzero(masked > capacity):
+        own = row == r
+        arc_end = begin[own & chosen & (pieces > 0)].min() + capacity
+        chosen[own] &= (begin + pieces <= arc_end)[own]
+    kept = order[chosen]
+    return Ngrams(tiles.ngrams.starts[kept], tiles.ngrams.lengths[kept])
 
 
-def _fitting(ngrams: Ngrams, words: Words, capacity: int) -> tuple[Ngrams, np.ndarray]:
-    """The n-grams of at most `capacity` maskable pieces, and how many each has."""
+class _Tiles(NamedTuple):
+    """n-grams, row after row: their rows and maskable pieces; their number and pieces by row."""
+
+    ngrams: Ngrams
+    row: np.ndarray
+    pieces: np.ndarray
+    count: np.ndarray
+    total: np.ndarray
+
+
+def _fitting(ngrams: Ngrams, words: Words, capacity: int) -> _Tiles:
+    """The n-grams of at most `capacity` maskable pieces."""
     pieces = words.maskable[ngrams.starts + ngrams.lengths] - words.maskable[ngrams.starts]
     fits = pieces <= capacity
-    if fits.all():
-        return ngrams, pieces
-    return Ngrams(ngrams.starts[fits], ngrams.lengths[fits]), pieces[fits]
+    if not fits.all():
+        pieces = pieces[fits]
+        ngrams = Ngrams(ngrams.starts[fits], ngrams.lengths[fits])
+    row, num_rows = _row_of(ngrams.starts, words), len(words.row_ends)
+    total = np.bincount(row, pieces, num_rows).astype(np.int64)
+    return _Tiles(ngrams, row, pieces, np.bincount(row, minlength=num_rows), total)
 
 
-def _fill_gaps(tiles: Ngrams, num_words: int) -> Ngrams:
-    """`tiles` and each word that none of them covers."""
-    change = np.zeros(num_words + 1, np.int64)
+def _row_of(word: np.ndarray, words: Words) -> np.ndarray:
+    return np.searchsorted(words.row_ends, word, side="right")
+
+
+def _fill_gaps(tiles: Ngrams, words: Words, short: np.ndarray) -> Ngrams:
+    """`tiles` and, behind those of each `short` row, each of its words that none covers."""
+    change = np.zeros(len(words.starts), np.int64)
     change[tiles.starts] += 1
     change[tiles.starts + tiles.lengths] -= 1
     free = np.flatnonzero(np.cumsum(change[:-1]) == 0)
-    return Ngrams(
-        np.concatenate((tiles.starts, free)),
-        np.concatenate((tiles.lengths, np.ones_like(free))),
-    )
+    free = free[short[_row_of(free, words)]]
+    starts = np.concatenate((tiles.starts, free))
+    lengths = np.concatenate((tiles.lengths, np.ones_like(free)))
+    order = np.argsort(_row_of(starts, words), kind="stable")
+    return Ngrams(starts[order], lengths[order])
 
 
 def apply_mask(
-    layout: Layout, words: Words, ngrams: Ngrams, vocab_size: int, rng: np.random.Generator
+    layout: Layout,
+    words: Words,
+    ngrams: Ngrams,
+    vocab_size: int,
+    rngs: Sequence[np.random.Generator],
 ) -> Masked:
     """Hides the pieces of the n-grams: 80% [MASK], 10% any other piece, 10% stay as they are.
 
-    Special and unknown ids inside an n-gram stay and are not predicted. Draws, in this order:
-    what becomes of each piece; a random id for each piece that gets one.
+    Special and unknown ids inside an n-gram stay and are not predicted. Draws for a row, in this
+    order: what becomes of each piece; a random id for each piece that gets one.
     """
     change = np.zeros(words.starts[-1] + 1, np.int8)
     change[words.starts[ngrams.starts]] += 1
@@ -213,13 +258,21 @@ def apply_mask(
     maskable = labels >= NUM_SPECIAL
     if not maskable.all():
         slots, labels = slots[maskable], labels[maskable]
-    fate = rng.random(len(slots))
-    hidden = slots[fate < MASKED]
+    row_ends = np.cumsum(layout.slots)
+    ends = np.searchsorted(slots, row_ends)
+    fate = np.empty(len(slots))
+    for rng, own in zip(rngs, parts(ends), strict=True):
+        rng.random(out=fate[own])
     replaced = slots[(fate >= MASKED) & (fate < MASKED_OR_RANDOM)]
+    per_row = np.diff(np.searchsorted(replaced, row_ends), prepend=0).tolist()
     input_ids = layout.input_ids.copy()
-    input_ids[hidden] = MASK
-    input_ids[replaced] = rng.integers(NUM_SPECIAL, vocab_size, len(replaced))
-    return Masked(input_ids, slots.astype(np.int32), labels)
+    input_ids[slots[fate < MASKED]] = MASK
+    input_ids[replaced] = np.concatenate(
+        [rng.integers(NUM_SPECIAL, vocab_size, n) for rng, n in zip(rngs, per_row, strict=True)]
+    )
+    counts = np.diff(ends, prepend=0)
+    positions = slots - np.repeat(before(layout.slots), counts)
+    return Masked(input_ids, counts, positions.astype(np.int32), labels)
 
 
 def mask(
@@ -228,18 +281,18 @@ def mask(
     mask_rate: float,
     capacity: int,
     cdf: np.ndarray,
-    rng: np.random.Generator,
+    rngs: Sequence[np.random.Generator],
 ) -> Masked:
-    """Masks one row; `draw_ngrams` and `apply_mask` say how and in which order they draw.
+    """Masks some rows; `draw_ngrams` and `apply_mask` say how and in which order they draw.
 
     Args:
-      layout: the row.
+      layout: the rows.
       word_starts: bool[V], True where a piece begins a word.
       mask_rate: the share of maskable pieces to mask, in (0, 1].
-      capacity: the most pieces that may be masked, see `num_slots`.
+      capacity: the most pieces of a row that may be masked, see `num_slots`.
       cdf: from `ngram_cdf`.
-      rng: this example's generator.
+      rngs: the generator of each row; what one draws depends on its own row alone.
     """
     words = find_words(layout, word_starts)
-    ngrams = draw_ngrams(words, mask_rate, capacity, cdf, rng)
-    return apply_mask(layout, words, ngrams, len(word_starts), rng)
+    ngrams = draw_ngrams(words, mask_rate, capacity, cdf, rngs)
+    return apply_mask(layout, words, ngrams, len(word_starts), rngs)

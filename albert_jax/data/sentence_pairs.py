@@ -11,7 +11,8 @@ Source: arXiv:1909.11942, section 3.1; google-research/albert, create_pretrainin
 """
 
 import bisect
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -59,18 +60,26 @@ class Pair(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A row laid out in n slots, without padding; m chunks, k pieces that are not special.
+    """Some rows laid out one after the other, without padding.
+
+    Of r rows with n slots, m chunks and k pieces that are not special, all together.
 
     Attributes:
-      input_ids, token_type_ids, position_ids, segment_ids: int32[n]; segment_ids counts chunks
-        from 1.
-      cls_positions, sop_labels: int32[m].
+      slots, chunks, pieces: int64[r], how many a row has.
+      input_ids, token_type_ids, position_ids, segment_ids: int32[n]; segment_ids counts the
+        chunks of a row from 1.
+      cls_positions: int32[m], slots within the row.
+      sop_labels: int32[m].
       sop_weights: float32[m].
-      piece_slots: int64[k], ascending slots of the pieces.
-      piece_segments: int64[k], which A or B a piece is in: 2 * chunk + (0 for A, 1 for B).
+      piece_slots: int64[k], ascending slots of the pieces, among those of all rows.
+      piece_segments: int64[k], which A or B a piece is in: 2 * chunk + (0 for A, 1 for B), where
+        the chunks of all rows are counted.
       sentence_starts: bool[k], True at the first piece of each sentence.
     """
 
+    slots: np.ndarray
+    chunks: np.ndarray
+    pieces: np.ndarray
     input_ids: np.ndarray
     token_type_ids: np.ndarray
     position_ids: np.ndarray
@@ -129,14 +138,16 @@ def choose_pairs(
 
 def _bounds(row: Row) -> list[int]:
     """Where each sentence of a row starts, and where the last one ends."""
-    ends = np.cumsum(row["sentence_lengths"], dtype=np.int64).tolist()
-    if row["chunk_sentences"].sum() != len(ends) or ends[-1] != len(row["pieces"]):
+    # Lists: a row has a few dozen sentences, and NumPy takes longer to begin than they to add.
+    bounds = list(itertools.accumulate(row["sentence_lengths"].tolist(), initial=0))
+    sentences = sum(row["chunk_sentences"].tolist())
+    if sentences != len(bounds) - 1 or bounds[-1] != len(row["pieces"]):
         raise ValueError(
             f"row with chunk_sentences {row['chunk_sentences'].tolist()}, sentence_lengths "
             f"{row['sentence_lengths'].tolist()} and {len(row['pieces'])} pieces: the sums do "
             "not agree; prepare the data again"
         )
-    return [0, *ends]
+    return bounds
 
 
 def _cut(run: Run, start: int, stop: int) -> Run:
@@ -173,40 +184,58 @@ def _borrow(document: int, max_pieces: int, rng: np.random.Generator, others: Ro
     return Run(row["pieces"][start:stop], sentence_starts)
 
 
-def lay_out(pairs: list[Pair]) -> Layout:
-    """Puts the special ids around A and B of each chunk, chunks one after the other."""
+def before(counts: np.ndarray) -> np.ndarray:
+    """Returns how many there are before each of some groups of so many."""
+    return np.cumsum(counts) - counts
+
+
+def lay_out(rows: Sequence[Sequence[Pair]]) -> Layout:
+    """Puts the special ids around A and B of each chunk, chunks and rows one after the other.
+
+    All rows of a batch at once: NumPy takes as long to begin with a row as to end with many.
+
+    Args:
+      rows: the chunks of each row, at least one.
+    """
+    pairs = list(itertools.chain.from_iterable(rows))
     runs = [run for pair in pairs for run in (pair.a, pair.b) if run is not None]
-    numbers = [2 * c + i for c, pair in enumerate(pairs) for i in range(1 + (pair.b is not None))]
-    sizes = [len(run.pieces) for run in runs]
-    n = sum(sizes) + len(pairs) + len(runs)
-    ids = np.full(n, SEP, np.int32)
-    types, positions, chunks = (np.zeros(n, np.int32) for _ in range(3))
-    is_piece = np.ones(n, bool)
-    cls_positions, at = [], 0
-    counting = np.arange(n, dtype=np.int32)
-    for chunk, (a, b, _) in enumerate(pairs):
-        begin, sep = at, at + 1 + len(a.pieces)
-        cls_positions.append(begin)
-        ids[begin] = CLS
-        ids[begin + 1 : sep] = a.pieces
-        is_piece[begin] = is_piece[sep] = False
-        at = sep + 1
-        if b is not None:
-            at += len(b.pieces) + 1
-            ids[sep + 1 : at - 1] = b.pieces
-            types[sep + 1 : at] = 1
-            is_piece[at - 1] = False
-        positions[begin:at] = counting[: at - begin]
-        chunks[begin:at] = chunk + 1
+    has_b = np.array([pair.b is not None for pair in pairs])
+    chunk_of_run = np.repeat(np.arange(len(pairs)), 1 + has_b)
+    is_b = np.diff(chunk_of_run, prepend=-1) == 0
+    pieces_of_run = np.array([len(run.pieces) for run in runs])
+    slots_of_run = pieces_of_run + 2 - is_b  # an A has [CLS] before it; [SEP] follows either
+    slots_of_chunk = np.add.reduceat(slots_of_run, np.flatnonzero(~is_b))
+    chunks = np.array([len(row) for row in rows])
+    slots = np.add.reduceat(slots_of_chunk, before(chunks))
+    cls_slots = before(slots_of_chunk)
+    # Before a piece stand as many [SEP] as runs before its own, and [CLS] of chunks with its own.
+    specials_before = np.arange(len(runs)) + chunk_of_run + 1
+    piece_slots = np.arange(pieces_of_run.sum()) + np.repeat(specials_before, pieces_of_run)
+    ids = np.full(slots.sum(), SEP, np.int32)
+    ids[cls_slots] = CLS
+    ids[piece_slots] = np.concatenate([run.pieces for run in runs])
+    number = np.arange(1, len(pairs) + 1) - np.repeat(before(chunks), chunks)
+    types, positions, segments, cls_positions = (
+        x.astype(np.int32)
+        for x in (
+            np.repeat(is_b, slots_of_run),
+            np.arange(len(ids)) - np.repeat(cls_slots, slots_of_chunk),
+            np.repeat(number, slots_of_chunk),
+            cls_slots - np.repeat(before(slots), chunks),
+        )
+    )
     return Layout(
+        slots=slots,
+        chunks=chunks,
+        pieces=np.diff(np.searchsorted(piece_slots, np.cumsum(slots)), prepend=0),
         input_ids=ids,
         token_type_ids=types,
         position_ids=positions,
-        segment_ids=chunks,
-        cls_positions=np.array(cls_positions, np.int32),
+        segment_ids=segments,
+        cls_positions=cls_positions,
         sop_labels=np.array([pair.label for pair in pairs], np.int32),
-        sop_weights=np.array([pair.b is not None for pair in pairs], np.float32),
-        piece_slots=np.flatnonzero(is_piece),
-        piece_segments=np.repeat(numbers, sizes),
+        sop_weights=has_b.astype(np.float32),
+        piece_slots=piece_slots,
+        piece_segments=np.repeat(2 * chunk_of_run + is_b, pieces_of_run),
         sentence_starts=np.concatenate([run.sentence_starts for run in runs]),
     )
