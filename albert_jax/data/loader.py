@@ -88,6 +88,7 @@ class Rows:
         for what, found, stated in (
             (f"rows of {split}", self.num_rows, self.manifest["rows"][split]),
             ("sha256 of tokenizer.model", tokenizer.sha256, self.manifest["tokenizer_sha256"]),
+            ("vocab_size of tokenizer.model", tokenizer.vocab_size, self.manifest["vocab_size"]),
         ):
             if found != stated:
                 raise ValueError(
@@ -148,6 +149,11 @@ class Rows:
             raise ValueError(
                 f"data.path {config.path!r}: row {row} has {n} slots and {m} chunks, more than "
                 "manifest.json allows; prepare the data again"
+            )
+        if (largest := layout.input_ids.max(initial=0)) >= len(self._word_starts):
+            raise ValueError(
+                f"data.path {config.path!r}: row {row} holds piece {largest}, but the vocabulary "
+                f"has {len(self._word_starts)}; prepare the data again"
             )
         masked = masking.mask(
             layout, self._word_starts, config.mask_rate, self._num_slots, self._cdf, rng
