@@ -103,11 +103,9 @@ def prepare(
 
 def _check_apart(output: Path, inputs: Sequence[str | os.PathLike]) -> None:
     """Refuses to write into a folder that is read: the next time it would be read too."""
-    for name in map(os.fspath, inputs):
-        if (
-            os.path.isdir(name)
-            and Path(os.path.realpath(name)) in Path(os.path.realpath(output)).parents
-        ):
+    above = Path(os.path.realpath(output)).parents
+    for name in inputs:
+        if os.path.isdir(name) and Path(os.path.realpath(name)) in above:
             raise ValueError(
                 f"output {output}: lies in the input {name}, of which it would become a part; "
                 "choose another --output"

@@ -105,8 +105,7 @@ def write(name: str, content: str | bytes) -> Change:
     def change(tmp: Path, good: Path) -> None:
         path = tmp / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = content.format(tmp=tmp, good=good) if "{good}" in str(content) else content
-        path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
 
     return change
 

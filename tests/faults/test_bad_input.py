@@ -55,7 +55,7 @@ from albert_jax.user_errors import USER_ERRORS, fail
 def load(words: Sequence[str]) -> int:
     """`albert_jax.load` as if it were a command."""
     try:
-        albert_jax.load(*words)
+        albert_jax.load(words[0])
     except USER_ERRORS as error:
         return fail(error)
     return 0
