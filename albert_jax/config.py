@@ -268,8 +268,8 @@ def _convert_value(spec: dataclasses.Field, value: Any, where: str) -> Any:
     return value
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: Any, known: Iterable[str]) -> str:
     """The end of an error message: the likeliest of the known words, or all of them."""
     known = list(known)
-    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"

@@ -3,6 +3,10 @@
 import math
 from typing import Any
 
+# Sizes and step numbers are int32 on the devices.
+_MOST = 2**31 - 1
+_MOST_LAYERS = 1000  # far beyond any use, and far from what would fill the memory
+
 # Keys that must be positive, by group.
 _POSITIVE = {
     "model": (
@@ -39,18 +43,20 @@ def check_values(config: Any) -> None:
     """
     for group, names in _POSITIVE.items():
         for name in names:
-            _require_range(config, group, name, 1, math.inf)
+            _require_range(config, group, name, 1, _MOST)
+    for name in ("num_hidden_layers", "num_hidden_groups", "inner_group_num"):
+        _require_range(config, "model", name, 1, _MOST_LAYERS)
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         _require_range(config, "model", name, 0, 0.999)
     _require_range(config, "data", "mask_rate", 1e-6, 1)
     _require_range(config, "data", "num_workers", 0, math.inf)
-    _require_range(config, "train", "eval_batches", 0, math.inf)
+    _require_range(config, "train", "eval_batches", 0, _MOST)
     _require_range(config, "train", "seed", 0, 2**31 - 1)
     _require_range(config, "optimizer", "warmup_steps", 0, config.train.num_steps - 1)
-    for name in ("learning_rate", "weight_decay", "clip_norm"):
+    for name in ("learning_rate", "weight_decay", "clip_norm", "eps"):
         _require_range(config, "optimizer", name, 0, math.inf)
     for name in ("max_length", "stride", "max_question", "max_answer", "n_best"):
-        _require_range(config, "task", name, 1, math.inf)
+        _require_range(config, "task", name, 1, _MOST)
     _require_range(config, "task", "classifier_dropout", 0, 0.999)
     for name in ("b1", "b2", "decay_fraction"):
         _require_range(config, "optimizer", name, 0, 1)

@@ -6,8 +6,11 @@ A config file is a Python module whose `get_config()` returns an
 """
 
 import dataclasses
+import os
 import runpy
-from collections.abc import Sequence
+import traceback
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +28,55 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
 
     Raises:
       FileNotFoundError: where there is no such file.
-      ValueError: for a file without `get_config`, or a wrong key, type or value.
+      ValueError: for a file that fails or has no `get_config`, or a wrong key, type or value.
     """
     file, _, argument = path.partition(":")
     if not Path(file).is_file():
         raise FileNotFoundError(f"config file {file!r} does not exist")
-    get_config = runpy.run_path(file).get("get_config")
-    if get_config is None:
+    get_config = run_file(file).get("get_config")
+    if not callable(get_config):
         raise ValueError(f"config file {file!r} defines no get_config()")
-    values = get_config(argument) if argument else get_config()
-    values = values.to_dict() if isinstance(values, ml_collections.ConfigDict) else dict(values)
+    with _named_errors(file):
+        found: Any = get_config(argument) if argument else get_config()
+    if not isinstance(found, Mapping | ml_collections.ConfigDict):
+        raise ValueError(
+            f"config file {file!r}: get_config() must return a ConfigDict, not "
+            f"{type(found).__name__}"
+        )
+    values = found.to_dict() if isinstance(found, ml_collections.ConfigDict) else dict(found)
     convert(Config, values, "config")  # so that overrides meet known keys only
     for key, text in _parse_overrides(overrides).items():
         _override(values, key, text)
     return config_from_dict(values)
+
+
+def run_file(path: str) -> dict[str, Any]:
+    """Runs a Python file; returns what it defines.
+
+    Raises:
+      ValueError: where it fails, with the line.
+    """
+    with _named_errors(path):
+        return runpy.run_path(path)
+
+
+@contextmanager
+def _named_errors(file: str) -> Generator[None]:
+    """Turns whatever goes wrong in a user's file into a ValueError that names the line."""
+    try:
+        yield
+    except Exception as error:  # the file may raise anything
+        line = error.lineno if isinstance(error, SyntaxError) else _line_in(file, error)
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        place = f"{file}:{line}" if line else file
+        raise ValueError(f"config file {place}: {type(error).__name__}: {reason}") from error
+
+
+def _line_in(file: str, error: Exception) -> int | None:
+    """The last line of the file that the error passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if os.path.abspath(f.filename) == os.path.abspath(file)]
+    return lines[-1] if lines else None
 
 
 def _parse_overrides(words: Sequence[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from albert_jax.checkpoint import Checkpoints
 from albert_jax.distributed import HELP, agreed, joined
 from albert_jax.run_dir import read_run
 from albert_jax.train import make_plan
+from albert_jax.user_errors import USER_ERRORS, fail
 
 
 def evaluate(workdir: Path, step: int | None = None) -> dict[str, float]:
@@ -52,10 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         is_first = jax.process_index() == 0
         try:
             found = evaluate(args.workdir, args.step)
-        except (ValueError, FileNotFoundError) as error:
-            if is_first:
-                print(f"error: {error}", file=sys.stderr)
-            return 1
+        except USER_ERRORS as error:
+            return fail(error) if is_first else 1
         if is_first:
             print(json.dumps(found, indent=2))
     return 0

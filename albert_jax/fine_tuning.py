@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from albert_jax.config import Config, config_from_dict
 from albert_jax.convert.read import read
-from albert_jax.convert.weights import KINDS, Weights
+from albert_jax.convert.weights import KINDS, Weights, provenance
 from albert_jax.data.buckets import eval_batches, train_batches
 from albert_jax.data.features import Features, total_notes
 from albert_jax.data.task_data import TaskData, read_task
@@ -87,7 +87,8 @@ def plan_fine_tuning(config: Config, workdir: Path, devices: Sequence[Any] | Non
 
     if jax.process_index() == 0:
         fingerprint = hashlib.sha256(repr((data.splits, data.labels)).encode()).hexdigest()
-        open_run(workdir, config, fingerprint, tokenizer.proto, task.kind, data.labels)
+        origin = start and provenance(config.init_from, start)
+        open_run(workdir, config, fingerprint, tokenizer.proto, task.kind, data.labels, origin)
     train_stream = _train_stream(config, splits["train"].features, mesh)
     return Plan(
         config, workdir, mesh, setup, train_step, train_stream, evaluate, _flops(config), {},

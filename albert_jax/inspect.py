@@ -1,7 +1,6 @@
 """The command `python -m albert_jax.inspect`: what a step of a run was fed."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,8 +12,10 @@ import numpy as np
 from albert_jax.config import Config, config_from_dict
 from albert_jax.data.loader import Rows, row_of
 from albert_jax.data.stored_rows import StoredRows, open_rows
+from albert_jax.json_files import read_object
 from albert_jax.run_dir import read_run
 from albert_jax.tokenizer import MASK, NUM_SPECIAL, WORD_MARK, Tokenizer
+from albert_jax.user_errors import USER_ERRORS, fail
 
 # What became of a piece to predict -> how it is written, plainly and in a terminal (ANSI colours).
 _PLAIN = {"masked": "{%s}", "replaced": "{%s>%s}", "kept": "{%s=}"}
@@ -96,7 +97,7 @@ class Run:
         self.tokenizer = Tokenizer(Path(self.config.data.path) / "tokenizer.model")
 
     def _check_rows(self, workdir: Path) -> None:
-        record = json.loads((workdir / "config.json").read_text("utf-8"))
+        record = read_object(workdir / "config.json")
         asked, found = record["data_fingerprint"], self._loader.manifest["fingerprint"]
         if asked not in (None, found):
             raise ValueError(
@@ -277,9 +278,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return 0
         for line in report(run, step, places, colour=colour):
             print(line)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except USER_ERRORS as error:
+        return fail(error)
     return 0
 
 

@@ -20,6 +20,7 @@ from albert_jax.submissions import (
     write_text_predictions,
 )
 from albert_jax.tasks.answer import text_of
+from albert_jax.user_errors import USER_ERRORS, fail
 
 
 def predict(checkpoint: str, source: str, output: Path, split: str | None = None) -> list[str]:
@@ -173,9 +174,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         print(*predict(args.checkpoint, args.input, args.output, args.split), sep="\n")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except USER_ERRORS as error:
+        return fail(error)
     return 0
 
 

@@ -35,6 +35,7 @@ from albert_jax.data.rows import RowCounts, build, start_builder
 from albert_jax.data.settings import RowSettings, Settings
 from albert_jax.data.workers import worker_pool
 from albert_jax.tokenizer import Tokenizer, train_tokenizer
+from albert_jax.user_errors import USER_ERRORS, fail
 
 TOKENIZER = "tokenizer.model"
 
@@ -91,12 +92,24 @@ def prepare(
     )
     output = Path(os.path.abspath(output))
     corpus = Corpus(inputs, file_format, text_field, data_dir, workers)
+    _check_apart(output, inputs)
     if manifest := already_prepared(output, corpus, settings):
         print(f"{output}: already prepared", file=sys.stderr)
         return manifest
     _announce(corpus)
     with new_folder(output) as folder:
         return _fill(folder, corpus, settings, given, write_rows or LocalRows(workers))
+
+
+def _check_apart(output: Path, inputs: Sequence[str | os.PathLike]) -> None:
+    """Refuses to write into a folder that is read: the next time it would be read too."""
+    above = Path(os.path.realpath(output)).parents
+    for name in inputs:
+        if os.path.isdir(name) and Path(os.path.realpath(name)) in above:
+            raise ValueError(
+                f"output {output}: lies in the input {name}, of which it would become a part; "
+                "choose another --output"
+            )
 
 
 def _checked_workers(num_workers: int | None) -> int:
@@ -260,9 +273,8 @@ def run(**options: Any) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         manifest = prepare(**options)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except USER_ERRORS as error:
+        return fail(error)
     except KeyboardInterrupt:
         print("error: interrupted; nothing was written", file=sys.stderr)
         return 130

@@ -10,7 +10,8 @@ import jax
 from jax.sharding import Mesh
 
 from albert_jax.config import Config
-from albert_jax.data.loader import eval_batches, train_batches
+from albert_jax.convert.weights import provenance
+from albert_jax.data.loader import Rows, eval_batches, train_batches
 from albert_jax.data.stored_rows import read_manifest
 from albert_jax.init_from import read_start, wants_start
 from albert_jax.metrics import Sums
@@ -43,6 +44,8 @@ def plan_pretraining(config: Config, workdir: Path, devices: Sequence[Any] | Non
             f"{config.data.path!r} have a vocabulary of {manifest['vocab_size']}; "
             f"set model.vocab_size={manifest['vocab_size']}"
         )
+    for split in ("train", "validation"):
+        Rows(config.data, split)  # refuses rows that contradict what the manifest says
     mesh, task, share = make_mesh(config.mesh, devices), Pretrain(config), config.model.share
     tx = make_optimizer(
         config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
@@ -61,7 +64,8 @@ def plan_pretraining(config: Config, workdir: Path, devices: Sequence[Any] | Non
     tokenizer = Tokenizer(Path(config.data.path) / "tokenizer.model")
     start = read_start(config, tokenizer) if wants_start(config, workdir) else None
     if jax.process_index() == 0:
-        open_run(workdir, config, manifest["fingerprint"], tokenizer.proto)
+        origin = start and provenance(config.init_from, start)
+        open_run(workdir, config, manifest["fingerprint"], tokenizer.proto, start=origin)
     baselines = {"mlm_loss": manifest["unigram_entropy"]}
     return Plan(
         config, workdir, mesh, setup, train_step, train_stream, evaluate, task.flops, baselines,

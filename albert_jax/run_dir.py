@@ -1,5 +1,6 @@
 """The run directory: its settings, its tokenizer, and what may change when it goes on."""
 
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from albert_jax.config import Config, config_from_dict
+from albert_jax.convert.weights import KINDS
+from albert_jax.json_files import read_object
 from albert_jax.tokenizer import Tokenizer
 
 # Settings of a run that may differ when it is resumed: they change no number in it.
@@ -38,11 +41,12 @@ def open_run(
     tokenizer: bytes | None,
     kind: str = "pretraining",
     labels: Sequence[str] = (),
+    start: dict[str, Any] | None = None,
 ) -> None:
     """Makes a run directory, or checks that an existing one may go on with `config`.
 
-    Writes `config.json` (settings, data fingerprint, versions, git commit) and
-    `tokenizer.model`.
+    Writes `config.json` (settings, data fingerprint, checksums of what it begins with, versions,
+    git commit) and `tokenizer.model`.
 
     Args:
       workdir: the directory.
@@ -52,6 +56,8 @@ def open_run(
       tokenizer: a SentencePiece model, the bytes of its file, if there is one.
       kind: what the model is for, a key of `convert.weights.KINDS`.
       labels: names of its classes.
+      start: the weights that it begins with, as `convert.weights.provenance` tells; None where
+        it has begun, or begins with random ones.
 
     Raises:
       ValueError: where the directory belongs to a run with other settings or data;
@@ -62,22 +68,15 @@ def open_run(
         "kind": kind,
         "labels": list(labels),
         "data_fingerprint": data_fingerprint,
+        "tokenizer_sha256": hashlib.sha256(tokenizer).hexdigest() if tokenizer else None,
+        "start": start,
         "versions": _versions(),
         "git_commit": _git_commit(),
     }
     record = json.loads(json.dumps(record))  # as it will be read again
     path = workdir / "config.json"
     if path.exists():
-        old = json.loads(path.read_text("utf-8"))
-        _check_resumable(workdir, old, record)
-        if old["data_fingerprint"] is None:
-            if tokenizer is not None:
-                check_vocabulary(
-                    Tokenizer("data.path", tokenizer),
-                    Tokenizer(workdir / "tokenizer.model"),
-                    "prepare the data with --tokenizer WORKDIR/tokenizer.model",
-                )
-            _write_record(path, old | {"data_fingerprint": data_fingerprint})
+        _go_on(workdir, record, tokenizer)
         return
     if workdir.exists() and any(workdir.iterdir()):
         raise ValueError(
@@ -88,6 +87,21 @@ def open_run(
     if tokenizer is not None:
         (workdir / "tokenizer.model").write_bytes(tokenizer)
     _write_record(path, record)  # last: a directory with config.json is whole
+
+
+def _go_on(workdir: Path, record: dict[str, Any], tokenizer: bytes | None) -> None:
+    """Checks that a run may go on as `record` says; one without data takes the data there."""
+    path = workdir / "config.json"
+    old = _read_record(path)
+    _check_resumable(workdir, old, record)
+    if old["data_fingerprint"] is None:
+        if tokenizer is not None:
+            check_vocabulary(
+                Tokenizer("data.path", tokenizer),
+                Tokenizer(workdir / "tokenizer.model"),
+                "prepare the data with --tokenizer WORKDIR/tokenizer.model",
+            )
+        _write_record(path, old | {"data_fingerprint": record["data_fingerprint"]})
 
 
 class Run(NamedTuple):
@@ -108,8 +122,27 @@ def read_run(workdir: Path) -> Run:
     path = workdir / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{str(workdir)!r} is no run directory: it has no config.json")
-    record = json.loads(path.read_text("utf-8"))
-    return Run(config_from_dict(record["config"]), record["kind"], tuple(record["labels"]))
+    record = _read_record(path)
+    try:
+        config = config_from_dict(record["config"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Run(config, record["kind"], tuple(record["labels"]))
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    record = read_object(path)
+    missing = [
+        name for name in ("config", "kind", "labels", "data_fingerprint") if name not in record
+    ]
+    if missing:
+        raise ValueError(f"{path}: no {', '.join(missing)} in it; is it a run directory of ours?")
+    if record["kind"] not in KINDS:
+        raise ValueError(f"{path}: kind {record['kind']!r} is none of {', '.join(KINDS)}")
+    labels = record["labels"]
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"{path}: labels must be a list of names, not {labels!r}")
+    return record
 
 
 def check_vocabulary(ours: Tokenizer, theirs: Tokenizer, remedy: str) -> None:
@@ -151,6 +184,8 @@ def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) ->
             f"{source}: other rows (fingerprint was {old['data_fingerprint'][:12]}, "
             f"now {new['data_fingerprint'][:12]})"
         )
+    if new["start"] is not None and old.get("start") not in (None, new["start"]):
+        differing.append("config.init_from: its files have changed since the run was begun")
     if differing:
         raise ValueError(
             f"{str(workdir)!r} holds a run with other settings, which cannot go on with these: "

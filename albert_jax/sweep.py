@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import json
 import math
-import runpy
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +13,11 @@ from albert_jax.analysis.held_out import held_out, summarize
 from albert_jax.analysis.parameters import count_parameters
 from albert_jax.analysis.tables import draw_table, write_table
 from albert_jax.config import Config
-from albert_jax.config_file import load_config
+from albert_jax.config_file import load_config, run_file
 from albert_jax.loading import load
 from albert_jax.paper import SMALL, Row
 from albert_jax.train import make_plan, train
+from albert_jax.user_errors import USER_ERRORS, fail
 
 SCALES = ("paper", SMALL)
 _RESULT = "result.json"  # in a row's run directory, once it is done
@@ -79,19 +79,21 @@ def read_rows(file: str) -> dict[str, Row]:
 
     Raises:
       FileNotFoundError: where there is no such file.
-      ValueError: for a file without `ROWS`.
+      ValueError: for a file that fails, or without `ROWS`.
     """
     if not Path(file).is_file():
         raise FileNotFoundError(f"{file!r} does not exist; tables are in configs/paper")
-    rows = runpy.run_path(file).get("ROWS")
+    rows = run_file(file).get("ROWS")
     if not rows:
         raise ValueError(f"{file!r} is no table: it defines no ROWS")
+    if not isinstance(rows, dict) or not all(isinstance(row, Row) for row in rows.values()):
+        raise ValueError(f"{file!r} is no table: ROWS must be a dict of names and Row(...)")
     return rows
 
 
 def title_of(file: str) -> str:
     """The first line of a table's document."""
-    return (runpy.run_path(file)["__doc__"] or Path(file).stem).strip().splitlines()[0]
+    return (run_file(file)["__doc__"] or Path(file).stem).strip().splitlines()[0]
 
 
 def measure(workdir: Path, config: Config) -> dict[str, float]:
@@ -183,9 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = args.output or Path("runs") / name
     try:
         results = sweep(args.table, args.scale, output, args.row, overrides)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except USER_ERRORS as error:
+        return fail(error)
     failed = [name for name, result in results.items() if "failed" in result]
     print(f"{output}/table.md: {len(results)} rows, {len(failed)} failed {failed or ''}".strip())
     return int(bool(failed))

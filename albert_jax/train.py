@@ -26,6 +26,7 @@ from albert_jax.seeds import run_seeds
 from albert_jax.stopping import EXIT_CODE, StoppedError, StopRequests
 from albert_jax.tasks.pretrain import cloze
 from albert_jax.train_state import TrainState
+from albert_jax.user_errors import USER_ERRORS, fail
 
 
 def make_plan(config: Config, workdir: Path, devices: Sequence[Any] | None = None) -> Plan:
@@ -177,10 +178,8 @@ def _command(file: str, overrides: Sequence[str], workdir: Path) -> int:
         if config.task.seeds:
             return run_seeds(config, workdir, lambda c, d: _run(make_plan(c, d)))
         plan = make_plan(config, workdir)
-    except (ValueError, FileNotFoundError) as error:
-        if jax.process_index() == 0:
-            print(f"error: {error}", file=sys.stderr)
-        return 1
+    except USER_ERRORS as error:
+        return fail(error) if jax.process_index() == 0 else 1
     _run(plan)
     return 0
 

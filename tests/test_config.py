@@ -91,7 +91,7 @@ def test_overrides(config_file):
         ("--config.data.seq_len=1024", r"seq_len=1024 is more than .*embeddings=512"),
         ("--config.train.grad_accum_steps=3", r"batch_size=4096 does not divide .*accum_steps=3"),
         ("--config.train.num_steps=3000", r"optimizer\.warmup_steps=3125 must be from 0 to 2999"),
-        ("--config.train.batch_size=0", r"train\.batch_size=0 must be at least 1"),
+        ("--config.train.batch_size=0", r"train\.batch_size=0 must be from 1 to 2147483647"),
         ("--config.data.mask_rate=1.5", r"data\.mask_rate=1\.5 must be"),
         ("--config.model.hidden_dropout_prob=1", r"hidden_dropout_prob=1\.0 must be"),
         ("--config.train.seed=-1", r"train\.seed=-1 must be"),

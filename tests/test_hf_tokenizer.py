@@ -175,7 +175,7 @@ def test_other_json_is_refused(small, tmp_path):
         with pytest.raises(ValueError, match=rf"tokenizer\.json: {reason}"):
             read_tokenizer(tmp_path / str(n))
     (tmp_path / "0" / "tokenizer.json").write_text("{")
-    with pytest.raises(ValueError, match=r"tokenizer\.json: not JSON"):
+    with pytest.raises(ValueError, match=r"tokenizer\.json:1: not JSON"):
         read_tokenizer(tmp_path / "0")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 # Bottom to top. A module may import its own floor (without cycles) and those below.
 FLOORS = (
-    {"config", "config_checks", "config_file", "paper", "presets"},
+    {"config", "config_checks", "config_file", "json_files", "paper", "presets", "user_errors"},
     {"tokenizer", "sharding", "optimizer", "losses", "metrics", "submissions", "task_metrics"}
     | {"distributed", "stopping"},
     {"model", "data", "answer_metrics"},
@@ -23,6 +23,8 @@ FLOORS = (
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 TEXT_SIDE = {"tokenizer", "data"}
+TEXT_ONLY = {"data", "prepare"}  # no module of the model's
+HELPERS = {"json_files", "user_errors"}
 
 
 def imports_of(text, modules):
@@ -66,7 +68,7 @@ def complaints(imports):
                 FLOOR.get(to, len(FLOORS)) > FLOOR[part]
                 or {part, to} == {"model", "data"}
                 or (part == to == "tasks" and rest and rest != to_rest)
-                or (part in {"data", "prepare"} and to not in {"config", "tokenizer", "data"})
+                or (part in TEXT_ONLY and to not in {*TEXT_SIDE, "config", *HELPERS})
             ):
                 yield f"{module} imports {target}"
 

@@ -72,12 +72,16 @@ def write_rows(path, rows):
 
 
 def write_manifest(path, **changes):
+    tokenizer = Tokenizer(path / "tokenizer.model")
     manifest = {
         "format_version": 1,
         "seq_len": SEQ_LEN,
         "packing": True,
         "max_chunks": MAX_CHUNKS,
-        "tokenizer_sha256": Tokenizer(path / "tokenizer.model").sha256,
+        "vocab_size": tokenizer.vocab_size,
+        "tokenizer_sha256": tokenizer.sha256,
+        "unigram_entropy": 4.0,
+        "fingerprint": "0" * 64,
         "rows": {"train": NUM_TRAIN, "validation": NUM_VALIDATION},
     }
     (path / "manifest.json").write_text(json.dumps(manifest | changes))

@@ -111,7 +111,9 @@ def test_round_trip_is_exact(changes, tmp_path):
     again = read_tf(tmp_path, with_moments=True)
     assert equal_trees(again.params, weights.params)
     assert equal_trees(again.moments, weights.moments)
-    assert again._replace(params={}, moments=None) == weights._replace(params={}, moments=None)
+    assert {file.parent for file in again.files} == {tmp_path}
+    plain = again._replace(params={}, moments=None, files=())
+    assert plain == weights._replace(params={}, moments=None)
     assert read_tf(tmp_path).moments is None
 
 

@@ -15,6 +15,8 @@ from albert_jax.convert.read import read
 from albert_jax.convert.run import write_run
 from albert_jax.convert.tf import write_tf
 from albert_jax.convert.weights import Weights
+from albert_jax.tokenizer import Tokenizer
+from albert_jax.user_errors import USER_ERRORS, fail
 
 
 def convert(
@@ -36,12 +38,14 @@ def convert(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"--output {str(output)!r} exists and is not empty; choose a new one")
     weights = read(source, step, with_moments=to != "hf")
+    if weights.tokenizer is not None:
+        Tokenizer(source, weights.tokenizer)  # refuses what could not be loaded again
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         folder = unfinished / output.name
         if to == "orbax":
-            write_run(weights, folder, config or _default(weights))
+            write_run(weights, folder, config or _default(weights), source)
         else:
             {"hf": write_hf, "tf": write_tf}[to](weights, folder)
         folder.replace(output)
@@ -89,9 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError("--config is for --to orbax")
         config = load_config(args.config, overrides) if args.config else None
         weights = convert(args.input, args.output, args.to, config, args.step)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except USER_ERRORS as error:
+        return fail(error)
     print(_describe(weights, args.output))
     return 0
 

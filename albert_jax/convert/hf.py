@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from albert_jax.convert.hf_config import kind_of, labels_of, to_hf_config, to_model_config
-from albert_jax.convert.hf_tokenizer import read_tokenizer, write_tokenizer
+from albert_jax.convert.hf_tokenizer import read_tokenizer, tokenizer_files, write_tokenizer
 from albert_jax.convert.mapping import from_variables, to_variables
 from albert_jax.convert.weights import Weights
+from albert_jax.json_files import read_object
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
             "pytorch_model.bin.index.json")  # fmt: skip
@@ -35,7 +36,7 @@ _COPIES = {
 def is_hf(directory: Path) -> bool:
     """Whether a directory is one of transformers'."""
     with contextlib.suppress(OSError, ValueError):
-        return "model_type" in json.loads((directory / "config.json").read_text("utf-8"))
+        return "model_type" in read_object(directory / "config.json")
     return False
 
 
@@ -49,13 +50,11 @@ def read_hf(directory: Path) -> Weights:
       ValueError: where the model is one that we do not have, or a file is damaged.
     """
     path = directory / "config.json"
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
+    values = read_object(path)
     kind, config = kind_of(values, str(path)), to_model_config(values, str(path))
     dialect = values["model_type"]
-    variables = _plain_names(_read_tensors(directory), dialect, str(directory))
+    tensors, files = _read_tensors(directory)
+    variables = _plain_names(tensors, dialect, str(directory))
     if dialect == "albert" and config.embedding_size == config.hidden_size:
         if _is_identity(variables):
             del variables[f"{_PROJECTION}.weight"], variables[f"{_PROJECTION}.bias"]
@@ -63,7 +62,15 @@ def read_hf(directory: Path) -> Weights:
             config = dataclasses.replace(config, project_embeddings=True)
     params = from_variables(variables, config, dialect, str(directory))
     tokenizer = _tokenizer(directory) if dialect == "albert" else None
-    return Weights(config, params, kind, tokenizer, labels=labels_of(values))
+    files += [path, *(tokenizer_files(directory) if tokenizer else [])]
+    labels = labels_of(values, str(path))
+    if labels and kind in ("classification", "tagging"):
+        classes = params["classifier"]["bias"].size
+        if len(labels) != classes:
+            raise ValueError(
+                f"{path}: id2label names {len(labels)} classes, the model has {classes}"
+            )
+    return Weights(config, params, kind, tokenizer, labels=labels, files=tuple(files))
 
 
 def write_hf(weights: Weights, directory: Path) -> None:
@@ -119,19 +126,20 @@ def _is_identity(variables: Mapping[str, np.ndarray]) -> bool:
     return np.array_equal(weight, np.eye(*weight.shape)) and not np.any(bias)
 
 
-def _read_tensors(directory: Path) -> dict[str, np.ndarray]:
+def _read_tensors(directory: Path) -> tuple[dict[str, np.ndarray], list[Path]]:
+    """The tensors of a directory, and the files that they are in."""
     path = next((directory / n for n in _WEIGHTS if (directory / n).is_file()), None)
     if path is None:
         raise FileNotFoundError(f"{str(directory)!r} has none of {', '.join(_WEIGHTS)}")
     read = _read_bin if ".bin" in path.name else _read_safetensors
-    return _read_shards(path, read) if path.suffix == ".json" else read(path)
+    return _read_shards(path, read) if path.suffix == ".json" else (read(path), [path])
 
 
 def _read_shards(
     index: Path, read: Callable[[Path], dict[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], list[Path]]:
     try:
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
+        weight_map = read_object(index)["weight_map"]
         files = sorted(set(weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{index}: not an index of shards (no weight_map)") from None
@@ -145,14 +153,14 @@ def _read_shards(
     lost = sorted(set(weight_map) ^ set(found))
     if lost:
         raise ValueError(f"{index} and its shards do not hold the same: {', '.join(lost[:8])}")
-    return found
+    return found, [index, *(index.parent / file for file in files)]
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path}: damaged: {error}") from None
+        raise ValueError(f"{path}: damaged: {error}; take a sound copy") from None
 
 
 def _read_bin(path: Path) -> dict[str, np.ndarray]:
@@ -165,9 +173,11 @@ def _read_bin(path: Path) -> dict[str, np.ndarray]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch promises no kind of error for a damaged file
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path}: cannot be read as weights alone: {reason}") from None
-    return {name: tensor.float().numpy() for name, tensor in tensors.items()}
+    if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
+        raise ValueError(f"{path}: cannot be read as weights alone: other than tensors is in it")
+    return {str(name): tensor.float().numpy() for name, tensor in tensors.items()}
 
 
 def _tokenizer(directory: Path) -> bytes | None:

@@ -53,14 +53,15 @@ def kind_of(values: Mapping[str, Any], where: str) -> str:
       ValueError: for another architecture.
     """
     family = values.get("model_type")
-    if family not in KNOWN:
+    if not isinstance(family, str) or family not in KNOWN:
         raise ValueError(
             f"{where}: model_type is {family!r}; read are {', '.join(map(repr, KNOWN))}"
         )
     names = values.get("architectures") or [f"{family.capitalize()}Model"]
-    ends = [name.removeprefix(family.capitalize()) for name in names]
+    prefix = family.capitalize()
+    ends = [str(n).removeprefix(prefix) for n in names] if isinstance(names, list) else []
     if len(ends) != 1 or ends[0] not in KNOWN[family]:
-        known = ", ".join(f"{family.capitalize()}{end}" for end in KNOWN[family])
+        known = ", ".join(f"{prefix}{end}" for end in KNOWN[family])
         raise ValueError(f"{where}: architectures are {names}; read are {known}")
     return next(kind for kind, end in CLASSES.items() if end == ends[0])
 
@@ -79,11 +80,11 @@ def to_model_config(values: Mapping[str, Any], where: str) -> ModelConfig:
             raise ValueError(f"{where}: {name}={values[name]!r} is not supported, only {allowed}")
     model = {name: values[name] for name in _SHARED if name in values}
     act = values.get("hidden_act", ModelConfig.hidden_act)
-    model["hidden_act"] = _ACTIVATIONS.get(act, act)
+    model["hidden_act"] = _ACTIVATIONS.get(str(act), act)
     if values["model_type"] == "bert":
         model |= {"embedding_size": values["hidden_size"], "share": "none"}
     else:
-        model |= values.get("albert_jax", {})
+        model |= our_settings(values, where)
     try:
         config = checked_model_config(model)
         if values["model_type"] == "albert":
@@ -125,10 +126,29 @@ def to_hf_config(weights: Weights) -> dict[str, Any]:
     return values
 
 
-def labels_of(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the classes in the order of their ids; empty where they are not named."""
+def our_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What we wrote into a config of another code base because it has no word for it.
+
+    Raises:
+      ValueError: where it is no object.
+    """
+    ours = values.get("albert_jax", {})
+    if not isinstance(ours, dict):
+        raise ValueError(f"{where}: albert_jax must be an object of settings, not {ours!r}")
+    return ours
+
+
+def labels_of(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """Names of the classes in the order of their ids; empty where they are not named.
+
+    Raises:
+      ValueError: where they are not those of the ids 0, 1, 2, …
+    """
     names = values.get("id2label") or {}
-    labels = tuple(str(names[key]) for key in sorted(names, key=int))
+    ids = [str(i) for i in range(len(names))] if isinstance(names, dict) else None
+    if ids is None or not set(ids) == set(names):
+        raise ValueError(f'{where}: id2label must name the classes "0", "1", …, not {names!r}')
+    labels = tuple(str(names[i]) for i in ids)
     return () if labels == _unnamed(len(labels)) else labels
 
 
@@ -139,8 +159,7 @@ def _unnamed(count: int) -> tuple[str, ...]:
 
 def checked_model_config(model: Mapping[str, Any]) -> ModelConfig:
     """A ModelConfig by the rules of config files, with their errors."""
-    seq_len = model.get("max_position_embeddings", ModelConfig.max_position_embeddings)
-    return config_from_dict({"model": model, "data": {"seq_len": seq_len}}).model
+    return config_from_dict({"model": model, "data": {"seq_len": 1}}).model
 
 
 def _check_groups(config: ModelConfig, groups: int) -> None:

@@ -21,6 +21,7 @@ from albert_jax.convert.spm_model import (
     build_model,
     parse_model,
 )
+from albert_jax.json_files import read_object
 from albert_jax.tokenizer import CLS, CONTROL_SYMBOLS, NUM_SPECIAL, SEP, UNK, WORD_MARK
 
 _SPECIAL = ("<pad>", "<unk>", *CONTROL_SYMBOLS)
@@ -75,7 +76,7 @@ def read_tokenizer(directory: Path) -> bytes:
             f"{directory}: neither spiece.model nor tokenizer.json; write one with transformers' "
             "tokenizer.save_pretrained"
         )
-    values = _read_json(pipeline)
+    values = read_object(pipeline)
     try:
         model = _parse_pipeline(values)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
@@ -85,6 +86,14 @@ def read_tokenizer(directory: Path) -> bytes:
         ) from None
     _check(model, str(pipeline))
     return build_model(model)
+
+
+def tokenizer_files(directory: Path) -> list[Path]:
+    """The files that `read_tokenizer` reads."""
+    vocabularies = ("spiece.model", "tokenizer.json")
+    found = [directory / name for name in vocabularies if (directory / name).is_file()]
+    config = directory / "tokenizer_config.json"
+    return found[:1] + [config] * config.is_file()
 
 
 def _config(max_length: int) -> dict[str, Any]:
@@ -235,21 +244,14 @@ def _check(model: Model, source: str) -> None:
 def _check_config(path: Path) -> None:
     if not path.is_file():
         return
-    config = _read_json(path)
+    config = read_object(path)
     for key, value in _REQUIRED.items():
-        if isinstance(config, dict) and config.get(key, value) != value:
+        if config.get(key, value) != value:
             raise ValueError(
                 f"{path}: {key} is {json.dumps(config[key])}; albert_jax always collapses spaces, "
                 "lower-cases and strips accents, so its ids would not be this model's; take an "
                 "uncased model"
             )
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:  # bad JSON, bad UTF-8
-        raise ValueError(f"{path}: not JSON: {error}; take a sound copy") from None
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

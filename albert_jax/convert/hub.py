@@ -19,6 +19,8 @@ def fetch(name: str) -> Path:
         is not in the cache.
     """
     repo, _, revision = name.removeprefix(PREFIX).partition("@")
+    if ".." in revision.split("/") or revision.startswith("/"):
+        raise ValueError(f"{name}: {revision!r} is no name of a revision")
     try:
         for patterns in _WEIGHTS:
             folder = Path(

@@ -12,7 +12,7 @@ from flax import nnx
 from albert_jax.checkpoint import Checkpoints, abstract_on_device
 from albert_jax.config import Config, ModelConfig
 from albert_jax.convert.mapping import abstract_model
-from albert_jax.convert.weights import Moments, Weights, check_same_model
+from albert_jax.convert.weights import Moments, Weights, check_same_model, provenance
 from albert_jax.model import is_stacked
 from albert_jax.optimizer import make_optimizer
 from albert_jax.run_dir import open_run, read_run
@@ -58,17 +58,23 @@ def read_run_weights(
     params = jax.tree.map(np.asarray, state)
     file = directory / "tokenizer.model"
     tokenizer = file.read_bytes() if file.is_file() else None
+    files = [p for p in sorted((folder / str(step)).rglob("*")) if p.is_file()]
+    files += [directory / "config.json", *([file] if tokenizer else [])]
     task = run.config.task if run.config.task.name != "pretrain" else None
     return Weights(
-        run.config.model, params, run.kind, tokenizer, moments, step, run.labels, task, validation
-    )
+        run.config.model, params, run.kind, tokenizer, moments, step, run.labels, task, validation,
+        tuple(files),
+    )  # fmt: skip
 
 
-def write_run(weights: Weights, directory: Path, config: Config) -> None:
+def write_run(
+    weights: Weights, directory: Path, config: Config, source: str | None = None
+) -> None:
     """Makes a run directory with one checkpoint, which `train` with `config` goes on from.
 
     With the optimizer's moments the run goes on from `weights.step`; without them it
-    begins, at step 0, with these parameters.
+    begins, at step 0, with these parameters. `source` is the name of what was read, for the
+    run's record.
 
     Raises:
       ValueError: where `config` is of another model, or its run is over.
@@ -84,7 +90,8 @@ def write_run(weights: Weights, directory: Path, config: Config) -> None:
     if weights.moments is not None:
         mu, nu = (jax.tree.map(jnp.asarray, tree) for tree in weights.moments)
         opt_state = optax.tree.set(opt_state, mu=mu, nu=nu, count=jnp.asarray(step, jnp.int32))
-    open_run(directory, config, None, weights.tokenizer, weights.kind, weights.labels)
+    origin = provenance(source, weights) if source else None
+    open_run(directory, config, None, weights.tokenizer, weights.kind, weights.labels, origin)
     with Checkpoints(directory / "checkpoints") as checkpoints:
         state = TrainState(jnp.asarray(step, jnp.int32), params, opt_state)
         checkpoints.save(step, state, {})

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from albert_jax.config import ModelConfig
-from albert_jax.convert.hf_config import checked_model_config
+from albert_jax.convert.hf_config import checked_model_config, our_settings
 from albert_jax.convert.mapping import from_variables, to_variables
 from albert_jax.convert.names import check_grouping, external_groups
 from albert_jax.convert.weights import Moments, Weights
+from albert_jax.json_files import read_object
 
 CONFIG = "albert_config.json"
 _TOKENIZER = "30k-clean.model"
@@ -61,7 +62,10 @@ def read_tf(directory: Path, with_moments: bool = False) -> Weights:
         mu, nu = (from_variables(slots[end], config, "tf", f"{prefix} (*{end})") for end in _SLOTS)
         moments = Moments(mu, nu)
     kind = "pretraining" if "mlm" in params else "encoder"
-    return Weights(config, params, kind, _read_tokenizer(directory), moments, step)
+    tokenizer = _read_tokenizer(directory)
+    return Weights(
+        config, params, kind, tokenizer, moments, step, files=tuple(_files(directory, prefix))
+    )
 
 
 def write_tf(weights: Weights, directory: Path) -> None:
@@ -93,19 +97,22 @@ def write_tf(weights: Weights, directory: Path) -> None:
         (directory / _TOKENIZER).write_bytes(weights.tokenizer)
 
 
+def _files(directory: Path, prefix: Path) -> list[Path]:
+    """What `read_tf` reads."""
+    parts = [p for p in prefix.parent.iterdir() if p.name == prefix.name or p.stem == prefix.name]
+    return [directory / CONFIG, *directory.glob("*.model"), *filter(Path.is_file, parts)]
+
+
 def _read_config(path: Path) -> ModelConfig:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
+    values = read_object(path)
     for name, only in _FIXED.items():
         if values.get(name, only) != only:
             raise ValueError(f"{path}: {name}={values[name]!r} is not supported, only {only}")
-    act = values.get("hidden_act", "gelu")
+    act = str(values.get("hidden_act", "gelu"))
     if act not in _ACTIVATIONS and act not in _ACTIVATIONS.values():
         raise ValueError(f"{path}: hidden_act={act!r} is none of {', '.join(_ACTIVATIONS)}")
     model = {name: values[name] for name in _SIZES if name in values}
-    model |= {"hidden_act": _ACTIVATIONS.get(act, act)} | values.get("albert_jax", {})
+    model |= {"hidden_act": _ACTIVATIONS.get(act, act)} | our_settings(values, str(path))
     try:
         config = checked_model_config(model)
         _check_tf_grouping(config)
@@ -148,6 +155,10 @@ def _check_tf_grouping(config: ModelConfig) -> None:
 def _find_checkpoint(directory: Path) -> Path:
     newest = _tensorflow().train.latest_checkpoint(str(directory))
     if newest is not None:
+        if Path(newest).parent.resolve() != directory.resolve():
+            raise ValueError(
+                f"{directory / 'checkpoint'}: {newest!r} is not a file of this directory"
+            )
         return Path(newest)
     ends = (".index", ".meta")
     prefixes = {p.with_suffix("") for p in directory.iterdir() if p.suffix in ends}
@@ -167,7 +178,7 @@ def _read_variables(prefix: Path) -> dict[str, np.ndarray]:
         names = reader.get_variable_to_shape_map()
         return {name.removeprefix(_HUB_PREFIX): reader.get_tensor(name) for name in names}
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{prefix}: cannot be read as a checkpoint: {reason}") from None
 
 

@@ -1,6 +1,9 @@
 """What every format is read into and written from."""
 
+import hashlib
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from albert_jax.config import ModelConfig, TaskConfig
@@ -57,6 +60,7 @@ class Weights(NamedTuple):
       labels: names of the classifier's classes, where they have names.
       task: the settings that it was fine-tuned with, where they are known.
       validation: held-out metrics, where they are known.
+      files: all that this was read from.
     """
 
     config: ModelConfig
@@ -68,3 +72,20 @@ class Weights(NamedTuple):
     labels: tuple[str, ...] = ()
     task: TaskConfig | None = None
     validation: Mapping[str, float] = {}
+    files: tuple[Path, ...] = ()
+
+
+def provenance(source: str, weights: Weights) -> dict[str, Any]:
+    """What a run's record says of the weights that it began with.
+
+    Returns:
+      `source`, as it was named, and `files`: the sha256 of each file read, by its name below the
+      folder that holds them all.
+    """
+    top = os.path.commonpath([file.parent for file in weights.files])
+    digests = {}
+    for path in sorted(weights.files):
+        with open(path, "rb") as f:
+            digest = hashlib.file_digest(f, "sha256").hexdigest()
+        digests[os.path.relpath(path, top)] = digest
+    return {"source": source, "files": digests}

@@ -120,18 +120,38 @@ def _find_files(name: str) -> list[str]:
     if os.path.isfile(name):
         return [name]
     if os.path.isdir(name):
-        found = [
-            os.path.join(folder, file)
-            for folder, _, files in os.walk(name)
-            for file in files
-            if "/." not in f"/{os.path.relpath(os.path.join(folder, file), name)}"
-        ]
+        found = sorted(_files_below(name))
         if not found:
             raise ValueError(f"input {name}: no file in this folder")
-        return sorted(found)
+        for file in found:
+            if not os.path.isfile(file):
+                os.stat(file)  # a link that leads nowhere, or to itself, is told as such
+                raise ValueError(f"input {file}: is neither a file nor a folder; remove it")
+        return found
     if glob.has_magic(name):
-        found = [f for path in glob.glob(name, recursive=True) for f in _find_files(path)]
+        # `**` follows links, also those that lead back: each file once.
+        paths = sorted(glob.glob(name, recursive=True), reverse=True)
+        found = {os.path.realpath(f): f for path in paths for f in _find_files(path)}
         if not found:
             raise FileNotFoundError(f"input {name}: matches no file")
-        return sorted(set(found))
+        return sorted(found.values())
+    if os.path.lexists(name):
+        os.stat(name)
+        raise ValueError(f"input {name}: is neither a file nor a folder; write it to a file first")
     raise FileNotFoundError(f"input {name}: no such file or folder")
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """Yields the files below a folder, hidden ones left out; links to folders are followed."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        real = os.path.realpath(parent)
+        # Each folder once, by the first of its names: a link may lead back.
+        folders[:] = [] if real in seen else sorted(f for f in folders if not f.startswith("."))
+        if real not in seen:
+            yield from (os.path.join(parent, f) for f in files if not f.startswith("."))
+        seen.add(real)

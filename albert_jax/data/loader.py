@@ -100,6 +100,7 @@ class Rows:
         for what, found, stated in (
             (f"rows of {split}", self.num_rows, self.manifest["rows"][split]),
             ("sha256 of tokenizer.model", tokenizer.sha256, self.manifest["tokenizer_sha256"]),
+            ("vocab_size of tokenizer.model", tokenizer.vocab_size, self.manifest["vocab_size"]),
         ):
             if found != stated:
                 raise ValueError(
@@ -204,6 +205,14 @@ class Rows:
                     f"data.path {self._config.path!r}: row {row} has {n} slots and {m} chunks, "
                     "more than manifest.json allows; prepare the data again"
                 )
+        if (unknown := layout.input_ids >= len(self._word_starts)).any():
+            slot = int(np.argmax(unknown))
+            row = np.repeat([row for _, row in examples], layout.slots)[slot]
+            raise ValueError(
+                f"data.path {self._config.path!r}: row {row} holds piece "
+                f"{layout.input_ids[slot]}, but the vocabulary has {len(self._word_starts)}; "
+                "prepare the data again"
+            )
 
 
 class _Steps:

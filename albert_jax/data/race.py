@@ -15,11 +15,11 @@ from albert_jax.data.task_files import (
     WORDS,
     find_splits,
     in_order,
-    parse_json,
     read_lines,
     read_text,
     split_of,
 )
+from albert_jax.json_files import parse_json
 
 LETTERS = "ABCD"
 LEVELS = ("middle", "high")

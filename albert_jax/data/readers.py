@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 import zstandard
 
+from albert_jax.json_files import parse_json
+
 FORMATS = ("auto", "text", "sentences", "wiki", "jsonl")
 
 CHUNK_BYTES = 1 << 20
@@ -24,6 +26,8 @@ WRAP_COLUMNS = 100
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 MARKDOWN_SUFFIXES = (".md", ".markdown")
 NOT_TEXT = re.compile(r".*\.(csv|tsv|html?|xml|pdf|parquet|arrow|zip|tar|tgz|bz2|xz|7z|npz|npy)")
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 Lines = Iterator[tuple[int, str]]
 # What a reader yields: paragraphs, and None where a document ends.
@@ -46,7 +50,7 @@ def format_of(path: str) -> str:
         raise ValueError(f"{path}: cannot tell how to read this kind of file; pass --format")
     try:
         return "jsonl" if isinstance(json.loads(first), dict) else "text"
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON; a number of thousands of digits; "[[[[…"
         return "text"
 
 
@@ -116,11 +120,16 @@ def _unzstd(raw: BinaryIO, path: str) -> Iterator[bytes]:
 
 def _lines(raw: BinaryIO, path: str) -> Lines:
     """Yields (line number from 1, line without its end)."""
-    number, offset, rest = 0, 0, b""
+    number, offset = 0, 0
+    parts: list[bytes] = []  # of a line that goes on in the next chunk
     for chunk in chain(_chunks(raw, path), [None]):
-        pieces = [rest] if chunk is None else (rest + chunk).split(b"\n")
-        rest = b"" if chunk is None else pieces.pop()
-        for line in pieces:
+        first, *pieces = [b""] if chunk is None else chunk.split(b"\n")
+        parts.append(first)
+        if not pieces and chunk is not None:
+            continue
+        whole = [b"".join(parts), *pieces]
+        parts = [whole.pop()] if chunk is not None else []
+        for line in whole:
             number += 1
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -214,15 +223,18 @@ def _read_jsonl(lines: Lines, path: str, text_field: str) -> Items:
     for number, line in lines:
         if not line.strip():
             continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number}: not JSON ({error.msg})") from None
+        record = parse_json(line, path, number)
         if not isinstance(record, dict) or not isinstance(record.get(text_field), str):
             has = ", ".join(record) if isinstance(record, dict) else type(record).__name__
             raise ValueError(
                 f"{path}:{number}: no text in field {text_field!r} (has: {has}); "
                 "name the field with --text_field"
             )
-        yield from paragraphs_of(record[text_field].splitlines())
+        text = record[text_field]
+        if _HALF.search(text):
+            raise ValueError(
+                f"{path}:{number}: {text_field!r} holds half a surrogate pair (\\ud800 to "
+                "\\udfff), which is no character; write the text anew"
+            )
+        yield from paragraphs_of(text.splitlines())
         yield None

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from albert_jax.data.examples import NOT_FOUND, Answer, QuestionExample, TaskData
-from albert_jax.data.task_files import WORDS, find_splits, parse_json, read_text
+from albert_jax.data.task_files import WORDS, find_splits, read_text
+from albert_jax.json_files import parse_json
 
 VALIDATION_FRACTION = 0.2
 NAMES = re.compile(r"(train|dev|validation|test)(?:-v(\d\.\d))?\.json")

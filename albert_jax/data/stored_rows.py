@@ -1,16 +1,17 @@
 """Reading what `prepare` wrote: the manifest, and rows by their number."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from albert_jax.config import DataConfig
 from albert_jax.data import sentence_pairs
 from albert_jax.data.settings import FORMAT_VERSION
+from albert_jax.json_files import read_object
 
 ROW_DTYPES = {
     "pieces": np.uint16,
@@ -18,6 +19,11 @@ ROW_DTYPES = {
     "chunk_sentences": np.uint16,
     "chunk_documents": np.uint64,
 }
+
+
+# What reading rows and training on them needs of a manifest.
+_NEEDED = ("format_version", "seq_len", "packing", "max_chunks", "vocab_size", "rows",
+           "tokenizer_sha256", "unigram_entropy", "fingerprint")  # fmt: skip
 
 
 def read_manifest(config: DataConfig) -> dict[str, Any]:
@@ -29,11 +35,16 @@ def read_manifest(config: DataConfig) -> dict[str, Any]:
     """
     path = Path(config.path)
     remedy = "prepare it with `python -m albert_jax.prepare --output`"
-    if not path.is_dir():
+    if not config.path or not path.is_dir():
         raise FileNotFoundError(f"data.path {config.path!r}: no such folder; {remedy}")
     if not (path / "manifest.json").is_file():
         raise FileNotFoundError(f"data.path {config.path!r}: no manifest.json in it; {remedy}")
-    manifest = json.loads((path / "manifest.json").read_text())
+    manifest = read_object(path / "manifest.json")
+    missing = [name for name in _NEEDED if name not in manifest]
+    if missing:
+        raise ValueError(
+            f"{path / 'manifest.json'}: no {', '.join(missing)}; prepare the data again"
+        )
     if manifest["format_version"] != FORMAT_VERSION:
         raise ValueError(
             f"data.path {config.path!r}: format_version is {manifest['format_version']}, this "
@@ -72,12 +83,20 @@ def open_rows(path: str | Path, split: str) -> StoredRows:
 
     Raises:
       FileNotFoundError: there is no TFDS data set in `path`.
+      ValueError: it is damaged.
     """
     if not (Path(path) / "dataset_info.json").is_file():
         raise FileNotFoundError(
             f"data.path {str(path)!r}: no TFDS data set in it; prepare the data again"
         )
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    builder = tfds.builder_from_directory(path)
-    source = builder.as_data_source(split, deserialize_method=raw)  # pyright: ignore
+    try:
+        builder = tfds.builder_from_directory(path)
+        source = builder.as_data_source(split, deserialize_method=raw)  # pyright: ignore
+    except (ParseError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"data.path {str(path)!r}: its {split} rows cannot be opened: {reason}; "
+            "prepare the data again"
+        ) from None
     return StoredRows(source)

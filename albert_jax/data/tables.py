@@ -12,11 +12,11 @@ from albert_jax.data.examples import TaskData, TextExample
 from albert_jax.data.task_files import (
     find_splits,
     finite,
-    parse_json,
     read_lines,
     read_text,
     split_of,
 )
+from albert_jax.json_files import parse_json
 
 TEXT = ("text", "sentence", "sentence1", "text_a")
 PAIR = ("pair", "sentence2", "text_b")

@@ -1,6 +1,5 @@
 """What the readers of task files share: finding the splits, lines, JSON, numbers."""
 
-import json
 import math
 import os
 import re
@@ -105,28 +104,6 @@ def read_lines(path: str) -> list[str]:
     while not lines[-1].strip():
         lines.pop()
     return lines
-
-
-def parse_json(text: str, path: str, line: int | None = None) -> Any:
-    """Returns what JSON text says.
-
-    Args:
-      text: the JSON.
-      path: the file, for messages.
-      line: the line the text is; None: it is the whole file.
-
-    Raises:
-      ValueError: it is not JSON.
-    """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line, reason = line or error.lineno, error.msg
-    except ValueError as error:  # a number of thousands of digits
-        reason = str(error)
-    except RecursionError:
-        reason = "nested too deeply"
-    raise ValueError(f"{path}:{line or 1}: not JSON ({reason}); is the file cut off?")
 
 
 def finite(value: Any, where: str) -> float:

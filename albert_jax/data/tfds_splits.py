@@ -1,5 +1,6 @@
 """The splits of a TFDS data set as plain records, read by random access and without TensorFlow."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -98,7 +99,9 @@ class TfdsSplits:
 def _our_name(split: str) -> str | None:
     """Returns "validation" for "dev", "test_matched" for itself, None for "unsupervised"."""
     word, _, rest = split.partition("_")
-    return f"{WORDS[word]}{'_' * bool(rest)}{rest}" if word in WORDS else None
+    # Files are named after splits.
+    is_name = word in WORDS and re.fullmatch(r"[\w.-]*", rest)
+    return f"{WORDS[word]}{'_' * bool(rest)}{rest}" if is_name else None
 
 
 def _plain(value: Any) -> Any:
