@@ -25,6 +25,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from albert_jax.run_errors import RunError
+
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _MESSAGE_BYTES = 4096  # what one process can tell the others
 
@@ -63,13 +65,20 @@ def fatal_errors() -> Generator[None]:
     """
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         if jax.distributed.is_initialized():
-            traceback.print_exc()
+            _show(error)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(1)
         raise
+
+
+def _show(error: BaseException) -> None:
+    if not isinstance(error, RunError):
+        traceback.print_exc()
+    elif jax.process_index() == 0:
+        print(f"error: {error}", file=sys.stderr)
 
 
 def join_options(environment: Mapping[str, str], platforms: str | None) -> dict[str, Any] | None:
@@ -132,6 +141,11 @@ def agreed() -> Generator[None]:
 def wait_for_all() -> None:
     """Returns when all processes have come here."""
     _gather("")
+
+
+def said_by_first(number: int) -> int:
+    """The number that process 0 came with, in all processes."""
+    return int(_gather(str(number))[0])
 
 
 def _gather(text: str) -> list[str]:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
-import tensorboardX
 import tqdm
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from albert_jax.metrics import Ratio, Sums
 
@@ -30,9 +32,7 @@ class RunLog:
         self.path = workdir / "metrics.jsonl"
         _drop_after(self.path, first_step)
         self._file = self.path.open("a", encoding="utf-8")
-        self._board = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=first_step + 1
-        )
+        self._board = _open_board(workdir / "tensorboard", first_step + 1)
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm.tqdm(
             initial=first_step,
@@ -55,7 +55,9 @@ class RunLog:
         self._file.flush()
         for name, value in values.items():
             if value is not None:
-                self._board.add_scalar(f"{split}/{name}", value, step)
+                scalar = summary.scalar(f"{split}/{name}", value)
+                self._board.write_event(Event(wall_time=time.time(), step=step, summary=scalar))
+        self._board.flush()
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if value)
         if self._terminal and split == "train":
             self._bar.set_postfix_str(shown.partition("  learning_rate")[0])
@@ -82,6 +84,18 @@ class RunLog:
             self._bar.close()
             self._file.close()
             self._board.close()
+
+
+def _open_board(folder: Path, purge_step: int) -> EventsWriter:
+    """A TensorBoard file that hides what earlier ones say of `purge_step` and later.
+
+    Not a `SummaryWriter`: its thread would die of a full disk, and the run wait for it.
+    """
+    folder.mkdir(exist_ok=True)
+    writer = EventsWriter(str(folder / "events"))
+    start = SessionLog(status=SessionLog.START)
+    writer.write_event(Event(wall_time=time.time(), step=purge_step, session_log=start))
+    return writer
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

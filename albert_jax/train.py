@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from albert_jax.checkpoint import Checkpoints
+from albert_jax.checkpoint import Checkpoints, set_aside_damaged
 from albert_jax.config import Config
 from albert_jax.config_file import load_config
 from albert_jax.data.stored_rows import open_rows
@@ -21,6 +21,8 @@ from albert_jax.metrics import Sums, peak_flops
 from albert_jax.optimizer import make_schedule
 from albert_jax.plan import Plan
 from albert_jax.pretraining import plan_pretraining
+from albert_jax.run_errors import RunError, told_in_a_line
+from albert_jax.run_lock import locked
 from albert_jax.run_log import Meter, RunLog, read_metrics
 from albert_jax.seeds import run_seeds
 from albert_jax.stopping import EXIT_CODE, StoppedError, StopRequests
@@ -49,9 +51,14 @@ def train(plan: Plan) -> TrainState:
     """Trains to the last step, from the newest checkpoint of the run if there is one.
 
     Asked to stop (see `StopRequests`), it saves, and returns the state of an earlier step.
+
+    Raises:
+      RunError: where the run cannot go on.
     """
     settings, is_first = plan.config.train, jax.process_index() == 0
     with ExitStack() as stack:
+        stack.enter_context(told_in_a_line(plan.workdir))
+        lines = _take(plan.workdir, stack)
         stack.enter_context(jax.set_mesh(plan.mesh))
         checkpoints = stack.enter_context(
             Checkpoints(plan.workdir / "checkpoints", settings.keep_checkpoints, best=plan.best)
@@ -61,7 +68,7 @@ def train(plan: Plan) -> TrainState:
         log = stack.enter_context(
             RunLog(plan.workdir, first_step, settings.num_steps, active=is_first)
         )
-        for line in (_describe(plan, first_step), *plan.notes):
+        for line in (*lines, _describe(plan, first_step), *plan.notes):
             log.say(line)
         init_key, dropout_key = jax.random.split(jax.random.key(settings.seed))
         if saved_step is not None:
@@ -91,6 +98,20 @@ def train(plan: Plan) -> TrainState:
                 log.say(f"asked to stop: saved step {step}; the same command goes on from there")
                 break
     return state
+
+
+def _take(workdir: Path, stack: ExitStack) -> list[str]:
+    """Makes the run this one's alone while `stack` is; returns what is to be said of it."""
+    lines = []
+    try:
+        with agreed():
+            if jax.process_index() == 0:
+                workdir.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(workdir))
+                lines = set_aside_damaged(workdir / "checkpoints")
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    return lines
 
 
 def _meter(plan: Plan, log: RunLog, sums: Sums) -> Meter:
@@ -168,6 +189,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _command(args.config, overrides, args.workdir)
         except StoppedError:
             return EXIT_CODE
+        except RunError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
 
 
 def _command(file: str, overrides: Sequence[str], workdir: Path) -> int:
@@ -175,7 +199,9 @@ def _command(file: str, overrides: Sequence[str], workdir: Path) -> int:
         with agreed():
             config = load_config(file, overrides)
         if config.task.seeds:
-            return run_seeds(config, workdir, lambda c, d: _run(make_plan(c, d)))
+            with ExitStack() as stack:
+                _take(workdir, stack)
+                return run_seeds(config, workdir, lambda c, d: _run(make_plan(c, d)))
         plan = make_plan(config, workdir)
     except (ValueError, FileNotFoundError) as error:
         if jax.process_index() == 0:

@@ -11,7 +11,7 @@ import pytest
 FLOORS = (
     {"config", "config_checks", "config_file", "paper", "presets"},
     {"tokenizer", "sharding", "optimizer", "losses", "metrics", "submissions", "task_metrics"}
-    | {"distributed", "stopping"},
+    | {"distributed", "stopping", "run_errors", "run_lock", "checksums"},
     {"model", "data", "answer_metrics"},
     {"train_state", "train_step", "checkpoint", "convert", "init_from", "run_dir", "run_log"},
     {"tasks", "plan"},
