@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import jax
 from jax.sharding import Mesh
 
 from albert_jax.config import Config
-from albert_jax.data.loader import eval_batches, train_batches
-from albert_jax.data.stored_rows import read_manifest
+from albert_jax.data.loader import documents_of, eval_batches, train_batches
+from albert_jax.data.stored_rows import open_rows, read_manifest
 from albert_jax.init_from import read_start, wants_start
 from albert_jax.metrics import Sums
 from albert_jax.model import is_stacked
@@ -43,6 +44,8 @@ def plan_pretraining(config: Config, workdir: Path, devices: Sequence[Any] | Non
             f"{config.data.path!r} have a vocabulary of {manifest['vocab_size']}; "
             f"set model.vocab_size={manifest['vocab_size']}"
         )
+    for split in ("train", "validation"):
+        open_rows(config.data.path, split)  # so that a lost file is an error now
     mesh, task, share = make_mesh(config.mesh, devices), Pretrain(config), config.model.share
     tx = make_optimizer(
         config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
@@ -65,7 +68,7 @@ def plan_pretraining(config: Config, workdir: Path, devices: Sequence[Any] | Non
     baselines = {"mlm_loss": manifest["unigram_entropy"]}
     return Plan(
         config, workdir, mesh, setup, train_step, train_stream, evaluate, task.flops, baselines,
-        start,
+        start, documents=partial(documents_of, config.data, config.train),
     )  # fmt: skip
 
 

@@ -13,10 +13,12 @@ class RunError(RuntimeError):
 
 
 @contextmanager
-def told_in_a_line(workdir: Path) -> Generator[None]:
-    """Turns errors of a full disk into a `RunError`, whoever met them."""
+def told_in_a_line(workdir: Path, *kinds: type[Exception]) -> Generator[None]:
+    """Turns errors of a full disk, whoever met them, and of some `kinds` into a `RunError`."""
     try:
         yield
+    except kinds as error:
+        raise RunError(str(error)) from error
     except Exception as error:
         full = next((one for one in _chain(error) if _is_full(one)), None)
         if full is None:

@@ -14,6 +14,7 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from albert_jax.bad_steps import BadSteps
 from albert_jax.metrics import Ratio, Sums
 
 
@@ -163,6 +164,7 @@ class Meter:
         flops: Callable[[Sums], float],
         peak_flops: float | None,
         sums: Sums,
+        bad_steps: BadSteps,
     ):
         """Goes on from `sums`, what a checkpoint had of an unfinished interval.
 
@@ -173,10 +175,11 @@ class Meter:
           flops: model FLOPs of the steps in some sums.
           peak_flops: FLOP/s of all devices together; None where unknown.
           sums: metrics since the last logged step.
+          bad_steps: judges each step.
         """
         self._log, self._log_every, self._peak_flops = log, log_every, peak_flops
         self._learning_rate, self._flops = learning_rate, flops
-        self.sums, self._timed = sums, Sums()
+        self.sums, self.bad_steps, self._timed = sums, bad_steps, Sums()
         self._seconds, self._since = 0.0, None
         self._pending: tuple[int, Mapping[str, Ratio]] | None = None
 
@@ -196,6 +199,7 @@ class Meter:
         (step, ratios), self._pending = self._pending, None
         ratios = jax.device_get(dict(ratios))
         now = time.perf_counter()
+        ratios = self.bad_steps.judge(step, ratios)
         self.sums.add(ratios)
         if self._since is not None:
             self._seconds += now - self._since
@@ -207,7 +211,13 @@ class Meter:
             self.sums, self._timed, self._seconds = Sums(), Sums(), 0.0
 
     def _values(self, step: int) -> dict[str, Any]:
-        values = self.sums.means() | {"learning_rate": float(self._learning_rate(step - 1))}
+        updates = max(0, step - 1 - self.bad_steps.skipped)
+        values = self.sums.means() | {
+            "learning_rate": float(self._learning_rate(updates)),
+            "skipped": int(self.sums.total("skipped")),
+        }
+        if spikes := int(self.sums.total("spikes")):
+            values["spikes"] = spikes
         if not self._seconds:
             return values
         rate = self._flops(self._timed) / self._seconds

@@ -9,12 +9,14 @@ from typing import Any
 
 import jax
 
+from albert_jax.bad_steps import BadSteps
 from albert_jax.checkpoint import Checkpoints, set_aside_damaged
 from albert_jax.config import Config
 from albert_jax.config_file import load_config
-from albert_jax.data.stored_rows import open_rows
+from albert_jax.data.stored_rows import DamagedRowsError, open_rows
 from albert_jax.distributed import HELP, agreed, fatal_errors, joined, wait_for_all
 from albert_jax.fine_tuning import plan_fine_tuning
+from albert_jax.first_nan import first_nan
 from albert_jax.init_from import describe_start, start_with
 from albert_jax.loading import load
 from albert_jax.metrics import Sums, peak_flops
@@ -57,7 +59,7 @@ def train(plan: Plan) -> TrainState:
     """
     settings, is_first = plan.config.train, jax.process_index() == 0
     with ExitStack() as stack:
-        stack.enter_context(told_in_a_line(plan.workdir))
+        stack.enter_context(told_in_a_line(plan.workdir, DamagedRowsError))
         lines = _take(plan.workdir, stack)
         stack.enter_context(jax.set_mesh(plan.mesh))
         checkpoints = stack.enter_context(
@@ -74,30 +76,45 @@ def train(plan: Plan) -> TrainState:
         if saved_step is not None:
             state, record = checkpoints.restore(saved_step, plan.setup.abstract_state)
         else:
-            state, record = plan.setup.init(init_key), {}
-            if plan.start is not None:
-                log.say(f"{plan.config.init_from}: {describe_start(plan.start, state.params)}")
-                state = state._replace(params=start_with(plan.start, state.params))
-        meter = _meter(plan, log, Sums(record.get("sums")))
+            state, record = _begin(plan, init_key, log), {}
+        meter = _meter(plan, log, record)
         batches = stack.enter_context(closing(plan.train_batches(first_step)))
         requests = stack.enter_context(StopRequests())
+        stops, is_due = False, False
         for step, batch in enumerate(batches, first_step + 1):
             state, ratios = plan.train_step(state, batch, dropout_key)
             meter.push(step, ratios)
+            if settings.debug_nans and ratios["skipped"].total:
+                before = state._replace(step=state.step - 1)  # the rest is as it was
+                where = first_nan(plan.train_step, before, batch, dropout_key)
+                raise RunError(f"step {step} is not finite: {where}")
             is_last, found = step == settings.num_steps, {}
-            stops = requests.at(step) and not is_last
+            stops = stops or (requests.at(step) and not is_last)
             if step % settings.eval_every == 0 or is_last:
                 meter.pause()
                 found = plan.evaluate(state.params)
                 log.write(step, "validation", found)
                 log.draw(plan.baselines)
-            if step % settings.checkpoint_every == 0 or is_last or stops:
-                meter.pause()
-                checkpoints.save(step, state, {"sums": meter.sums.as_dict()}, found)
+            is_due = is_due or step % settings.checkpoint_every == 0 or is_last or stops
+            if not is_due:
+                continue
+            meter.pause()
+            if meter.bad_steps.in_row and not is_last:
+                continue  # saves when they are over, so that the newest is from before them
+            checkpoints.save(step, state, _record(meter), found)
+            is_due = False
             if stops:
                 log.say(f"asked to stop: saved step {step}; the same command goes on from there")
                 break
     return state
+
+
+def _begin(plan: Plan, key: jax.Array, log: RunLog) -> TrainState:
+    state = plan.setup.init(key)
+    if plan.start is None:
+        return state
+    log.say(f"{plan.config.init_from}: {describe_start(plan.start, state.params)}")
+    return state._replace(params=start_with(plan.start, state.params))
 
 
 def _take(workdir: Path, stack: ExitStack) -> list[str]:
@@ -114,7 +131,12 @@ def _take(workdir: Path, stack: ExitStack) -> list[str]:
     return lines
 
 
-def _meter(plan: Plan, log: RunLog, sums: Sums) -> Meter:
+def _record(meter: Meter) -> dict[str, Any]:
+    """What a checkpoint carries over beside the state."""
+    return {"sums": meter.sums.as_dict(), "bad_steps": meter.bad_steps.as_dict()}
+
+
+def _meter(plan: Plan, log: RunLog, record: dict[str, Any]) -> Meter:
     config = plan.config
     peak = peak_flops(jax.devices()[0].device_kind, config.train.dtype)
     return Meter(
@@ -123,7 +145,8 @@ def _meter(plan: Plan, log: RunLog, sums: Sums) -> Meter:
         make_schedule(config.optimizer, config.train.num_steps),
         plan.flops,
         peak * plan.mesh.size if peak else None,
-        sums,
+        Sums(record.get("sums")),
+        BadSteps(config.train, log.say, plan.documents, record.get("bad_steps", {})),
     )
 
 

@@ -13,7 +13,8 @@ FLOORS = (
     {"tokenizer", "sharding", "optimizer", "losses", "metrics", "submissions", "task_metrics"}
     | {"distributed", "stopping", "run_errors", "run_lock", "checksums"},
     {"model", "data", "answer_metrics"},
-    {"train_state", "train_step", "checkpoint", "convert", "init_from", "run_dir", "run_log"},
+    {"train_state", "train_step", "checkpoint", "convert", "init_from", "run_dir", "run_log"}
+    | {"bad_steps", "first_nan"},
     {"tasks", "plan"},
     {"pretraining", "fine_tuning", "seeds"},
     {"train", "evaluate", "predict", "pretrained", "model_in_use", "loading", "prepare"}
