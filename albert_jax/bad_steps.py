@@ -79,8 +79,8 @@ class BadSteps:
             raise RunError(
                 f"step {step}: {what}; stopped after train.max_bad_steps={most} bad steps in a "
                 "row, after the newest checkpoint. Go past them with a larger "
-                "train.max_bad_steps, begin another run with init_from and a lower optimizer.learning_rate, or find the "
-                "operation with train.debug_nans=True"
+                "train.max_bad_steps, begin another run with init_from and a "
+                "lower optimizer.learning_rate, or find the operation with train.debug_nans=True"
             )
 
     def _named(self, step: int) -> str:

@@ -2,17 +2,19 @@
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 import tqdm
 from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
 
 from albert_jax.bad_steps import BadSteps
 from albert_jax.metrics import Ratio, Sums
@@ -32,6 +34,7 @@ class RunLog:
             return
         self.path = workdir / "metrics.jsonl"
         _drop_after(self.path, first_step)
+        (workdir / "tensorboard").mkdir(exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")
         self._board = _open_board(workdir / "tensorboard", first_step + 1)
         self._terminal = sys.stderr.isatty()
@@ -57,7 +60,8 @@ class RunLog:
         for name, value in values.items():
             if value is not None:
                 scalar = summary.scalar(f"{split}/{name}", value)
-                self._board.write_event(Event(wall_time=time.time(), step=step, summary=scalar))
+                event = Event(wall_time=time.time(), step=step, summary=scalar)
+                self._board.write(event.SerializeToString())
         self._board.flush()
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if value)
         if self._terminal and split == "train":
@@ -82,20 +86,21 @@ class RunLog:
     def __exit__(self, *_: object) -> None:
         """Flushes and closes the files."""
         if self.active:
-            self._bar.close()
-            self._file.close()
-            self._board.close()
+            with ExitStack() as stack:  # each, even where a full disk fails the others
+                for one in (self._board, self._file, self._bar):
+                    stack.callback(one.close)
 
 
-def _open_board(folder: Path, purge_step: int) -> EventsWriter:
+def _open_board(folder: Path, purge_step: int) -> RecordWriter:
     """A TensorBoard file that hides what earlier ones say of `purge_step` and later.
 
     Not a `SummaryWriter`: its thread would die of a full disk, and the run wait for it.
     """
-    folder.mkdir(exist_ok=True)
-    writer = EventsWriter(str(folder / "events"))
+    now = time.time()
+    writer = RecordWriter(str(folder / f"events.out.tfevents.{now:.0f}.{socket.gethostname()}"))
     start = SessionLog(status=SessionLog.START)
-    writer.write_event(Event(wall_time=time.time(), step=purge_step, session_log=start))
+    writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+    writer.write(Event(wall_time=now, step=purge_step, session_log=start).SerializeToString())
     return writer
 
 
