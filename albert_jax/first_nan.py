@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import checkify
 
-
 _PACKAGE = Path(__file__).parent
 # Compiled to run once: half the time it takes otherwise.
 _QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def filling(plan: Any, step: int, disk: Path, leave: int) -> Any:
     def batches(first: int) -> Any:
         for number, batch in enumerate(plan.train_batches(first), first + 1):
             if number == step:
+                while list(plan.workdir.glob("checkpoints/*-tmp*")):
+                    time.sleep(0.01)  # the save before is not what is to fail
                 fill(disk, leave)
             yield batch
 
