@@ -1,5 +1,8 @@
-"""Checkpoints: atomic, asynchronous, the newest few kept. Orbax underneath."""
+"""Checkpoints: atomic, asynchronous, with checksums, the newest few kept. Orbax underneath."""
 
+import itertools
+import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -7,7 +10,11 @@ from typing import Any, Self
 import jax
 import orbax.checkpoint as ocp
 
+from albert_jax.checksums import damage_of, is_sealed, seal
 from albert_jax.train_state import TrainState
+
+# What Orbax writes after the checksums are made; nothing is read from them.
+_LATE = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
 class Checkpoints:
@@ -33,13 +40,14 @@ class Checkpoints:
           read_only: whether to leave the folder as it is. Then no process waits for another:
             one alone may read.
         """
-        self._best = best
+        self._directory, self._best, self._saving = directory.absolute(), best, 0
         self._manager = ocp.CheckpointManager(
-            directory.absolute(),
+            self._directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_preservation(keep, best),
                 cleanup_tmp_directories=not read_only,
                 create=not read_only,
+                async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
                 multiprocessing_options=_processes(alone=read_only),
             ),
             handler_registry=_handlers(),
@@ -55,12 +63,40 @@ class Checkpoints:
         """The step of the newest whole checkpoint, if there is one."""
         return self._manager.latest_step()
 
-    @property
-    def best_step(self) -> int | None:
-        """The step whose record has the largest value of the metric `best` of its run."""
-        records = {step: self.record(step) for step in self.steps}
-        scores = {s: r["validation"][r["best"]] for s, r in records.items() if "best" in r}
-        return max(scores, key=lambda step: (scores[step], step)) if scores else self.latest_step
+    def find(self, step: int | None = None) -> int:
+        """The step to read: the one asked for, else the best, where there is none the newest.
+
+        Damaged ones are passed over, with a line that names them.
+
+        Raises:
+          FileNotFoundError: where there is no checkpoint.
+          ValueError: where there is none of `step`, or it, or all there are, are damaged.
+        """
+        if not self.steps:
+            raise FileNotFoundError(f"{str(self._directory)!r} holds no whole checkpoint yet")
+        if step is not None and step not in self.steps:
+            raise ValueError(f"no checkpoint of step {step} in {self._directory}: {self.steps}")
+        damaged = {}
+        for one in self._best_first() if step is None else [step]:
+            folder = self._directory / str(one)
+            reason = damage_of(folder)
+            if reason is None:
+                if not is_sealed(folder):
+                    _warn(f"{folder} has no checksums: read unchecked")
+                return one
+            damaged[one] = reason
+            _warn(f"{folder} is damaged and passed over: {reason}")
+        raise ValueError(_none_whole(self._directory, damaged))
+
+    def _best_first(self) -> list[int]:
+        """All steps, by the metric `best` of their run, then those without it, then by age."""
+        scores = {}
+        for step in self.steps:
+            if damage_of(self._directory / str(step), "record/") is None:
+                record = self.record(step)
+                if "best" in record:
+                    scores[step] = record["validation"][record["best"]]
+        return sorted(self.steps, key=lambda s: (scores.get(s, -math.inf), s), reverse=True)
 
     def save(
         self,
@@ -73,6 +109,8 @@ class Checkpoints:
 
         Without metrics, a checkpoint can be the newest but not the best.
         """
+        self._manager.wait_until_finished()  # `_saving` belongs to the save under way
+        self._saving = step
         if self._best is not None and metrics:
             record = record | {"best": self._best, "validation": dict(metrics)}
         self._manager.save(
@@ -115,6 +153,11 @@ class Checkpoints:
         args = ocp.args.Composite(record=ocp.args.JsonRestore())
         return self._manager.restore(step, args=args)["record"]
 
+    def _seal(self) -> None:
+        """Called, in one process, when all is written and the folder is about to be renamed."""
+        (folder,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        seal(folder, without=_LATE)
+
     def __enter__(self) -> Self:
         return self
 
@@ -122,6 +165,56 @@ class Checkpoints:
         """Waits for the save under way, and lets go of the folder."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def set_aside_damaged(directory: Path) -> list[str]:
+    """Renames checkpoints that are damaged and newer than the newest whole one.
+
+    So a run that goes on can save those steps again. To be called by one process, before any
+    opens the folder.
+
+    Returns:
+      Lines that say so.
+
+    Raises:
+      ValueError: where there are checkpoints and none is whole; then nothing is renamed.
+    """
+    found = [path for path in directory.glob("[0-9]*") if path.name.isdecimal()]
+    damaged, whole = {}, None
+    for path in sorted(found, key=lambda path: int(path.name), reverse=True):
+        # Of older ones Orbax reads only the metrics, and removes them in time.
+        reason = damage_of(path, "" if whole is None else "metrics/")
+        if reason is not None:
+            damaged[int(path.name)] = reason
+        elif whole is None:
+            whole = path
+    if damaged and whole is None:
+        raise ValueError(_none_whole(directory, damaged))
+    lines = []
+    for step, reason in damaged.items():
+        aside = _unused(directory / f"{step}.damaged")
+        (directory / str(step)).rename(aside)
+        lines.append(f"the checkpoint of step {step} is damaged ({reason}): renamed to {aside}")
+    if whole is not None and not is_sealed(whole):
+        lines.append(f"{whole} has no checksums: read unchecked")
+    return lines
+
+
+def _none_whole(directory: Path, damaged: Mapping[int, str]) -> str:
+    said = ", ".join(f"step {step} ({reason})" for step, reason in damaged.items())
+    return (
+        f"{str(directory)!r}: no whole checkpoint among {said}; bring one back from a copy, or "
+        "move them away"
+    )
+
+
+def _unused(path: Path) -> Path:
+    others = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    return next(name for name in itertools.chain([path], others) if not name.exists())
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def _preservation(keep: int | None, best: str | None) -> Any:

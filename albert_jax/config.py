@@ -134,6 +134,12 @@ class TrainConfig:
       unroll: layers compiled into one pass of the loop over them.
       eval_batches: held-out batches an evaluation reads; 0 reads the whole split.
       keep_checkpoints: newest checkpoints kept.
+      max_bad_steps: so many in a row end the run. A step is bad where its loss or gradient is not
+        finite, in which case its update is skipped, or where its loss leaps.
+      max_loss_rise: nats that the loss of a step may lie above the mean of the last 100 good
+        ones; 0 lets it leap.
+      debug_nans: end the run at the first step that is not finite, and say which operation made
+        the NaN; waits for each step.
     """
 
     batch_size: int = 4096
@@ -149,6 +155,9 @@ class TrainConfig:
     eval_batches: int = 0
     checkpoint_every: int = 2500
     keep_checkpoints: int = 3
+    max_bad_steps: int = 10
+    max_loss_rise: float = 0.0
+    debug_nans: bool = False
 
 
 @dataclass(frozen=True)

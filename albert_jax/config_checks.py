@@ -31,6 +31,7 @@ _POSITIVE = {
         "eval_every",
         "checkpoint_every",
         "keep_checkpoints",
+        "max_bad_steps",
     ),
 }
 
@@ -51,6 +52,7 @@ def check_values(config: Any) -> None:
     _require_range(config, "data", "mask_rate", 1e-6, 1)
     _require_range(config, "data", "num_workers", 0, math.inf)
     _require_range(config, "train", "eval_batches", 0, _MOST)
+    _require_range(config, "train", "max_loss_rise", 0, math.inf)
     _require_range(config, "train", "seed", 0, 2**31 - 1)
     _require_range(config, "optimizer", "warmup_steps", 0, config.train.num_steps - 1)
     for name in ("learning_rate", "weight_decay", "clip_norm", "eps"):

@@ -25,7 +25,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from albert_jax.run_errors import RunError
+
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+_HEARTBEAT_SECONDS = 60  # after which a process that is not heard of is taken for lost
 _MESSAGE_BYTES = 4096  # what one process can tell the others
 
 HELP = (
@@ -49,7 +52,7 @@ def joined() -> Generator[None]:
     except ValueError as error:
         sys.exit(f"error: {error}")
     if options is not None and not jax.distributed.is_initialized():
-        jax.distributed.initialize(**options)
+        jax.distributed.initialize(**options, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     with fatal_errors():
         yield
 
@@ -63,13 +66,29 @@ def fatal_errors() -> Generator[None]:
     """
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         if jax.distributed.is_initialized():
-            traceback.print_exc()
+            _show(error)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(1)
         raise
+
+
+def _show(error: BaseException) -> None:
+    process, many = jax.process_index(), jax.process_count()
+    if isinstance(error, RunError):
+        if process == 0:
+            print(f"error: {error}", file=sys.stderr)
+        return
+    traceback.print_exc()
+    if not isinstance(error, SystemExit | KeyboardInterrupt):
+        print(
+            f"error: process {process} of {many} ends by the error above. Where it missed another "
+            "one, that one's own words say why. The same command in all goes on from the newest "
+            "checkpoint",
+            file=sys.stderr,
+        )
 
 
 def join_options(environment: Mapping[str, str], platforms: str | None) -> dict[str, Any] | None:
@@ -132,6 +151,11 @@ def agreed() -> Generator[None]:
 def wait_for_all() -> None:
     """Returns when all processes have come here."""
     _gather("")
+
+
+def said_by_first(number: int) -> int:
+    """The number that process 0 came with, in all processes."""
+    return int(_gather(str(number))[0])
 
 
 def _gather(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from albert_jax.checkpoint import Checkpoints
-from albert_jax.distributed import HELP, agreed, joined
+from albert_jax.distributed import HELP, agreed, joined, said_by_first
 from albert_jax.run_dir import read_run
 from albert_jax.train import make_plan
 from albert_jax.user_errors import USER_ERRORS, fail
@@ -21,19 +21,21 @@ def evaluate(workdir: Path, step: int | None = None) -> dict[str, float]:
     Args:
       workdir: the run directory.
       step: a step that has a checkpoint; by default the best of a fine-tuned run, else the
-        newest.
+        newest, of those that are whole.
 
     Raises:
       FileNotFoundError: where there is no run, or no checkpoint, or the data is gone.
-      ValueError: where there is no checkpoint of that step, or the data has changed.
+      ValueError: where there is no checkpoint of that step, it is damaged, or the data has
+        changed.
     """
     with agreed():
         config = read_run(workdir).config
     plan = make_plan(config, workdir)
-    with agreed(), Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        step = checkpoints.best_step if step is None else step
-        if step is None or step not in checkpoints.steps:
-            raise ValueError(f"no checkpoint of step {step} in {workdir}: {checkpoints.steps}")
+    folder = workdir / "checkpoints"
+    with agreed(), Checkpoints(folder, read_only=True) as checkpoints:
+        found = checkpoints.find(step) if jax.process_index() == 0 else 0
+    step = said_by_first(found)
+    with agreed(), Checkpoints(folder, read_only=True) as checkpoints:
         params = checkpoints.restore_params(step, plan.setup.abstract_state.params)
     with jax.set_mesh(plan.mesh):
         return {"step": step} | plan.evaluate(params)

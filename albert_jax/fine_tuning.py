@@ -92,7 +92,7 @@ def plan_fine_tuning(config: Config, workdir: Path, devices: Sequence[Any] | Non
     train_stream = _train_stream(config, splits["train"].features, mesh)
     return Plan(
         config, workdir, mesh, setup, train_step, train_stream, evaluate, _flops(config), {},
-        start, task.best, tuple(_notes(data, splits)),
+        start, task.best, notes=tuple(_notes(data, splits)),
     )  # fmt: skip
 
 

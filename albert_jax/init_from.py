@@ -19,7 +19,8 @@ SCRATCH = "scratch"  # config.init_from: random parameters, asked for outright
 
 def wants_start(config: Config, workdir: Path) -> bool:
     """Whether a run in `workdir` has yet to begin, and with weights of another model."""
-    has_begun = any((workdir / "checkpoints").glob("[0-9]*"))
+    folder = workdir / "checkpoints"
+    has_begun = any(path.name.isdecimal() for path in folder.glob("*"))  # not one half written
     return not has_begun and config.init_from not in ("", SCRATCH)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_jax.config import Config, config_from_dict
-from albert_jax.data.loader import Rows, row_of
+from albert_jax.data.loader import Rows, row_of, rows_of_step
 from albert_jax.data.stored_rows import StoredRows, open_rows
 from albert_jax.json_files import read_object
 from albert_jax.run_dir import read_run
@@ -114,11 +114,7 @@ class Run:
         train = self.config.train
         if not 1 <= step <= train.num_steps:
             raise ValueError(f"--step {step} must be from 1 to train.num_steps={train.num_steps}")
-        first = (step - 1) * train.batch_size
-        return [
-            row_of(train.seed, self._loader.num_rows, example)
-            for example in range(first, first + train.batch_size)
-        ]
+        return rows_of_step(train.seed, self._loader.num_rows, train.batch_size, step)
 
     def view(self, step: int, place: int) -> RowView:
         """One row of a step's batch, as the loader makes it.
@@ -156,8 +152,8 @@ class Run:
                 f"--document {document}: no training row holds it; it may be held out, a "
                 "duplicate, or beyond the corpus"
             )
-        batch = (row_of(seed, rows, (step - 1) * size + place)[1] for place in range(size))
-        return step, [place for place, row in enumerate(batch) if self._holds(row, document)]
+        batch = enumerate(rows_of_step(seed, rows, size, step))
+        return step, [place for place, (_, row) in batch if self._holds(row, document)]
 
     def _holds(self, row: int, document: int) -> bool:
         return document in self._stored[row]["chunk_documents"]

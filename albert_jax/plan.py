@@ -1,6 +1,6 @@
 """A run that was checked and may begin: what the loop needs to know, whatever is learnt."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ class Plan(NamedTuple):
       baselines: metric -> a level worth comparing it with.
       start: weights that a new run begins with, if any.
       best: the metric by which the best checkpoint is kept; None keeps the newest alone.
+      documents: numbers of those in the batch of a step (from 1), where there are documents.
       notes: lines to show when the run starts.
     """
 
@@ -44,4 +45,5 @@ class Plan(NamedTuple):
     baselines: dict[str, float]
     start: Weights | None
     best: str | None = None
+    documents: Callable[[int], Sequence[int]] | None = None
     notes: tuple[str, ...] = ()

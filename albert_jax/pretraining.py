@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from jax.sharding import Mesh
 
 from albert_jax.config import Config
 from albert_jax.convert.weights import provenance
-from albert_jax.data.loader import Rows, eval_batches, train_batches
+from albert_jax.data.loader import Rows, documents_of, eval_batches, train_batches
 from albert_jax.data.stored_rows import read_manifest
 from albert_jax.init_from import read_start, wants_start
 from albert_jax.metrics import Sums
@@ -45,7 +46,7 @@ def plan_pretraining(config: Config, workdir: Path, devices: Sequence[Any] | Non
             f"set model.vocab_size={manifest['vocab_size']}"
         )
     for split in ("train", "validation"):
-        Rows(config.data, split)  # refuses rows that contradict what the manifest says
+        Rows(config.data, split)  # refuses files that are damaged or contradict the manifest
     mesh, task, share = make_mesh(config.mesh, devices), Pretrain(config), config.model.share
     tx = make_optimizer(
         config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
@@ -69,7 +70,7 @@ def plan_pretraining(config: Config, workdir: Path, devices: Sequence[Any] | Non
     baselines = {"mlm_loss": manifest["unigram_entropy"]}
     return Plan(
         config, workdir, mesh, setup, train_step, train_stream, evaluate, task.flops, baselines,
-        start,
+        start, documents=partial(documents_of, config.data, config.train),
     )  # fmt: skip
 
 

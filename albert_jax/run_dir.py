@@ -29,6 +29,9 @@ _FREE = (
     "train.eval_batches",
     "train.checkpoint_every",
     "train.keep_checkpoints",
+    "train.max_bad_steps",
+    "train.max_loss_rise",
+    "train.debug_nans",
 )
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
              "sentencepiece", "tensorflow-datasets")  # fmt: skip

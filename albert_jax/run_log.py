@@ -2,16 +2,21 @@
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 import jax
-import tensorboardX
 import tqdm
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
 
+from albert_jax.bad_steps import BadSteps
 from albert_jax.metrics import Ratio, Sums
 
 
@@ -29,10 +34,9 @@ class RunLog:
             return
         self.path = workdir / "metrics.jsonl"
         _drop_after(self.path, first_step)
+        (workdir / "tensorboard").mkdir(exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")
-        self._board = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=first_step + 1
-        )
+        self._board = _open_board(workdir / "tensorboard", first_step + 1)
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm.tqdm(
             initial=first_step,
@@ -55,7 +59,10 @@ class RunLog:
         self._file.flush()
         for name, value in values.items():
             if value is not None:
-                self._board.add_scalar(f"{split}/{name}", value, step)
+                scalar = summary.scalar(f"{split}/{name}", value)
+                event = Event(wall_time=time.time(), step=step, summary=scalar)
+                self._board.write(event.SerializeToString())
+        self._board.flush()
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if value)
         if self._terminal and split == "train":
             self._bar.set_postfix_str(shown.partition("  learning_rate")[0])
@@ -79,9 +86,22 @@ class RunLog:
     def __exit__(self, *_: object) -> None:
         """Flushes and closes the files."""
         if self.active:
-            self._bar.close()
-            self._file.close()
-            self._board.close()
+            with ExitStack() as stack:  # each, even where a full disk fails the others
+                for one in (self._board, self._file, self._bar):
+                    stack.callback(one.close)
+
+
+def _open_board(folder: Path, purge_step: int) -> RecordWriter:
+    """A TensorBoard file that hides what earlier ones say of `purge_step` and later.
+
+    Not a `SummaryWriter`: its thread would die of a full disk, and the run wait for it.
+    """
+    now = time.time()
+    writer = RecordWriter(str(folder / f"events.out.tfevents.{now:.0f}.{socket.gethostname()}"))
+    start = SessionLog(status=SessionLog.START)
+    writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+    writer.write(Event(wall_time=now, step=purge_step, session_log=start).SerializeToString())
+    return writer
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -149,6 +169,7 @@ class Meter:
         flops: Callable[[Sums], float],
         peak_flops: float | None,
         sums: Sums,
+        bad_steps: BadSteps,
     ):
         """Goes on from `sums`, what a checkpoint had of an unfinished interval.
 
@@ -159,10 +180,11 @@ class Meter:
           flops: model FLOPs of the steps in some sums.
           peak_flops: FLOP/s of all devices together; None where unknown.
           sums: metrics since the last logged step.
+          bad_steps: judges each step.
         """
         self._log, self._log_every, self._peak_flops = log, log_every, peak_flops
         self._learning_rate, self._flops = learning_rate, flops
-        self.sums, self._timed = sums, Sums()
+        self.sums, self.bad_steps, self._timed = sums, bad_steps, Sums()
         self._seconds, self._since = 0.0, None
         self._pending: tuple[int, Mapping[str, Ratio]] | None = None
 
@@ -182,6 +204,7 @@ class Meter:
         (step, ratios), self._pending = self._pending, None
         ratios = jax.device_get(dict(ratios))
         now = time.perf_counter()
+        ratios = self.bad_steps.judge(step, ratios)
         self.sums.add(ratios)
         if self._since is not None:
             self._seconds += now - self._since
@@ -193,7 +216,13 @@ class Meter:
             self.sums, self._timed, self._seconds = Sums(), Sums(), 0.0
 
     def _values(self, step: int) -> dict[str, Any]:
-        values = self.sums.means() | {"learning_rate": float(self._learning_rate(step - 1))}
+        updates = max(0, step - 1 - self.bad_steps.skipped)
+        values = self.sums.means() | {
+            "learning_rate": float(self._learning_rate(updates)),
+            "skipped": int(self.sums.total("skipped")),
+        }
+        if spikes := int(self.sums.total("spikes")):
+            values["spikes"] = spikes
         if not self._seconds:
             return values
         rate = self._flops(self._timed) / self._seconds

@@ -9,18 +9,22 @@ from typing import Any
 
 import jax
 
-from albert_jax.checkpoint import Checkpoints
+from albert_jax.bad_steps import BadSteps
+from albert_jax.checkpoint import Checkpoints, set_aside_damaged
 from albert_jax.config import Config
 from albert_jax.config_file import load_config
-from albert_jax.data.stored_rows import open_rows
+from albert_jax.data.stored_rows import DamagedRowsError, open_rows
 from albert_jax.distributed import HELP, agreed, fatal_errors, joined, wait_for_all
 from albert_jax.fine_tuning import plan_fine_tuning
+from albert_jax.first_nan import first_nan
 from albert_jax.init_from import describe_start, start_with
 from albert_jax.loading import load
 from albert_jax.metrics import Sums, peak_flops
 from albert_jax.optimizer import make_schedule
 from albert_jax.plan import Plan
 from albert_jax.pretraining import plan_pretraining
+from albert_jax.run_errors import RunError, told_in_a_line
+from albert_jax.run_lock import locked
 from albert_jax.run_log import Meter, RunLog, read_metrics
 from albert_jax.seeds import run_seeds
 from albert_jax.stopping import EXIT_CODE, StoppedError, StopRequests
@@ -50,9 +54,14 @@ def train(plan: Plan) -> TrainState:
     """Trains to the last step, from the newest checkpoint of the run if there is one.
 
     Asked to stop (see `StopRequests`), it saves, and returns the state of an earlier step.
+
+    Raises:
+      RunError: where the run cannot go on.
     """
     settings, is_first = plan.config.train, jax.process_index() == 0
     with ExitStack() as stack:
+        stack.enter_context(told_in_a_line(plan.workdir, DamagedRowsError))
+        lines = _take(plan.workdir, stack)
         stack.enter_context(jax.set_mesh(plan.mesh))
         checkpoints = stack.enter_context(
             Checkpoints(plan.workdir / "checkpoints", settings.keep_checkpoints, best=plan.best)
@@ -62,39 +71,73 @@ def train(plan: Plan) -> TrainState:
         log = stack.enter_context(
             RunLog(plan.workdir, first_step, settings.num_steps, active=is_first)
         )
-        for line in (_describe(plan, first_step), *plan.notes):
+        for line in (*lines, _describe(plan, first_step), *plan.notes):
             log.say(line)
         init_key, dropout_key = jax.random.split(jax.random.key(settings.seed))
         if saved_step is not None:
             state, record = checkpoints.restore(saved_step, plan.setup.abstract_state)
         else:
-            state, record = plan.setup.init(init_key), {}
-            if plan.start is not None:
-                log.say(f"{plan.config.init_from}: {describe_start(plan.start, state.params)}")
-                state = state._replace(params=start_with(plan.start, state.params))
-        meter = _meter(plan, log, Sums(record.get("sums")))
+            state, record = _begin(plan, init_key, log), {}
+        meter = _meter(plan, log, record)
         batches = stack.enter_context(closing(plan.train_batches(first_step)))
         requests = stack.enter_context(StopRequests())
+        stops, is_due = False, False
         for step, batch in enumerate(batches, first_step + 1):
             state, ratios = plan.train_step(state, batch, dropout_key)
             meter.push(step, ratios)
+            if settings.debug_nans and ratios["skipped"].total:
+                before = state._replace(step=state.step - 1)  # the rest is as it was
+                where = first_nan(plan.train_step, before, batch, dropout_key)
+                raise RunError(f"step {step} is not finite: {where}")
             is_last, found = step == settings.num_steps, {}
-            stops = requests.at(step) and not is_last
+            stops = stops or (requests.at(step) and not is_last)
             if step % settings.eval_every == 0 or is_last:
                 meter.pause()
                 found = plan.evaluate(state.params)
                 log.write(step, "validation", found)
                 log.draw(plan.baselines)
-            if step % settings.checkpoint_every == 0 or is_last or stops:
-                meter.pause()
-                checkpoints.save(step, state, {"sums": meter.sums.as_dict()}, found)
+            is_due = is_due or step % settings.checkpoint_every == 0 or is_last or stops
+            if not is_due:
+                continue
+            meter.pause()
+            if meter.bad_steps.in_row and not is_last:
+                continue  # saves when they are over, so that the newest is from before them
+            checkpoints.save(step, state, _record(meter), found)
+            is_due = False
             if stops:
                 log.say(f"asked to stop: saved step {step}; the same command goes on from there")
                 break
     return state
 
 
-def _meter(plan: Plan, log: RunLog, sums: Sums) -> Meter:
+def _begin(plan: Plan, key: jax.Array, log: RunLog) -> TrainState:
+    state = plan.setup.init(key)
+    if plan.start is None:
+        return state
+    log.say(f"{plan.config.init_from}: {describe_start(plan.start, state.params)}")
+    return state._replace(params=start_with(plan.start, state.params))
+
+
+def _take(workdir: Path, stack: ExitStack) -> list[str]:
+    """Makes the run this one's alone while `stack` is; returns what is to be said of it."""
+    lines = []
+    try:
+        with agreed():
+            if jax.process_index() == 0:
+                workdir.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(workdir))
+                lines = set_aside_damaged(workdir / "checkpoints")
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    return lines
+
+
+def _record(meter: Meter) -> dict[str, Any]:
+    """What a checkpoint carries over beside the state."""
+    return {"sums": meter.sums.as_dict(), "bad_steps": meter.bad_steps.as_dict()}
+
+
+def _meter(plan: Plan, log: RunLog, record: dict[str, Any]) -> Meter:
     config = plan.config
     peak = peak_flops(jax.devices()[0].device_kind, config.train.dtype)
     return Meter(
@@ -103,7 +146,8 @@ def _meter(plan: Plan, log: RunLog, sums: Sums) -> Meter:
         make_schedule(config.optimizer, config.train.num_steps),
         plan.flops,
         peak * plan.mesh.size if peak else None,
-        sums,
+        Sums(record.get("sums")),
+        BadSteps(config.train, log.say, plan.documents, record.get("bad_steps", {})),
     )
 
 
@@ -169,6 +213,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _command(args.config, overrides, args.workdir)
         except StoppedError:
             return EXIT_CODE
+        except RunError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
 
 
 def _command(file: str, overrides: Sequence[str], workdir: Path) -> int:
@@ -176,7 +223,9 @@ def _command(file: str, overrides: Sequence[str], workdir: Path) -> int:
         with agreed():
             config = load_config(file, overrides)
         if config.task.seeds:
-            return run_seeds(config, workdir, lambda c, d: _run(make_plan(c, d)))
+            with ExitStack() as stack:
+                _take(workdir, stack)
+                return run_seeds(config, workdir, lambda c, d: _run(make_plan(c, d)))
         plan = make_plan(config, workdir)
     except USER_ERRORS as error:
         return fail(error) if jax.process_index() == 0 else 1

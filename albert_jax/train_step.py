@@ -43,7 +43,9 @@ def train_step(
     tx: optax.GradientTransformation,
     accum_steps: int,
 ) -> tuple[TrainState, Ratios]:
-    """Updates the state by the gradient of the batch's mean loss.
+    """Updates the state by the gradient of the batch's mean loss, where both are finite.
+
+    Where they are not, only the step is counted on, and the ratio `skipped` has a total of 1.
 
     Every loss term is a mean over the whole batch, so that accumulation, the number
     of devices and packing change nothing but rounding. Dropout is a function of
@@ -61,9 +63,18 @@ def train_step(
     sums = partial(_accumulate, jax.value_and_grad(loss_fn, has_aux=True), accum_steps)
     counts = task.counts(batch)
     (loss, ratios), grads = _over_data(sums)(state.params, counts, batch, key)
+    norm = optax.tree.norm(grads)
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ratios |= {"loss": Ratio(loss, 1.0), "grad_norm": Ratio(optax.tree.norm(grads), 1.0)}
+    after = optax.apply_updates(state.params, updates), opt_state
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(is_finite, new, old), after, (state.params, state.opt_state)
+    )
+    ratios |= {
+        "loss": Ratio(loss, 1.0),
+        "grad_norm": Ratio(norm, 1.0),
+        "skipped": Ratio(1.0 - is_finite, 0.0),  # a count, not a mean
+    }
     return TrainState(state.step + 1, params, opt_state), ratios
 
 

@@ -1,13 +1,9 @@
 """Runs in two processes: they give what one process gives, and go on where it stopped."""
 
 import json
-import os
 import random
 import shutil
-import socket
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +12,7 @@ import numpy as np
 import pytest
 from distributed_runs import ROWS
 from texts import VOCAB_SIZE, make_sentence, write_corpus, write_vocabulary
+from two_processes import DEVICES, Ended, in_two
 
 from albert_jax.checkpoint import Checkpoints
 from albert_jax.config import Config, config_from_dict
@@ -24,7 +21,6 @@ from albert_jax.prepare import prepare
 from albert_jax.run_log import read_metrics
 from albert_jax.train import make_plan, train
 
-DEVICES = 2  # of each process
 CONFIG_FILE = "from ml_collections import ConfigDict\nget_config = lambda: ConfigDict({!r})\n"
 MODEL = {
     "vocab_size": VOCAB_SIZE,
@@ -39,56 +35,6 @@ MODEL = {
 STEPS = 4
 TRAIN = {"batch_size": 8, "num_steps": STEPS, "dtype": "float32", "log_every": 1,
          "eval_every": 2, "checkpoint_every": 2, "keep_checkpoints": 9}  # fmt: skip
-
-
-class Ended(NamedTuple):
-    """How a process ended, and what it left."""
-
-    status: int
-    out: str
-    err: str
-    found: dict[str, Any]
-
-
-def in_two(
-    name: str, folder: Path, timeout: float, command: Callable[[int], list[str]] | None = None
-) -> list[Ended]:
-    """Runs `distributed_runs.NAME`, or a command a process, in two processes that join."""
-    here = Path(__file__).parent
-    script = [sys.executable, str(here / "distributed_runs.py"), name, str(folder)]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    processes = []
-    try:
-        for i in range(2):
-            env = os.environ | {
-                "PYTHONPATH": str(here.parent),
-                "JAX_NUM_CPU_DEVICES": str(DEVICES),
-                "JAX_COORDINATOR_ADDRESS": address,
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(i),
-            }
-            processes.append(
-                subprocess.Popen(
-                    command(i) if command else script,
-                    env=env,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
-        said = [process.communicate(timeout=timeout) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    ended = []
-    for i, (process, (out, err)) in enumerate(zip(processes, said, strict=True)):
-        file = folder / f"{name}_{i}.json"
-        found = json.loads(file.read_text()) if file.exists() else {}
-        out = "".join(line for line in out.splitlines(True) if "[Gloo]" not in line)
-        ended.append(Ended(process.returncode, out, err, found))
-    return ended
 
 
 EXPLICIT = {

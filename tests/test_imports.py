@@ -11,9 +11,10 @@ import pytest
 FLOORS = (
     {"config", "config_checks", "config_file", "json_files", "paper", "presets", "user_errors"},
     {"tokenizer", "sharding", "optimizer", "losses", "metrics", "submissions", "task_metrics"}
-    | {"distributed", "stopping"},
+    | {"distributed", "stopping", "run_errors", "run_lock", "checksums"},
     {"model", "data", "answer_metrics"},
-    {"train_state", "train_step", "checkpoint", "convert", "init_from", "run_dir", "run_log"},
+    {"train_state", "train_step", "checkpoint", "convert", "init_from", "run_dir", "run_log"}
+    | {"bad_steps", "first_nan"},
     {"tasks", "plan"},
     {"pretraining", "fine_tuning", "seeds"},
     {"train", "evaluate", "predict", "pretrained", "model_in_use", "loading", "prepare"}

@@ -143,6 +143,7 @@ def whole(whole_run: Path, make_config: Callable[..., Config]) -> Path:
 
 def test_a_run_leaves_what_the_readme_says(whole):
     assert {p.name for p in whole.iterdir()} == {
+        ".lock",
         "config.json",
         "tokenizer.model",
         "metrics.jsonl",

@@ -23,7 +23,7 @@ from albert_jax.train_state import TrainState
 def read_run_weights(
     directory: Path, step: int | None = None, with_moments: bool = False
 ) -> Weights:
-    """Reads a run's newest checkpoint, its best if it is fine-tuned, or the one of `step`.
+    """Reads a run's newest whole checkpoint, its best if it is fine-tuned, or that of `step`.
 
     Args:
       directory: the run directory.
@@ -32,21 +32,12 @@ def read_run_weights(
 
     Raises:
       FileNotFoundError: where there is no run, or no checkpoint in it.
-      ValueError: where there is no checkpoint of that step, or it is of another model.
+      ValueError: where there is no checkpoint of that step, it is damaged, or of another model.
     """
     run = read_run(directory)
     folder = directory / "checkpoints"
-    missing = FileNotFoundError(f"{str(folder)!r} holds no whole checkpoint yet")
-    if not folder.is_dir():
-        raise missing
     with Checkpoints(folder, read_only=True) as checkpoints:
-        if not checkpoints.steps:
-            raise missing
-        step = checkpoints.best_step if step is None else step
-        if step not in checkpoints.steps:
-            raise ValueError(
-                f"no checkpoint of step {step} in {str(folder)!r}: {checkpoints.steps}"
-            )
+        step = checkpoints.find(step)
         shapes = checkpoints.param_shapes(step)
         _check_shapes(shapes, run.config.model, folder)
         abstract = abstract_on_device(shapes, jax.local_devices()[0])

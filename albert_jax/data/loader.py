@@ -17,7 +17,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from albert_jax.config import DataConfig
+from albert_jax.config import DataConfig, TrainConfig
 from albert_jax.data import masking, sentence_pairs
 from albert_jax.data.stored_rows import open_rows, read_manifest
 from albert_jax.tokenizer import Tokenizer
@@ -71,6 +71,19 @@ def row_of(seed: int, num_rows: int, example: int) -> tuple[int, int]:
         place, max_index=num_rows - 1, seed=_order_seed(seed, epoch), rounds=SHUFFLE_ROUNDS
     )
     return epoch, row
+
+
+def rows_of_step(seed: int, num_rows: int, batch_size: int, step: int) -> list[tuple[int, int]]:
+    """(epoch, row) of each row of a step's batch; steps count from 1, as in metrics.jsonl."""
+    first = (step - 1) * batch_size
+    return [row_of(seed, num_rows, example) for example in range(first, first + batch_size)]
+
+
+def documents_of(config: DataConfig, train: TrainConfig, step: int) -> list[int]:
+    """Numbers in the corpus of the documents in a step's batch, ascending."""
+    stored = open_rows(config.path, "train")
+    rows = rows_of_step(train.seed, len(stored), train.batch_size, step)
+    return sorted({int(number) for _, row in rows for number in stored[row]["chunk_documents"]})
 
 
 def example_rng(seed: int, epoch: int, row: int) -> np.random.Generator:

@@ -1,0 +1,44 @@
+"""What ends a run in one line: the run's own errors, and those of a disk that is full."""
+
+import errno
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FULL = {errno.ENOSPC: "No space left on device", errno.EDQUOT: "Disk quota exceeded"}
+
+
+class RunError(RuntimeError):
+    """A run cannot go on; the message says in a line what happened, and the way out."""
+
+
+@contextmanager
+def told_in_a_line(workdir: Path, *kinds: type[Exception]) -> Generator[None]:
+    """Turns errors of a full disk, whoever met them, and of some `kinds` into a `RunError`."""
+    try:
+        yield
+    except kinds as error:
+        raise RunError(str(error)) from error
+    except Exception as error:
+        full = next((one for one in _chain(error) if _is_full(one)), None)
+        if full is None:
+            raise
+        what = getattr(full, "filename", None) or "what the run writes"
+        steps = [int(p.name) for p in workdir.glob("checkpoints/[0-9]*") if p.name.isdecimal()]
+        kept = f"the checkpoint of step {max(steps)} is whole" if steps else "no checkpoint yet"
+        raise RunError(
+            f"{str(workdir)!r}: the disk is full, {what} could not be written; {kept}. Make "
+            "space: the same command goes on from there"
+        ) from error
+
+
+def _is_full(error: BaseException) -> bool:
+    # tensorstore, under Orbax, gives the system's words in errors of other types.
+    known = isinstance(error, OSError) and error.errno in _FULL
+    return known or any(words in str(error) for words in _FULL.values())
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,128 @@
+"""A full disk ends the run in a line, leaves the earlier checkpoint whole, and is got over."""
+
+import os
+import subprocess
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_runs import (
+    CONFIG,
+    assert_same_end,
+    error_line,
+    numbers,
+    state_of,
+    steps_in,
+)
+from tiny_runs import prepare_rows, tiny_config, tiny_settings
+
+from albert_jax.checkpoint import Checkpoints
+from albert_jax.run_errors import RunError
+from albert_jax.train import main, make_plan, train
+
+GROUPS = {"train": {"log_every": 1, "eval_every": 6, "checkpoint_every": 4, "keep_checkpoints": 9}}
+MEGABYTES = 16
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_rows(tmp_path_factory.mktemp("rows"))
+
+
+@pytest.fixture(scope="module")
+def whole(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    train(make_plan(tiny_config(rows, **GROUPS), workdir))
+    return workdir
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Generator[Path]:
+    """A file system of a few megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command here")
+    if done.returncode:
+        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path, leave: int = 0) -> Path:
+    """Fills the disk but for `leave` bytes; the file to remove again."""
+    path = disk / "filler"
+    free = os.statvfs(disk)
+    path.write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - leave)))
+    return path
+
+
+def filling(plan: Any, step: int, disk: Path, leave: int) -> Any:
+    """The plan, with the disk filled while the batch of `step` is made."""
+
+    def batches(first: int) -> Any:
+        for number, batch in enumerate(plan.train_batches(first), first + 1):
+            if number == step:
+                while list(plan.workdir.glob("checkpoints/*-tmp*")):
+                    time.sleep(0.01)  # the save before is not what is to fail
+                fill(disk, leave)
+            yield batch
+
+    return plan._replace(train_batches=batches)
+
+
+@pytest.mark.parametrize(
+    ("step", "leave"),
+    [(7, 60_000), (12, 60_000), (6, 0), (7, 8192), (2, 0)],
+    ids=["save", "last save", "metrics", "curves or save", "before any checkpoint"],
+)
+def test_the_run_ends_in_a_line_and_goes_on_when_there_is_space(
+    rows, whole, disk, step, leave, capsys
+):
+    config, run = tiny_config(rows, **GROUPS), disk / "run"
+    plan = make_plan(config, run)
+    with pytest.raises(RunError) as caught:
+        train(filling(plan, step, disk, leave))
+    told = str(caught.value)
+    print(told)
+    assert "\n" not in told
+    assert f"{str(run)!r}: the disk is full" in told
+    assert "Make space: the same command goes on from there" in told
+    kept = steps_in(run)
+    assert kept == [n for n in (4, 8) if n < step]
+    if kept:
+        assert f"the checkpoint of step {kept[-1]} is whole" in told
+        with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
+            assert checkpoints.find() == kept[-1]
+        ours, theirs = (state_of(folder, config, kept[-1]) for folder in (run, whole))
+        assert all((ours[path] == theirs[path]).all() for path in theirs)
+    else:
+        assert "no checkpoint yet" in told
+    # Still full: it does not begin, and harms nothing.
+    with pytest.raises(RunError, match="the disk is full"):
+        train(make_plan(config, run))
+    assert steps_in(run) == kept
+    (disk / "filler").unlink()
+    train(make_plan(config, run))
+    assert_same_end(run, whole, config)
+
+
+def test_the_command_ends_in_a_line(rows, disk, tmp_path, capsys):
+    """The disk fills up by the run's own checkpoints."""
+    settings = tiny_settings(rows, train={"checkpoint_every": 1, "keep_checkpoints": 99})
+    (tmp_path / "some.py").write_text(CONFIG.format(settings))
+    fill(disk, leave=2_500_000).rename(disk / "other")
+    command = ["--config", str(tmp_path / "some.py"), "--workdir", str(disk / "run")]
+    assert main(command) == 1
+    line = error_line(capsys.readouterr().err)
+    kept = steps_in(disk / "run")
+    assert 1 < len(kept) < 12
+    assert f"the checkpoint of step {kept[-1]} is whole" in line
+    (disk / "other").unlink()
+    assert main(command) == 0
+    assert numbers(disk / "run")[-1]["step"] == 12

@@ -1,0 +1,69 @@
+"""A process of many that is lost ends the others soon, with a message, and the run goes on."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from fault_runs import command_for, numbers, steps_in
+from tiny_runs import prepare_rows, tiny_settings
+from two_processes import start_two
+
+from albert_jax.run_log import read_metrics
+
+TRAIN = {"num_steps": 60, "log_every": 1, "eval_every": 10, "checkpoint_every": 5}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_rows(tmp_path_factory.mktemp("rows"))
+
+
+@pytest.fixture(scope="module")
+def whole(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of two processes that lost none."""
+    folder = tmp_path_factory.mktemp("whole")
+    command = command_for(tiny_settings(rows, train=TRAIN), folder / "some.py", folder / "run")
+    finish(command)
+    return folder / "run"
+
+
+def finish(command: list[str]) -> str:
+    """Runs in two processes to the end; what the first said."""
+    processes = start_two(lambda _: command)
+    try:
+        said = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], said
+    return said[0][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [1, 0], ids=["the second", "the first"])
+def test_the_other_ends_within_two_minutes_and_the_run_goes_on(rows, whole, tmp_path, lost):
+    run = tmp_path / "run"
+    command = command_for(tiny_settings(rows, train=TRAIN), tmp_path / "some.py", run)
+    processes = start_two(lambda _: command)
+    try:
+        deadline = time.monotonic() + 300
+        while not steps_in(run):
+            assert time.monotonic() < deadline
+            assert all(process.poll() is None for process in processes)
+            time.sleep(0.005)
+        processes[lost].send_signal(signal.SIGKILL)
+        since = time.monotonic()
+        _, err = processes[1 - lost].communicate(timeout=120)
+        took = time.monotonic() - since
+    finally:
+        for process in processes:
+            process.kill()
+        processes[lost].communicate()
+    print(f"ended {took:.1f} s later: {err[-600:]}")
+    assert processes[1 - lost].returncode not in (0, 75)
+    assert f"process {1 - lost} of 2 ends" in err or "heartbeat" in err or "died" in err
+    assert 5 <= max(steps_in(run)) < 60
+    assert "resumes after step" in finish(command)
+    assert numbers(run) == numbers(whole)
+    assert read_metrics(run / "metrics.jsonl")[-1]["step"] == 60

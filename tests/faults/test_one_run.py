@@ -1,0 +1,79 @@
+"""A directory that a live run uses is refused to another, and free however that one ended."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from fault_runs import command_for, error_line, snapshot, start
+from tiny_runs import prepare_rows, tiny_config, tiny_settings
+
+from albert_jax.evaluate import evaluate
+from albert_jax.run_errors import RunError
+from albert_jax.run_lock import FILE, locked
+from albert_jax.train import make_plan, train
+
+ENDLESS = {"num_steps": 10**6, "checkpoint_every": 2, "eval_every": 10**6, "log_every": 1}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_rows(tmp_path_factory.mktemp("rows"))
+
+
+def test_one_at_a_time(tmp_path):
+    used = r"is in use by process \d+ on \S+; wait for it"
+    with locked(tmp_path), pytest.raises(ValueError, match=used):
+        locked(tmp_path).__enter__()
+    with locked(tmp_path):
+        pass
+    (tmp_path / FILE).write_text("process 1 on another host, which ended\n")
+    with locked(tmp_path):
+        assert "another" not in (tmp_path / FILE).read_text()
+
+
+def test_a_run_refuses_and_goes_on(rows, tmp_path):
+    """Nothing that training writes changes; evaluation may look on."""
+    config, run = tiny_config(rows), tmp_path / "run"
+    train(make_plan(config, run))
+    before = snapshot(run)
+    with locked(run):
+        plan = make_plan(config, run)
+        with pytest.raises(RunError, match="is in use by process"):
+            train(plan)
+        assert evaluate(run)["step"] == 12
+    after = snapshot(run)
+    assert after.keys() == before.keys()
+    assert all(after[name] == before[name] for name in before.keys() - {FILE})
+    train(make_plan(config, run))
+
+
+@pytest.mark.slow
+def test_a_live_command_refuses_another_and_a_killed_one_does_not(rows, tmp_path):
+    run = tmp_path / "run"
+    command = command_for(tiny_settings(rows, train=ENDLESS), tmp_path / "some.py", run)
+    first = start(command)
+    try:
+        deadline = time.monotonic() + 120
+        while not list((run / "checkpoints").glob("[0-9]")) and time.monotonic() < deadline:
+            assert first.poll() is None
+            time.sleep(0.05)
+        second = start(command)
+        out, err = second.communicate(timeout=120)
+        assert second.returncode == 1
+        assert f"in use by process {first.pid} on " in error_line(err)
+        assert out == ""
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
+    third = start([*command, "--config.train.eval_every=1"])
+    try:
+        said = ""
+        assert third.stdout is not None
+        while "resumes after step" not in said:
+            said = third.stdout.readline()
+            assert said, third.communicate()[1]
+    finally:
+        third.send_signal(signal.SIGKILL)
+        third.communicate()
