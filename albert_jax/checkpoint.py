@@ -1,6 +1,7 @@
 """Checkpoints: atomic, asynchronous, with checksums, the newest few kept. Orbax underneath."""
 
 import itertools
+import logging
 import math
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,12 @@ from albert_jax.train_state import TrainState
 
 # What Orbax writes after the checksums are made; nothing is read from them.
 _LATE = ("_CHECKPOINT_METADATA", "commit_success.txt")
+
+
+# What Orbax logs with a traceback it also raises: once is enough.
+logging.getLogger("absl").addFilter(
+    lambda record: not (record.exc_info and "orbax" in record.pathname)
+)
 
 
 class Checkpoints:

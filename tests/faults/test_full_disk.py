@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from fault_runs import (
-    CONFIG,
     assert_same_end,
+    command_for,
     error_line,
     numbers,
+    start,
     state_of,
     steps_in,
 )
@@ -20,7 +21,7 @@ from tiny_runs import prepare_rows, tiny_config, tiny_settings
 
 from albert_jax.checkpoint import Checkpoints
 from albert_jax.run_errors import RunError
-from albert_jax.train import main, make_plan, train
+from albert_jax.train import make_plan, train
 
 GROUPS = {"train": {"log_every": 1, "eval_every": 6, "checkpoint_every": 4, "keep_checkpoints": 9}}
 MEGABYTES = 16
@@ -76,6 +77,8 @@ def filling(plan: Any, step: int, disk: Path, leave: int) -> Any:
     return plan._replace(train_batches=batches)
 
 
+# Where one file of a checkpoint fails, Orbax leaves the loop that others still report to.
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("step", "leave"),
     [(7, 60_000), (12, 60_000), (6, 0), (7, 8192), (2, 0)],
@@ -112,17 +115,19 @@ def test_the_run_ends_in_a_line_and_goes_on_when_there_is_space(
     assert_same_end(run, whole, config)
 
 
-def test_the_command_ends_in_a_line(rows, disk, tmp_path, capsys):
+@pytest.mark.slow
+def test_the_command_ends_in_a_line(rows, disk, tmp_path):
     """The disk fills up by the run's own checkpoints."""
     settings = tiny_settings(rows, train={"checkpoint_every": 1, "keep_checkpoints": 99})
-    (tmp_path / "some.py").write_text(CONFIG.format(settings))
-    fill(disk, leave=2_500_000).rename(disk / "other")
-    command = ["--config", str(tmp_path / "some.py"), "--workdir", str(disk / "run")]
-    assert main(command) == 1
-    line = error_line(capsys.readouterr().err)
+    fill(disk, leave=4_500_000).rename(disk / "other")
+    command = command_for(settings, tmp_path / "some.py", disk / "run")
+    _, err = (process := start(command)).communicate(timeout=300)
+    assert process.returncode == 1, err
+    line = error_line(err)
     kept = steps_in(disk / "run")
     assert 1 < len(kept) < 12
     assert f"the checkpoint of step {kept[-1]} is whole" in line
     (disk / "other").unlink()
-    assert main(command) == 0
+    _, err = (process := start(command)).communicate(timeout=300)
+    assert process.returncode == 0, err
     assert numbers(disk / "run")[-1]["step"] == 12
