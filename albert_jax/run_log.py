@@ -13,7 +13,7 @@ from typing import Any, Self
 import jax
 import tqdm
 from tensorboardX import summary
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
 from tensorboardX.record_writer import RecordWriter
 
 from albert_jax.bad_steps import BadSteps

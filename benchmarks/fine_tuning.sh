@@ -23,10 +23,10 @@ export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.mma
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$(realpath -m "$runs")/compiled}"
 
 # The recipes are for published sizes; so small a model wants a larger rate and has less time.
-# task NAME CONFIG DATA STEPS BATCH LENGTH [EVALUATIONS]
+# task NAME CONFIG DATA STEPS BATCH LENGTH
 task() {
   [[ -z $only || $only == *$1* ]] || return 0
-  local name=$1 config=$2 path=$3 steps=$4 batch=$5 length=$6 every=$(($4 / ${7:-2}))
+  local name=$1 config=$2 path=$3 steps=$4 batch=$5 length=$6
   "$python" -m albert_jax.train --config "$ROOT/configs/finetune/$config.py" \
     --workdir "$runs/$name" --config.init_from="$start" --config.task.data="$path" \
     --config.task.tokenizer="$tokenizer" --config.task.seeds='[0,1,2]' \
@@ -34,8 +34,8 @@ task() {
     --config.model.num_hidden_layers=4 --config.model.num_attention_heads=2 \
     --config.model.intermediate_size=512 --config.model.initializer_range=0.05 \
     --config.task.max_length="$length" --config.train.batch_size="$batch" \
-    --config.train.num_steps="$steps" --config.train.eval_every="$every" \
-    --config.train.checkpoint_every="$every" \
+    --config.train.num_steps="$steps" --config.train.eval_every="$steps" \
+    --config.train.checkpoint_every="$steps" \
     --config.optimizer.learning_rate=5e-4 --config.optimizer.warmup_steps=$((steps / 10)) \
     --config.train.dtype=float32
 }
@@ -43,11 +43,11 @@ task() {
 mkdir -p "$runs"
 "$python" "$ROOT/benchmarks/small_sets.py" "$data" "$runs/sets"
 
-task sst2 sst2 "$data/glue" 1000 32 64
-task cola cola "$data/glue" 800 32 64
-task mrpc mrpc "$data/glue" 340 32 128
-task rte rte "$data/glue" 150 32 128
+task sst2 sst2 "$data/glue" 600 32 64
+task cola cola "$data/glue" 400 32 64
+task conll2003 conll2003 "$data/conll2003" 300 32 128
 task stsb stsb "$data/glue" 300 32 128
-task conll2003 conll2003 "$data/conll2003" 440 32 128 1
-task squad squad_v2 "$runs/sets/squad" 200 16 160 1
-task race race "$runs/sets/race" 60 8 128 1
+task mrpc mrpc "$data/glue" 230 32 128
+task rte rte "$data/glue" 150 32 128
+task squad squad_v2 "$runs/sets/squad" 120 16 160
+task race race "$runs/sets/race" 50 8 128

@@ -265,7 +265,11 @@ def plain_norm(x, scale, bias):
 @pytest.mark.parametrize(
     ("ours", "plain", "shapes"),
     [
-        (lambda *a: normalize(*a, 1e-3), plain_norm, ((2, 3, 8), (8,), (8,))),
+        (
+            lambda x, scale, bias: normalize(x, scale, bias, 1e-3),
+            plain_norm,
+            ((2, 3, 8), (8,), (8,)),
+        ),
         (softmax, lambda x: jnp.exp(x) / jnp.sum(jnp.exp(x), -1, keepdims=True), ((2, 3, 8),)),
         (
             keeping_slope(lambda x: jax.nn.gelu(x, approximate=True)),

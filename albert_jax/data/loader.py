@@ -46,7 +46,8 @@ class _Key(np.random.bit_generator.ISeedSequence):
 
 
 def _philox(key: list[int], counter: list[int]) -> np.random.Philox:
-    return np.random.Philox(_Key(key), counter=np.array(counter, np.uint64))
+    seed: Any = _Key(key)  # numpy's types know its own class alone
+    return np.random.Philox(seed, counter=np.array(counter, np.uint64))
 
 
 @functools.lru_cache(maxsize=64)

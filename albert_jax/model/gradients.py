@@ -6,6 +6,7 @@ Autodiff keeps every step of a function for its gradient. A layer of base on 4 r
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,12 +47,16 @@ product.defvjp(lambda x_ND, kernel_DF: (product(x_ND, kernel_DF), (x_ND, kernel_
                _product_gradients)  # fmt: skip
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
 def normalize(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array, eps: float) -> jax.Array:
     """Layer norm of x [...,D] over D, computed and returned in float32.
 
     Keeps x and two numbers a row for the gradient.
     """
+    return _normalized(x, scale_D, bias_D, eps)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _normalized(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array, eps: float) -> Any:
     return _normalize(x, scale_D, bias_D, eps)[0]
 
 
@@ -80,7 +85,7 @@ def _normalize_gradients(
     return grad_x.astype(x.dtype), _sum_rows(grad * normed), _sum_rows(grad)
 
 
-normalize.defvjp(_normalize, _normalize_gradients)
+_normalized.defvjp(_normalize, _normalize_gradients)
 
 
 @jax.custom_vjp

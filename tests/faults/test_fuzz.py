@@ -216,7 +216,7 @@ def test_pairs_keep_their_pieces_and_their_labels_are_true(row, objective, seed)
     last = np.cumsum(row["chunk_sentences"], dtype=int) - 1
     chunks = np.split(row["pieces"], ends[last][:-1])
     assert len(pairs) == len(chunks)
-    layout = lay_out(pairs)
+    layout = lay_out([pairs])
     for i, (pair, pieces) in enumerate(zip(pairs, chunks, strict=True)):
         a = pair.a.pieces.tolist()
         b = [] if pair.b is None else pair.b.pieces.tolist()
@@ -239,10 +239,10 @@ def test_pairs_keep_their_pieces_and_their_labels_are_true(row, objective, seed)
        starts=st.sampled_from([0.1, 0.5, 1.0]))  # fmt: skip
 def test_any_layout_can_be_masked_and_unmasked(row, objective, seed, rate, max_ngram, starts):
     rng = np.random.default_rng(seed)
-    layout = lay_out(choose_pairs(row, objective, rng, [OTHER]))
+    layout = lay_out([choose_pairs(row, objective, rng, [OTHER])])
     word_starts = rng.random(100) < starts
     capacity = num_slots(len(layout.input_ids), rate)
-    masked = mask(layout, word_starts, rate, capacity, ngram_cdf(max_ngram), rng)
+    masked = mask(layout, word_starts, rate, capacity, ngram_cdf(max_ngram), [rng])
     positions = masked.positions
     assert len(positions) == len(masked.labels) <= capacity
     assert np.array_equal(positions, np.unique(positions))
