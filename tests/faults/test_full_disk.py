@@ -121,13 +121,13 @@ def test_the_command_ends_in_a_line(rows, disk, tmp_path):
     settings = tiny_settings(rows, train={"checkpoint_every": 1, "keep_checkpoints": 99})
     fill(disk, leave=4_500_000).rename(disk / "other")
     command = command_for(settings, tmp_path / "some.py", disk / "run")
-    _, err = (process := start(command)).communicate(timeout=300)
+    _, err = (process := start(command)).communicate(timeout=900)
     assert process.returncode == 1, err
     line = error_line(err)
     kept = steps_in(disk / "run")
     assert 1 < len(kept) < 12
     assert f"the checkpoint of step {kept[-1]} is whole" in line
     (disk / "other").unlink()
-    _, err = (process := start(command)).communicate(timeout=300)
+    _, err = (process := start(command)).communicate(timeout=900)
     assert process.returncode == 0, err
     assert numbers(disk / "run")[-1]["step"] == 12

@@ -68,7 +68,7 @@ def test_1_then_8_then_2_devices_then_2_processes(rows, tmp_path):
     command = command_for(tiny_settings(rows, train=TRAIN), tmp_path / "some.py", run)
     processes = start_two(lambda _: command)
     try:
-        said = [process.communicate(timeout=300) for process in processes]
+        said = [process.communicate(timeout=900) for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -11,7 +11,7 @@ from two_processes import start_two
 
 from albert_jax.run_log import read_metrics
 
-TRAIN = {"num_steps": 60, "log_every": 1, "eval_every": 10, "checkpoint_every": 5}
+TRAIN = {"num_steps": 30, "log_every": 1, "eval_every": 10, "checkpoint_every": 5}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def finish(command: list[str]) -> str:
     """Runs in two processes to the end; what the first said."""
     processes = start_two(lambda _: command)
     try:
-        said = [process.communicate(timeout=300) for process in processes]
+        said = [process.communicate(timeout=900) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -47,7 +47,7 @@ def test_the_other_ends_within_two_minutes_and_the_run_goes_on(rows, whole, tmp_
     command = command_for(tiny_settings(rows, train=TRAIN), tmp_path / "some.py", run)
     processes = start_two(lambda _: command)
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while not steps_in(run):
             assert time.monotonic() < deadline
             assert all(process.poll() is None for process in processes)
@@ -63,7 +63,7 @@ def test_the_other_ends_within_two_minutes_and_the_run_goes_on(rows, whole, tmp_
     print(f"ended {took:.1f} s later: {err[-600:]}")
     assert processes[1 - lost].returncode not in (0, 75)
     assert f"process {1 - lost} of 2 ends" in err or "heartbeat" in err or "died" in err
-    assert 5 <= max(steps_in(run)) < 60
+    assert 5 <= max(steps_in(run)) < 30
     assert "resumes after step" in finish(command)
     assert numbers(run) == numbers(whole)
-    assert read_metrics(run / "metrics.jsonl")[-1]["step"] == 60
+    assert read_metrics(run / "metrics.jsonl")[-1]["step"] == 30

@@ -54,12 +54,12 @@ def test_a_live_command_refuses_another_and_a_killed_one_does_not(rows, tmp_path
     command = command_for(tiny_settings(rows, train=ENDLESS), tmp_path / "some.py", run)
     first = start(command)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not list((run / "checkpoints").glob("[0-9]")) and time.monotonic() < deadline:
             assert first.poll() is None
             time.sleep(0.05)
         second = start(command)
-        out, err = second.communicate(timeout=120)
+        out, err = second.communicate(timeout=600)
         assert second.returncode == 1
         assert f"in use by process {first.pid} on " in error_line(err)
         assert out == ""
