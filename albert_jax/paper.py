@@ -90,14 +90,17 @@ def row_config(file: str, rows: Mapping[str, Row], argument: str) -> ConfigDict:
 def shrink(config: Config, small: Config) -> Config:
     """The same experiment, of a size for 2 CPU cores.
 
-    Widths (H, E, feed-forward) are divided by 8, depth by 3, heads are at most 64 wide. Rows,
-    batch, optimizer and schedule are those of `small`, configs/small.py; 2,000 steps stand for
-    the paper's 125k. Sharing, dropout, groups and sentence objective stay.
+    Widths (H, E, feed-forward) are divided by 8, depth by 3, heads are at most 64 wide.
+    Vocabulary, initial spread, rows, batch, optimizer and schedule are those of `small`,
+    configs/small.py; 2,000 steps stand for the paper's 125k. Sharing, dropout, groups and
+    sentence objective stay.
     """
     model = config.model
     hidden = model.hidden_size // _WIDTH
     shrunk = dataclasses.replace(
         model,
+        vocab_size=small.model.vocab_size,
+        initializer_range=small.model.initializer_range,
         hidden_size=hidden,
         embedding_size=model.embedding_size // _WIDTH,
         intermediate_size=model.intermediate_size // _WIDTH,

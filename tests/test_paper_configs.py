@@ -80,6 +80,7 @@ def test_small_rows_are_small_and_the_same_experiment(key):
     assert small.model.hidden_size * 8 == config.model.hidden_size
     assert small.model.embedding_size * 8 == config.model.embedding_size
     assert small.model.hidden_size % small.model.num_attention_heads == 0
+    assert small.model.vocab_size == like.model.vocab_size
     assert small.model.share == config.model.share
     assert small.model.hidden_dropout_prob == config.model.hidden_dropout_prob
     assert small.data.sentence_objective == config.data.sentence_objective
