@@ -1,5 +1,6 @@
 """What a run leaves to read: metrics.jsonl, TensorBoard files, curves.png, console lines."""
 
+import gc
 import json
 import os
 import socket
@@ -73,6 +74,7 @@ class RunLog:
         """Draws curves.png anew; see `draw_curves`."""
         if self.active:
             draw_curves(self.path, self.path.with_name("curves.png"), baselines)
+            gc.collect()  # a drawing's parts refer to one another; left to wait, they pile up
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the bar."""
