@@ -49,15 +49,16 @@ def is_evaluating(run: Path) -> bool:
     return bool(lines) and lines[-1]["split"] == "train" and lines[-1]["step"] % 2 == 0
 
 
-def phase(run: Path, was: int) -> str:
-    """What a killed process was at, by what it left."""
-    if any(not is_sealed(path) or damage_of(path) for path in steps(run)):
-        return "removing an old checkpoint"
-    if is_saving(run):
-        return "saving"
-    if newest(run) == was:
-        return "starting"
-    return "evaluating" if is_evaluating(run) else "between"
+def phases_of(run: Path, was: int) -> list[str]:
+    """What a killed process was at, by what it left; it saves beside all else."""
+    removing = any(not is_sealed(path) or damage_of(path) for path in steps(run))
+    found = {
+        "removing an old checkpoint": removing,
+        "saving": is_saving(run),
+        "evaluating": is_evaluating(run),
+        "before its first save": newest(run) == was,
+    }
+    return [name for name, is_so in found.items() if is_so] or ["between"]
 
 
 def wait_for(seen: Callable[[], bool], process: subprocess.Popen[str], seconds: float) -> None:
@@ -98,7 +99,7 @@ def test_a_run_killed_many_times_ends_as_if_it_never_was(rows, tmp_path):
         kill_at(("save", "evaluation", "any")[number % 3], run, process, draw)
         _, err = process.communicate(timeout=60)
         assert process.returncode == -9, err
-        phases[phase(run, was)] += 1
+        phases.update(phases_of(run, was))
     print(f"{KILLS} kills: {dict(phases)}; the newest checkpoint is {newest(run)}")
     _, err = (process := start(command)).communicate(timeout=900)
     assert process.returncode == 0, err

@@ -50,7 +50,8 @@ def test_the_other_ends_within_two_minutes_and_the_run_goes_on(rows, whole, tmp_
         deadline = time.monotonic() + 900
         while not steps_in(run):
             assert time.monotonic() < deadline
-            assert all(process.poll() is None for process in processes)
+            ended = [process for process in processes if process.poll() is not None]
+            assert not ended, ended[0].communicate()
             time.sleep(0.005)
         processes[lost].send_signal(signal.SIGKILL)
         since = time.monotonic()
