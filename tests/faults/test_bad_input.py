@@ -804,5 +804,7 @@ def test_rows_of_a_larger_vocabulary_are_refused(good, tmp_path):
     changes = {"vocab_size": 45, "tokenizer_sha256": tokenizer.sha256}
     edit_json("rows/manifest.json", **changes)(tmp_path, good)
     rows = Rows(DataConfig(path=str(tmp_path / "rows"), seq_len=64), "train")
-    with pytest.raises(ValueError, match=r"row 0 holds piece 5\d, but the vocabulary has 45"):
+    with pytest.raises(
+        ValueError, match=r"row 0 holds piece (4[5-9]|5\d), but the vocabulary has 45"
+    ):
         rows.make_example(0, 0, 0)

@@ -123,7 +123,10 @@ def test_rates_follow_the_updates_that_were_done(rows, tmp_path):
 @pytest.mark.parametrize("stop", [3, 7])
 def test_a_run_with_bad_steps_resumes_bit_identical(rows, tmp_path, stop):
     """Steps are skipped on both sides of where it stops, and losses leap."""
-    config, spoil = config_of(rows, max_loss_rise=1e-3, log_every=5), spoil_at(3, 6)
+    config, spoil = (
+        config_of(rows, max_loss_rise=1e-3, max_bad_steps=99, log_every=5),
+        spoil_at(3, 6),
+    )
     # Hardly learning, so that losses go up and down.
     slow = dataclasses.replace(config.optimizer, learning_rate=1e-5)
     config = dataclasses.replace(config, optimizer=slow)
