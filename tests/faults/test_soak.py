@@ -1,5 +1,6 @@
 """Two thousand steps with evaluations and checkpoints: memory, open files and speed stay level."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -74,8 +75,9 @@ def soak(workdir: Path, config: Path, repo_root: Path) -> tuple[list[Sample], di
 
         def watch() -> None:
             while not ended.wait(0.25):
-                if done and process.poll() is None:
-                    samples.append(sample(process.pid, max(done)))
+                if done:
+                    with contextlib.suppress(OSError, KeyError):  # it ends just now
+                        samples.append(sample(process.pid, max(done)))
 
         watcher = threading.Thread(target=watch)
         watcher.start()
