@@ -20,8 +20,8 @@ SLOW = 5  # medians: the time of a step that is too long
 # Of steps by the clock, this share may be slow all the same: the machine may be busy otherwise.
 # By the processor time that the run spends on it, none may.
 LET_PASS = 0.005
-# MB per 1,000 steps, over the second half: 0.5 MB for each evaluation and each checkpoint. What
-# moves it is the allocator; a drawing or an evaluation that stayed would be several times as much.
+# MB per 1,000 steps, over the second half: half a megabyte for each evaluation and checkpoint.
+# About 11 are seen; drawings that waited for the garbage collector made it 46.
 MOST_GROWTH = 20
 
 
