@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ from two_processes import start_two
 from albert_jax.run_log import read_metrics
 
 TRAIN = {"num_steps": 30, "log_every": 1, "eval_every": 10, "checkpoint_every": 5}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_cache() -> Generator[None]:
+    """What process 0 alone finds compiled makes it wait for the other, for 30 s at most."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_ENABLE_COMPILATION_CACHE", "0")
+        yield
 
 
 @pytest.fixture(scope="module")
