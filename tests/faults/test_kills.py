@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 from fault_runs import assert_same_end, command_for, snapshot, start
 from texts import write_corpus, write_vocabulary
@@ -18,7 +17,6 @@ from tiny_runs import prepare_rows, tiny_config, tiny_settings
 
 from albert_jax.checksums import damage_of, is_sealed
 from albert_jax.run_log import read_metrics
-from albert_jax.train import make_plan, train
 
 KILLS = 21
 TRAIN = {"num_steps": 100, "log_every": 1, "eval_every": 2, "checkpoint_every": 1,
@@ -28,6 +26,11 @@ TRAIN = {"num_steps": 100, "log_every": 1, "eval_every": 2, "checkpoint_every": 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_rows(tmp_path_factory.mktemp("rows"))
+
+
+def run_to_end(command: list[str]) -> None:
+    _, err = (process := start(command)).communicate(timeout=900)
+    assert process.returncode == 0, err
 
 
 def steps(run: Path) -> list[Path]:
@@ -89,8 +92,9 @@ def kill_at(aim: str, run: Path, process: subprocess.Popen[str], draw: random.Ra
 @pytest.mark.slow
 def test_a_run_killed_many_times_ends_as_if_it_never_was(rows, tmp_path):
     config, draw = tiny_config(rows, train=TRAIN), random.Random(0)
-    seldom = tiny_config(rows, train=TRAIN | {"checkpoint_every": 100})
-    train(make_plan(seldom, tmp_path / "whole", jax.devices()[:1]))
+    # A process of its own too: beside idle devices XLA shares work among threads otherwise.
+    seldom = tiny_settings(rows, train=TRAIN | {"checkpoint_every": 100})
+    run_to_end(command_for(seldom, tmp_path / "seldom.py", tmp_path / "whole"))
     run, phases = tmp_path / "run", collections.Counter()
     command = command_for(tiny_settings(rows, train=TRAIN), tmp_path / "some.py", run)
     for number in range(KILLS):
@@ -101,8 +105,7 @@ def test_a_run_killed_many_times_ends_as_if_it_never_was(rows, tmp_path):
         assert process.returncode == -9, err
         phases.update(phases_of(run, was))
     print(f"{KILLS} kills: {dict(phases)}; the newest checkpoint is {newest(run)}")
-    _, err = (process := start(command)).communicate(timeout=900)
-    assert process.returncode == 0, err
+    run_to_end(command)
     assert phases["saving"] + phases["removing an old checkpoint"] >= 3
     assert phases["evaluating"] >= 2
     assert_same_end(run, tmp_path / "whole", config)
@@ -123,9 +126,8 @@ def test_a_killed_prepare_leaves_no_data_set(tmp_path):
     write_corpus(tmp_path / "texts.jsonl", documents=6000)
     write_vocabulary(tmp_path / "v.model")
     began = time.monotonic()
-    _, err = (process := start(prepare_command(tmp_path, tmp_path / "whole"))).communicate()
+    run_to_end(prepare_command(tmp_path, tmp_path / "whole"))
     seconds = time.monotonic() - began
-    assert process.returncode == 0, err
     expected, output = snapshot(tmp_path / "whole"), tmp_path / "out" / "rows"
     output.parent.mkdir()
     left = 0
@@ -140,7 +142,6 @@ def test_a_killed_prepare_leaves_no_data_set(tmp_path):
             assert json.loads((output / "manifest.json").read_text())["documents"] > 6000
             break
     assert left >= 3, "no kill fell into the work"
-    _, err = (process := start(prepare_command(tmp_path, output))).communicate(timeout=900)
-    assert process.returncode == 0, err
+    run_to_end(prepare_command(tmp_path, output))
     assert snapshot(output) == expected
     assert [path.name for path in output.parent.iterdir()] == ["rows"]
