@@ -81,8 +81,13 @@ def filling(plan: Any, step: int, disk: Path, leave: int) -> Any:
 @pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("step", "leave"),
-    [(7, 60_000), (12, 60_000), (6, 0), (7, 8192), (2, 0)],
-    ids=["save", "last save", "metrics", "curves or save", "before any checkpoint"],
+    [
+        pytest.param(7, 60_000, id="save"),
+        pytest.param(12, 60_000, id="last save", marks=pytest.mark.slow),
+        pytest.param(6, 0, id="metrics", marks=pytest.mark.slow),
+        pytest.param(7, 8192, id="any", marks=pytest.mark.slow),
+        pytest.param(2, 0, id="before any checkpoint", marks=pytest.mark.slow),
+    ],
 )
 def test_the_run_ends_in_a_line_and_goes_on_when_there_is_space(
     rows, whole, disk, step, leave, capsys
