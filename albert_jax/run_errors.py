@@ -1,9 +1,12 @@
 """What ends a run in one line: the run's own errors, and those of a disk that is full."""
 
 import errno
+import logging
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _FULL = {errno.ENOSPC: "No space left on device", errno.EDQUOT: "Disk quota exceeded"}
 
@@ -30,6 +33,22 @@ def told_in_a_line(workdir: Path, *kinds: type[Exception]) -> Generator[None]:
             f"{str(workdir)!r}: the disk is full, {what} could not be written; {kept}. Make "
             "space: the same command goes on from there"
         ) from error
+
+
+def hide_late_writes() -> None:
+    """From now on, writes that fail after the first one do not speak beside its error.
+
+    tensorstore hands what its threads meet to an event loop, which that error has closed, and
+    Python would print a traceback for each; asyncio would for each of Orbax's other tasks.
+    """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    shown = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            shown(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _is_full(error: BaseException) -> bool:

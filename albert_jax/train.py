@@ -23,7 +23,7 @@ from albert_jax.metrics import Sums, peak_flops
 from albert_jax.optimizer import make_schedule
 from albert_jax.plan import Plan
 from albert_jax.pretraining import plan_pretraining
-from albert_jax.run_errors import RunError, told_in_a_line
+from albert_jax.run_errors import RunError, hide_late_writes, told_in_a_line
 from albert_jax.run_lock import locked
 from albert_jax.run_log import Meter, RunLog, read_metrics
 from albert_jax.seeds import run_seeds
@@ -234,4 +234,5 @@ def _command(file: str, overrides: Sequence[str], workdir: Path) -> int:
 
 
 if __name__ == "__main__":
+    hide_late_writes()
     sys.exit(main())

@@ -19,7 +19,7 @@ from absl import flags
 
 from albert_jax.config import DataConfig, TrainConfig
 from albert_jax.data import masking, sentence_pairs
-from albert_jax.data.stored_rows import open_rows, read_manifest
+from albert_jax.data.stored_rows import DamagedRowsError, open_rows, read_manifest
 from albert_jax.tokenizer import Tokenizer
 
 Batch = dict[str, np.ndarray]
@@ -222,10 +222,10 @@ class Rows:
         if (unknown := layout.input_ids >= len(self._word_starts)).any():
             slot = int(np.argmax(unknown))
             row = np.repeat([row for _, row in examples], layout.slots)[slot]
-            raise ValueError(
-                f"data.path {self._config.path!r}: row {row} holds piece "
-                f"{layout.input_ids[slot]}, but the vocabulary has {len(self._word_starts)}; "
-                "prepare the data again"
+            raise DamagedRowsError(
+                self._config.path,
+                f"row {row} holds piece {layout.input_ids[slot]}, but the vocabulary has "
+                f"{len(self._word_starts)}",
             )
 
 
