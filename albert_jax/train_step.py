@@ -28,8 +28,8 @@ class Task(Protocol):
         """What each loss term is divided by."""
         ...
 
-    def ratios(self, model: Any, batch: Batch, key: jax.Array | None) -> Ratios:
-        """Losses and metrics as sums."""
+    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> Ratios:
+        """Losses and metrics as sums; dropout with each row's key, if there are any."""
         ...
 
 
@@ -47,22 +47,22 @@ def train_step(
 
     Where they are not, only the step is counted on, and the ratio `skipped` has a total of 1.
 
-    Every loss term is a mean over the whole batch, so that accumulation, the number
-    of devices and packing change nothing but rounding. Dropout is a function of
-    (key, step, microbatch).
+    Every loss term is a mean over the whole batch, and dropout a function of (key, step, row),
+    so that accumulation and the number of devices change nothing but rounding.
     """
-    key = jax.random.fold_in(key, state.step)
 
     def loss_fn(
-        params: Any, counts: dict[str, jax.Array], part: Batch, key: jax.Array
+        params: Any, counts: dict[str, jax.Array], batch: Batch, keys_B: jax.Array
     ) -> tuple[jax.Array, Ratios]:
-        ratios = task.ratios(nnx.merge(graphdef, params), part, key)
+        ratios = task.ratios(nnx.merge(graphdef, params), batch, keys_B)
         terms = [ratios[name].total / jnp.maximum(counts[name], 1) for name in task.loss_terms]
         return sum(terms, start=jnp.zeros(())), ratios
 
     sums = partial(_accumulate, jax.value_and_grad(loss_fn, has_aux=True), accum_steps)
     counts = task.counts(batch)
-    (loss, ratios), grads = _over_data(sums)(state.params, counts, batch, key)
+    num_rows = len(next(iter(batch.values())))
+    keys_B = jax.random.split(jax.random.fold_in(key, state.step), num_rows)
+    (loss, ratios), grads = _over_data(sums)(state.params, counts, batch, keys_B)
     norm = optax.tree.norm(grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -79,31 +79,29 @@ def train_step(
 
 
 def _over_data(sums: Callable[..., Any]) -> Callable[..., Any]:
-    """`sums(params, counts, batch, key)` of each device's rows, added up over `data` once.
+    """`sums(params, counts, batch, keys_B)` of each device's rows, added up over `data` once.
 
     Left to itself, XLA adds up the gradient of shared weights over devices in every layer, and
-    in every part of an accumulation. Each device then also draws a dropout of its own. Where
-    weights are split too, over `fsdp` or `tensor`, it is left to itself: its partitioner fails on
-    programs that are split by hand along some axes only.
+    in every part of an accumulation. Where weights are split too, over `fsdp` or `tensor`, it is
+    left to itself: its partitioner fails on programs that are split by hand along some axes only.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.shape["data"] == 1 or mesh.shape["data"] != mesh.size:
         return sums
 
-    def local(params: Any, counts: dict[str, jax.Array], batch: Batch, key: jax.Array) -> Any:
-        own_key = jax.random.fold_in(key, jax.lax.axis_index("data"))
-        return jax.lax.psum(sums(params, counts, batch, own_key), "data")
+    def local(*arguments: Any) -> Any:
+        return jax.lax.psum(sums(*arguments), "data")
 
-    specs = REPLICATED, REPLICATED, P("data"), REPLICATED
+    specs = REPLICATED, REPLICATED, P("data"), P("data")
     return jax.shard_map(local, in_specs=specs, out_specs=REPLICATED, check_vma=False)
 
 
 def _accumulate(
-    value_and_grad: Callable, accum_steps: int, params: Any, counts: Any, batch: Batch, key: Any
+    value_and_grad: Callable, accum_steps: int, params: Any, counts: Any, batch: Batch, keys_B: Any
 ) -> Any:
     """Sums `value_and_grad` over `accum_steps` parts of the batch."""
     if accum_steps == 1:
-        return value_and_grad(params, counts, batch, key)
+        return value_and_grad(params, counts, batch, keys_B)
 
     def split(x: jax.Array) -> jax.Array:
         # Every accum_steps-th row, so that each part lies on all devices as the batch does.
@@ -112,7 +110,7 @@ def _accumulate(
     def add(sums: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, sums, value_and_grad(params, counts, *part)), None
 
-    parts = jax.tree.map(split, batch), jax.random.split(key, accum_steps)
+    parts = jax.tree.map(split, (batch, keys_B))
     first = jax.tree.map(lambda x: x[0], parts)
     shapes = jax.eval_shape(value_and_grad, params, counts, *first)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

@@ -99,6 +99,24 @@ def test_dropout_depends_on_the_step_and_the_key_alone():
     assert abs(once[1][0] - plain[1][0]) > 1e-4
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mesh": {"data": 2}},
+        {"mesh": {"data": 2}, "train": {"grad_accum_steps": 2}},
+        {"train": {"grad_accum_steps": 4}},
+        pytest.param({"mesh": {"data": 1, "fsdp": 2}}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_dropout_of_a_row_does_not_depend_on_devices_or_accumulation(changes):
+    model = {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.3}
+    num_devices = 2 if "mesh" in changes else 1
+    assert_same(
+        run(tiny_config(model=model, **changes), num_devices), run(tiny_config(model=model))
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "train", [{"remat": "dots"}, {"remat": "full"}, {"unroll": 2}, {"unroll": 99}], ids=str

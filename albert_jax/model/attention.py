@@ -33,26 +33,28 @@ class Attention(nnx.Module):
         self.output = Dense(size, size, config, dtype, rngs)
         self.norm = LayerNorm(size, config, dtype)
 
-    def __call__(self, x_BTD: jax.Array, mask_B1TS: jax.Array, key: jax.Array | None) -> jax.Array:
-        """Maps x_BTD to x_BTD; dropout is on where `key` is given."""
+    def __call__(
+        self, x_BTD: jax.Array, mask_B1TS: jax.Array, keys_B: jax.Array | None
+    ) -> jax.Array:
+        """Maps x_BTD to x_BTD; dropout is on where `keys_B` are given."""
         B, T, D = x_BTD.shape
         x_ND = x_BTD.reshape(-1, D)  # one array for three projections to keep
-        probs_key, output_key = split_keys(key, 2)
+        probs_keys, output_keys = split_keys(keys_B, 2)
 
         def heads(project: Dense) -> jax.Array:
             return project(x_ND).reshape(B, T, self.num_heads, D // self.num_heads)
 
         q_BTNH, k_BSNH, v_BSNH = heads(self.query), heads(self.key), heads(self.value)
-        rate = 0.0 if probs_key is None else self.probs_dropout_rate
+        rate = 0.0 if probs_keys is None else self.probs_dropout_rate
         if rate == 0.0 and _uses_cudnn(self.kind, q_BTNH):
             scale = q_BTNH.shape[-1] ** -0.5
             y_BTNH = jax.nn.dot_product_attention(
                 q_BTNH, k_BSNH, v_BSNH, mask=mask_B1TS, scale=scale, implementation="cudnn"
             )
         else:
-            y_BTNH = attend(q_BTNH, k_BSNH, v_BSNH, mask_B1TS, rate, probs_key)
+            y_BTNH = attend(q_BTNH, k_BSNH, v_BSNH, mask_B1TS, rate, probs_keys)
         y_BTD = self.output(y_BTNH.reshape(B, T, D))
-        return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, output_key))
+        return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, output_keys))
 
 
 def _uses_cudnn(kind: str, q_BTNH: jax.Array) -> bool:
@@ -70,7 +72,7 @@ def attend(
     v_BSNH: jax.Array,
     mask_B1TS: jax.Array,
     rate: float,
-    key: jax.Array | None,
+    keys_B: jax.Array | None,
 ) -> jax.Array:
     """Attention y_BTNH in plain products, with a softmax in float32 and dropout on it.
 
@@ -81,5 +83,5 @@ def attend(
     # Added, not chosen: the gradient of a sum needs no mask.
     bias_B1TS = jnp.where(mask_B1TS, 0.0, jnp.finfo(jnp.float32).min)
     probs_BNTS = softmax(logits_BNTS * q_BTNH.shape[-1] ** -0.5 + bias_B1TS)
-    probs_BNTS = dropout(probs_BNTS, rate, key).astype(v_BSNH.dtype)
+    probs_BNTS = dropout(probs_BNTS, rate, keys_B).astype(v_BSNH.dtype)
     return jnp.einsum("BNTS,BSNH->BTNH", probs_BNTS, v_BSNH)

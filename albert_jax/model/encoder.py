@@ -66,10 +66,10 @@ class FeedForward(nnx.Module):
         self.output = Dense(config.intermediate_size, config.hidden_size, config, dtype, rngs)
         self.norm = LayerNorm(config.hidden_size, config, dtype)
 
-    def __call__(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
-        """Maps x_BTD to x_BTD; dropout is on where `key` is given."""
+    def __call__(self, x_BTD: jax.Array, keys_B: jax.Array | None) -> jax.Array:
+        """Maps x_BTD to x_BTD; dropout is on where `keys_B` are given."""
         y_BTD = self.output(self.act(self.intermediate(x_BTD)))
-        return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, key))
+        return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, keys_B))
 
 
 class InnerGroup(nnx.Module):
@@ -114,7 +114,7 @@ class Group(nnx.Module):
             setattr(self, name, InnerGroup(config, num_layers, compute=compute, rngs=rngs))
 
     def __call__(
-        self, x_BTD: jax.Array, mask_B1TS: jax.Array, key: jax.Array | None, keep_hidden: bool
+        self, x_BTD: jax.Array, mask_B1TS: jax.Array, keys_B: jax.Array | None, keep_hidden: bool
     ) -> tuple[jax.Array, jax.Array | None]:
         """Maps x_BTD to x_BTD, and to x_LBTD after each layer if `keep_hidden`."""
         graphdefs, weights_L = {}, {}
@@ -129,8 +129,8 @@ class Group(nnx.Module):
             return getattr(getattr(self, inner), name)
 
         def layer(x_BTD, scanned):
-            layer_key, weights = scanned
-            keys = split_keys(layer_key, 2 * len(self.inner_names))
+            layer_keys_B, weights = scanned
+            keys = split_keys(layer_keys_B, 2 * len(self.inner_names))
             for i, inner in enumerate(self.inner_names):
                 x_BTD = block_of(inner, "attention", weights)(x_BTD, mask_B1TS, keys[2 * i])
                 x_BTD = block_of(inner, "ffn", weights)(x_BTD, keys[2 * i + 1])
@@ -140,9 +140,9 @@ class Group(nnx.Module):
         if self.remat != "none":
             policy = _REMAT_POLICIES[self.remat]
             layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
-        keys = None if key is None else jax.random.split(key, self.num_layers)
+        keys_LB = None if keys_B is None else split_keys(keys_B, self.num_layers)
         return jax.lax.scan(
-            layer, x_BTD, (keys, weights_L), length=self.num_layers, unroll=self.unroll
+            layer, x_BTD, (keys_LB, weights_L), length=self.num_layers, unroll=self.unroll
         )
 
 
@@ -165,16 +165,16 @@ class Encoder(nnx.Module):
         self,
         x_BTE: jax.Array,
         segment_ids: jax.Array,
-        key: jax.Array | None,
+        keys_B: jax.Array | None,
         keep_hidden: bool = False,
     ) -> tuple[jax.Array, jax.Array | None]:
         """Maps x_BTE to x_BTD, and to hidden states [L+1,B,T,D] if `keep_hidden`."""
         x_BTD = split_rows(self.embed_proj(x_BTE) if self.projects else x_BTE)
         mask_B1TS = segment_mask(segment_ids)
         hidden = [x_BTD[None]]
-        for name, group_key in zip(
-            self.group_names, split_keys(key, len(self.group_names)), strict=True
+        for name, group_keys_B in zip(
+            self.group_names, split_keys(keys_B, len(self.group_names)), strict=True
         ):
-            x_BTD, hidden_LBTD = getattr(self, name)(x_BTD, mask_B1TS, group_key, keep_hidden)
+            x_BTD, hidden_LBTD = getattr(self, name)(x_BTD, mask_B1TS, group_keys_B, keep_hidden)
             hidden.append(hidden_LBTD)
         return x_BTD, jnp.concatenate(hidden) if keep_hidden else None

@@ -1,6 +1,6 @@
 """Small parts shared by every module: dense layers, norm, activations, embeddings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -71,17 +71,23 @@ class LayerNorm(nnx.Module):
         return normalize(x, self.scale[...], self.bias[...], self.eps).astype(self.dtype)
 
 
-def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Sets elements to zero with probability `rate` and rescales; no key, no dropout."""
-    if key is None or rate == 0.0:
+def dropout(x: jax.Array, rate: float, keys_B: jax.Array | None) -> jax.Array:
+    """Sets elements of x [B,...] to zero with probability `rate` and rescales the rest.
+
+    Each row draws by a key of its own, so that neither the devices nor the parts of a batch
+    that rows fall into change what is drawn. No keys, no dropout.
+    """
+    if keys_B is None or rate == 0.0:
         return x
-    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys_B)
     return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))
 
 
-def split_keys(key: jax.Array | None, count: int) -> list[jax.Array | None]:
-    """`count` keys from one, or as many `None` where there is none."""
-    return [None] * count if key is None else list(jax.random.split(key, count))
+def split_keys(keys_B: jax.Array | None, count: int) -> Sequence[jax.Array | None]:
+    """`count` keys_B from each row's key, or as many `None` where there are none."""
+    if keys_B is None:
+        return [None] * count
+    return jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(keys_B)
 
 
 class Embeddings(nnx.Module):
@@ -107,9 +113,9 @@ class Embeddings(nnx.Module):
         input_ids: jax.Array,
         token_type_ids: jax.Array,
         position_ids: jax.Array,
-        key: jax.Array | None,
+        keys_B: jax.Array | None,
     ) -> jax.Array:
-        """Embeds int32 ids [B,T] as x_BTE."""
+        """Embeds int32 ids [B,T] as x_BTE; dropout is on where `keys_B` are given."""
         x_BTE = self.token_embed(input_ids)
         x_BTE += self.position_embed(position_ids) + self.type_embed(token_type_ids)
-        return dropout(self.norm(x_BTE), self.dropout_rate, key)
+        return dropout(self.norm(x_BTE), self.dropout_rate, keys_B)

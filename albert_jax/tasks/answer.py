@@ -65,9 +65,9 @@ class Answer:
         """What the loss is divided by: the rows, once for each end of the span."""
         return {"task_loss": 2 * jnp.sum(batch["weights"])}
 
-    def ratios(self, model: Any, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
-        """The loss, and how often an end is right, as sums; dropout with `key`."""
-        logits_B2T = self._logits(model, batch, key)
+    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> dict[str, Ratio]:
+        """The loss, and how often an end is right, as sums; dropout with `keys_B`."""
+        logits_B2T = self._logits(model, batch, keys_B)
         labels_B2 = jnp.stack([batch["start"], batch["end"]], axis=1)
         weights_B2 = jnp.broadcast_to(batch["weights"][:, None], labels_B2.shape)
         loss, correct = cross_entropy(logits_B2T, labels_B2, weights_B2)
@@ -139,8 +139,8 @@ class Answer:
             for s, e in zip(starts, ends, strict=True)
         ]
 
-    def _logits(self, model: Any, batch: Batch, key: jax.Array | None) -> jax.Array:
-        logits_BT2 = model.span_logits(model.encode(batch, key))
+    def _logits(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> jax.Array:
+        logits_BT2 = model.span_logits(model.encode(batch, keys_B))
         may_BT = (batch["begins"] >= 0).at[:, 0].set(True)
         return jnp.where(may_BT[:, None], jnp.swapaxes(logits_BT2, 1, 2), LOWEST)
 

@@ -12,6 +12,7 @@ from albert_jax.data.examples import ChoiceExample
 from albert_jax.data.features import Features, choice_features
 from albert_jax.losses import cross_entropy
 from albert_jax.metrics import Ratio, row_work
+from albert_jax.model.layers import split_keys
 from albert_jax.task_metrics import main_metric, text_metrics
 from albert_jax.tokenizer import Tokenizer
 
@@ -41,10 +42,10 @@ class Choose:
         """What the loss is divided by: the questions."""
         return {"task_loss": jnp.sum(batch["weights"])}
 
-    def ratios(self, model: Any, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
-        """The loss, and how often it is right, as sums; dropout is on where `key` is given."""
+    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> dict[str, Ratio]:
+        """The loss, and how often it is right, as sums; dropout is on where `keys_B` are given."""
         weights_B = batch["weights"]
-        logits_BO = self._logits(model, batch, key)
+        logits_BO = self._logits(model, batch, keys_B)
         loss, correct = cross_entropy(
             logits_BO[:, None], batch["label"][:, None], weights_B[:, None]
         )
@@ -73,11 +74,14 @@ class Choose:
         found = np.array(self.predictions(outputs, features, len(examples)))
         return text_metrics(self.config.name, found, np.array([e.label for e in examples]))
 
-    def _logits(self, model: Any, batch: Batch, key: jax.Array | None) -> jax.Array:
-        encoder_key, head_key = (None, None) if key is None else jax.random.split(key)
+    def _logits(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> jax.Array:
+        if keys_B is not None:
+            num_options = batch["input_ids"].shape[1]
+            keys_B = jax.vmap(lambda key: jax.random.split(key, num_options))(keys_B).reshape(-1)
+        encoder_keys, head_keys = split_keys(keys_B, 2)
         names = ("input_ids", "token_type_ids", "attention_mask")
-        x_RTD = model.encode({name: _flat(batch[name]) for name in names}, encoder_key)
-        scores_R1 = model.class_logits(x_RTD, self.config.classifier_dropout, head_key)
+        x_RTD = model.encode({name: _flat(batch[name]) for name in names}, encoder_keys)
+        scores_R1 = model.class_logits(x_RTD, self.config.classifier_dropout, head_keys)
         return scores_R1.reshape(batch["input_ids"].shape[:2])
 
 

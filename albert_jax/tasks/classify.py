@@ -12,6 +12,7 @@ from albert_jax.data.examples import TextExample
 from albert_jax.data.features import Features, text_features
 from albert_jax.losses import cross_entropy, squared_error
 from albert_jax.metrics import Ratio, row_work
+from albert_jax.model.layers import split_keys
 from albert_jax.task_metrics import main_metric, text_metrics
 from albert_jax.tokenizer import Tokenizer
 
@@ -44,9 +45,9 @@ class Classify:
         """What the loss is divided by: the rows that are not there to fill the batch."""
         return {"task_loss": jnp.sum(batch["weights"])}
 
-    def ratios(self, model: Any, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
-        """The loss, and how often it is right, as sums; dropout is on where `key` is given."""
-        logits_BK, weights_B = self._logits(model, batch, key), batch["weights"]
+    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> dict[str, Ratio]:
+        """The loss, and how often it is right, as sums; dropout is on where `keys_B` are given."""
+        logits_BK, weights_B = self._logits(model, batch, keys_B), batch["weights"]
         count, work = jnp.sum(weights_B), row_work(batch["attention_mask"] * weights_B[:, None])
         if not self.labels:
             loss = squared_error(logits_BK[:, 0], batch["label"], weights_B)
@@ -79,7 +80,7 @@ class Classify:
         found = np.array(self.predictions(outputs, features, len(examples)))
         return text_metrics(self.config.name, found, np.array([e.label for e in examples]))
 
-    def _logits(self, model: Any, batch: Batch, key: jax.Array | None) -> jax.Array:
-        encoder_key, head_key = (None, None) if key is None else jax.random.split(key)
-        x_BTD = model.encode(batch, encoder_key)
-        return model.class_logits(x_BTD, self.config.classifier_dropout, head_key)
+    def _logits(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> jax.Array:
+        encoder_keys, head_keys = split_keys(keys_B, 2)
+        x_BTD = model.encode(batch, encoder_keys)
+        return model.class_logits(x_BTD, self.config.classifier_dropout, head_keys)

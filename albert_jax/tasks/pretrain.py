@@ -48,10 +48,10 @@ class Pretrain:
             "sop_loss": jnp.sum(batch["sop_weights"]),
         }
 
-    def ratios(self, model: Any, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
-        """Losses and metrics of a batch, as sums; dropout is on where `key` is given."""
+    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> dict[str, Ratio]:
+        """Losses and metrics of a batch, as sums; dropout is on where `keys_B` are given."""
         inputs = ("input_ids", "token_type_ids", "position_ids", "segment_ids")
-        x_BTD = model(*(batch[name] for name in inputs), key=key).last_hidden_state
+        x_BTD = model(*(batch[name] for name in inputs), keys_B=keys_B).last_hidden_state
         mlm_logits_BPV = model.mlm_logits(x_BTD, batch["mlm_positions"])
         mlm_loss, mlm_correct = cross_entropy(
             mlm_logits_BPV, batch["mlm_labels"], batch["mlm_weights"]

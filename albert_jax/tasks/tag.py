@@ -12,6 +12,7 @@ from albert_jax.data.examples import TaggedExample
 from albert_jax.data.features import Features, tag_features
 from albert_jax.losses import cross_entropy
 from albert_jax.metrics import Ratio, row_work
+from albert_jax.model.layers import split_keys
 from albert_jax.task_metrics import entity_metrics, main_metric
 from albert_jax.tokenizer import Tokenizer
 
@@ -41,11 +42,11 @@ class Tag:
         """What the loss is divided by: the words."""
         return {"task_loss": jnp.sum(self._weights(batch))}
 
-    def ratios(self, model: Any, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
-        """The loss, and how often it is right, as sums; dropout is on where `key` is given."""
+    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> dict[str, Ratio]:
+        """The loss, and how often it is right, as sums; dropout is on where `keys_B` are given."""
         weights_BT = self._weights(batch)
         tags_BT = jnp.maximum(batch["tags"], 0)
-        loss, correct = cross_entropy(self._logits(model, batch, key), tags_BT, weights_BT)
+        loss, correct = cross_entropy(self._logits(model, batch, keys_B), tags_BT, weights_BT)
         count = jnp.sum(weights_BT)
         work = row_work(batch["attention_mask"] * batch["weights"][:, None])
         return work | {"task_loss": Ratio(loss, count), "task_accuracy": Ratio(correct, count)}
@@ -78,7 +79,7 @@ class Tag:
     def _weights(self, batch: Batch) -> jax.Array:
         return (batch["tags"] >= 0) * batch["weights"][:, None]
 
-    def _logits(self, model: Any, batch: Batch, key: jax.Array | None) -> jax.Array:
-        encoder_key, head_key = (None, None) if key is None else jax.random.split(key)
-        x_BTD = model.encode(batch, encoder_key)
-        return model.tag_logits(x_BTD, self.config.classifier_dropout, head_key)
+    def _logits(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> jax.Array:
+        encoder_keys, head_keys = split_keys(keys_B, 2)
+        x_BTD = model.encode(batch, encoder_keys)
+        return model.tag_logits(x_BTD, self.config.classifier_dropout, head_keys)
