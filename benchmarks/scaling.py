@@ -4,8 +4,11 @@
 
 Compiles the step for several meshes of simulated devices and reads every collective out of the
 compiled program: how often it runs (loops count as often as they turn) and its bytes, beside the
-bytes that the sharding should take. From those and the makers' figures for speed and bandwidth
-it reckons a table of efficiencies; nothing of that table is measured.
+bytes that the sharding should take. From those of the mesh that splits the batch alone, and the
+makers' figures for speed and bandwidth, it reckons what share of the time 8 to 512 devices would
+compute, as a table and a picture; nothing of that is measured.
+
+Prints a JSON object a mesh and appends it to --output, with the table and the picture beside it.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import json
 import math
 import os
 import re
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +30,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
 
 import jax
+import matplotlib.pyplot as plt
+from machine import describe
 
 from albert_jax.config import Config, MeshConfig
 from albert_jax.config_file import load_config
@@ -38,6 +44,7 @@ MESHES = (
     MeshConfig(data=2, fsdp=4),
     MeshConfig(data=4, tensor=2),
 )
+COUNTS = (8, 16, 32, 64, 128, 256, 512)
 _KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
 
@@ -150,6 +157,8 @@ def report(config: Config, mesh: MeshConfig, accum_steps: int) -> dict[str, Any]
         sums[0] += one.times
         sums[1] += one.times * one.bytes / 1e6
     return {
+        "command": " ".join(sys.argv),
+        **describe(),
         "mesh": dataclasses.asdict(mesh),
         "grad_accum_steps": accum_steps,
         "collectives": {
@@ -183,19 +192,36 @@ def step_flops(config: Config, rows: int) -> float:
     )
 
 
-def efficiency_table(config: Config, params: int, rows: int) -> str:
+def efficiencies(config: Config, rows: int, gradient_bytes: float) -> dict[str, list[float]]:
+    """Of each kind of device, for each of `COUNTS`."""
+    flops = step_flops(config, rows)
+    return {
+        machine.name: [efficiency(machine, count, flops, gradient_bytes) for count in COUNTS]
+        for machine in MACHINES
+    }
+
+
+def as_table(found: dict[str, list[float]], work: str) -> str:
     """Markdown: a row a kind of device, a column a number of them."""
-    counts = (8, 16, 32, 64, 128, 256, 512)
-    lines = [
-        f"| {rows} rows of {config.data.seq_len} a device | "
-        + " | ".join(map(str, counts))
-        + " |",
-        "|---" * (1 + len(counts)) + "|",
-    ]
-    for machine in MACHINES:
-        shares = [efficiency(machine, n, step_flops(config, rows), 4 * params) for n in counts]
-        lines.append(f"| {machine.name} | " + " | ".join(f"{s:.1%}" for s in shares) + " |")
-    return "\n".join(lines)
+    lines = [f"| {work} | " + " | ".join(map(str, COUNTS)) + " |"]
+    lines.append("|---" * (1 + len(COUNTS)) + "|")
+    for name, shares in found.items():
+        lines.append(f"| {name} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: dict[str, list[float]], work: str, path: Path) -> None:
+    """A line a kind of device."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for name, shares in found.items():
+        axes.plot(COUNTS, [100 * share for share in shares], "o-", label=name)
+    axes.set(xscale="log", xlabel="devices", ylabel="share of the time computing (%)")
+    axes.set_ylim(0, 101)
+    axes.set_xticks(COUNTS, [str(count) for count in COUNTS])
+    axes.minorticks_off()
+    axes.set_title(f"Reckoned weak scaling, gradients not hidden: {work}")
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
@@ -203,13 +229,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Counts the collectives of a training step.")
     parser.add_argument("--config", required=True, help="as for albert_jax.train")
     parser.add_argument("--rows", type=int, default=32, help="rows a device, for the table")
+    parser.add_argument("--output", type=Path, help="JSON lines to append to")
     args, overrides = parser.parse_known_args()
     config = load_config(args.config, overrides)
-    found: dict[str, Any] = {}
+    reports = []
     for mesh, accum_steps in [*((mesh, 1) for mesh in MESHES), (MESHES[0], 4)]:
-        found = report(config, mesh, accum_steps)
-        print(json.dumps(found), flush=True)
-    print(efficiency_table(config, found["parameters"], args.rows))
+        reports.append(report(config, mesh, accum_steps))
+        line = json.dumps(reports[-1])
+        print(line, flush=True)
+        if args.output:
+            with args.output.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+    gradient_bytes = 1e6 * reports[0]["collectives"]["all-reduce"]["MB"]
+    found = efficiencies(config, args.rows, gradient_bytes)
+    work = f"{args.rows} rows of {config.data.seq_len} a device"
+    print(as_table(found, work))
+    if args.output:
+        args.output.with_suffix(".md").write_text(as_table(found, work), "utf-8")
+        draw(found, work, args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

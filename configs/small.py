@@ -1,4 +1,4 @@
-"""About an hour on one CPU core, on one's own text: 1.3 M parameters.
+"""Under an hour on one CPU core, on one's own text: 1.3 M parameters.
 
 Data:   python -m albert_jax.prepare --input FILES --vocab_size 8000 --seq_len 128 \\
             --output data/small
@@ -15,7 +15,9 @@ def get_config() -> ConfigDict:
 
     So little text shows a large one's rarer pieces too seldom, and its softmax costs more than
     all layers: after the same 800 steps 8,000 pieces stood 0.51 nats below their unigram
-    entropy, 30,000 at 1.4 times the cost 0.40.
+    entropy, 30,000 at 1.4 times the cost 0.40. So few steps want many predictions, each with
+    its neighbours in sight: 1,500 steps with two fifths of the pieces masked, a word at a time,
+    taught as much as 6,000 with 15 % in n-grams (5.88 and 5.83 nats, both on such n-grams).
     """
     config = default_config()
     config.model.update(
@@ -26,13 +28,13 @@ def get_config() -> ConfigDict:
         intermediate_size=512,
         initializer_range=0.05,  # 0.02 at a width of 768, scaled by its square root
     )
-    config.data.update(path="data/small", seq_len=128)
+    config.data.update(path="data/small", seq_len=128, mask_rate=0.4, max_ngram=1)
     config.optimizer.update(
         name="adamw", learning_rate=2e-3, warmup_steps=300, b2=0.98, bias_correction=True
     )
     config.train.update(
         batch_size=16,
-        num_steps=6000,
+        num_steps=8000,
         dtype="float32",
         log_every=50,
         eval_every=1000,

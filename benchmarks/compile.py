@@ -1,0 +1,132 @@
+"""Times how long a training step takes to compile, at several depths; nothing is run.
+
+    python benchmarks/compile.py --output compile.jsonl
+
+Compiles the step of each preset's width with weights shared by all layers, and of BERT's with
+none shared, from shapes alone: no parameter is ever allocated, so that the largest fits anywhere.
+Prints a JSON object for each model and depth. `ratio` is its compile time over the mean of its
+model's depths.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from machine import describe
+
+from albert_jax.config import Config, config_from_dict
+from albert_jax.data.masking import num_slots
+from albert_jax.data.settings import RowSettings
+from albert_jax.model import is_stacked
+from albert_jax.optimizer import make_optimizer
+from albert_jax.presets import albert_preset, bert_preset
+from albert_jax.sharding import BATCH, make_mesh
+from albert_jax.tasks.pretrain import Pretrain
+from albert_jax.train_state import set_up
+from albert_jax.train_step import compile_steps
+
+DEPTHS = (2, 6, 12, 24)
+MODELS = {
+    **{size: albert_preset(size) for size in ("base", "large", "xlarge", "xxlarge")},
+    **{f"BERT {size}": bert_preset(size) for size in ("base", "large")},
+}
+
+
+def batch_shapes(config: Config, sharding: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """What the loader gives; see `Rows.make_batch`."""
+    sizes = (
+        (config.data.seq_len, "input_ids token_type_ids position_ids segment_ids"),
+        (
+            num_slots(config.data.seq_len, config.data.mask_rate),
+            "mlm_positions mlm_labels mlm_weights",
+        ),
+        (RowSettings(config.data.seq_len).max_chunks, "cls_positions sop_labels sop_weights"),
+    )
+    return {
+        name: jax.ShapeDtypeStruct(
+            (config.train.batch_size, n),
+            jnp.float32 if "weights" in name else jnp.int32,
+            sharding=sharding,
+        )
+        for n, names in sizes
+        for name in names.split()
+    }
+
+
+def compile_once(config: Config) -> dict[str, float]:
+    """Seconds to trace a step and to compile it, and the size of its program."""
+    mesh, task, share = make_mesh(config.mesh), Pretrain(config), config.model.share
+    tx = make_optimizer(
+        config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
+    )
+    with jax.set_mesh(mesh):
+        start = time.perf_counter()
+        setup = set_up(task.build, tx, mesh)
+        step, _ = compile_steps(task, setup, mesh, config.train.grad_accum_steps)
+        batch = batch_shapes(config, NamedSharding(mesh, BATCH))
+        lowered = step.lower(setup.abstract_state, batch, jax.random.key(0))
+        traced = time.perf_counter()
+        lowered.compile()
+        compiled = time.perf_counter()
+    return {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(setup.abstract_state.params)),
+        "trace_seconds": traced - start,
+        "compile_seconds": compiled - traced,
+        "program_lines": lowered.as_text().count("\n"),
+    }
+
+
+def measure(train: dict[str, Any], rounds: int) -> Iterator[dict[str, Any]]:
+    """Everything that is printed; the depths of a model take turns, and the best time counts."""
+    about = describe()
+    for name, preset in MODELS.items():
+        configs = {
+            depth: config_from_dict(
+                {"model": preset | {"num_hidden_layers": depth}, "train": train}
+            )
+            for depth in DEPTHS
+        }
+        compile_once(configs[DEPTHS[0]])  # warms up
+        times = [{d: compile_once(c) for d, c in configs.items()} for _ in range(rounds)]
+        best = {d: min((r[d] for r in times), key=lambda t: t["compile_seconds"]) for d in DEPTHS}
+        mean = statistics.mean(t["compile_seconds"] for t in best.values())
+        for depth, found in best.items():
+            yield {
+                **about,
+                "model": name,
+                "share": configs[depth].model.share,
+                "layers": depth,
+                **train,
+                **found,
+                "ratio": found["compile_seconds"] / mean,
+            }
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Times compiling a training step by depth.")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--remat", default="none", choices=("none", "dots", "full"))
+    parser.add_argument("--unroll", type=int, default=1, help="layers in a pass of the loop")
+    parser.add_argument("--rounds", type=int, default=2, help="compilations of each, best counts")
+    parser.add_argument("--output", type=Path, help="JSON lines to append to")
+    args = vars(parser.parse_args())
+    output, rounds = args.pop("output"), args.pop("rounds")
+    for found in measure(args, rounds):
+        line = json.dumps(found)
+        print(line, flush=True)
+        if output:
+            with output.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    main()
