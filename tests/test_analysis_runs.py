@@ -77,6 +77,7 @@ def test_held_out_examples_are_those_of_the_evaluations(rows):
     assert (words > 0).sum() == example["mlm_weights"].sum()
 
 
+@pytest.mark.slow
 def test_curves_and_differing_settings_of_two_runs(rows, run):
     other = tiny_run(rows, run.parent / "none", data={"sentence_objective": "none"})
     curves = read_curves([run, other], "mlm_loss")

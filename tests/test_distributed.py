@@ -101,6 +101,7 @@ def test_half_an_address_is_an_error(change, message):
         join_options(EXPLICIT | change, None)
 
 
+@pytest.mark.slow
 def test_processes_agree_and_hold_parts_of_what_all_use(tmp_path):
     first, second = in_two("parts", tmp_path, timeout=300)
     assert (first.status, second.status) == (0, 0), first.err + second.err

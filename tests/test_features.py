@@ -190,6 +190,7 @@ def test_every_word_has_one_slot(small, sentences, max_length, has_tags):
     assert notes == {"sentences split": split, "words cut": cut}
 
 
+@pytest.mark.slow
 def test_conll_as_it_is(albert, shared_data):
     data = read_conll("conll2003", str(shared_data / "conll2003")).splits
     for split, max_length, words in (

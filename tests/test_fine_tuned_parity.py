@@ -31,6 +31,8 @@ from albert_jax.model_in_use import Model
 from albert_jax.tasks.answer import LOWEST
 from albert_jax.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.slow
+
 
 class Case(NamedTuple):
     """A task, where its real examples lie and how many are taken (None: all of dev).

@@ -180,6 +180,7 @@ def make_config(vocabulary: Path, tmp_path: Path) -> Callable[..., Config]:
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=[pytest.mark.slow] * (n[:4] in ("race", "squa"))) for n in WRITERS],
@@ -206,6 +207,7 @@ def validation(workdir: Path) -> list[dict[str, Any]]:
 SHORT = {"num_steps": 12, "eval_every": 2, "checkpoint_every": 2, "keep_checkpoints": 1}
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_kept_and_loaded(make_config, tmp_path):
     config = make_config("classification", train=SHORT, optimizer={"learning_rate": 0.01})
     train(make_plan(config, tmp_path / "run"))
@@ -218,6 +220,7 @@ def test_the_best_checkpoint_is_kept_and_loaded(make_config, tmp_path):
     assert evaluate(tmp_path / "run", 12)["accuracy"] == scores[12]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_bit_identical(make_config, tmp_path):
     config = make_config(
         "classification", train=SHORT, task={"classifier_dropout": 0.1, "freeze_encoder": False}
@@ -245,6 +248,7 @@ def test_a_resumed_run_is_bit_identical(make_config, tmp_path):
         make_plan(config, tmp_path / "half")
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_stays_as_it_is(make_config, tmp_path):
     train(make_plan(make_config("classification", train=SHORT), tmp_path / "first"))
     first = read(tmp_path / "first")
@@ -257,6 +261,7 @@ def test_a_frozen_encoder_stays_as_it_is(make_config, tmp_path):
     assert not equal_trees(second.params["classifier"], first.params["classifier"])
 
 
+@pytest.mark.slow
 def test_a_head_for_other_classes_is_left_behind(make_config, tmp_path):
     """As where RTE and STS-B begin with a model of MNLI."""
     train(make_plan(make_config("classification", train=SHORT), tmp_path / "first"))
@@ -277,6 +282,7 @@ def test_a_head_for_other_classes_is_left_behind(make_config, tmp_path):
     assert read(tmp_path / "second").params["classifier"]["bias"].shape == (1,)
 
 
+@pytest.mark.slow
 def test_seeds_are_runs_of_their_own_and_summed_up(make_config, tmp_path):
     config = make_config("classification", train=SHORT, task={"seeds": [3, 5]})
 

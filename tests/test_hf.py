@@ -55,6 +55,7 @@ def logits(weights: Weights) -> np.ndarray:
     return np.asarray(model.span(x_BTD) if weights.kind == "span" else model.classifier(x_BTD))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classification", "choice", "tagging", "span"])
 def test_fine_tuned_heads_say_the_same(kind, tmp_path):
     labels = {0: "yes", 1: "no", 2: "perhaps"}

@@ -71,6 +71,7 @@ def _length(segment: tuple[Slot, ...]) -> int:
     return len(segment) + 1 if segment else 0
 
 
+@pytest.mark.slow
 def test_it_shows_what_the_steps_of_a_real_run_were_given(rows, tmp_path):
     plan, fed = make_plan(tiny_config(rows, train={"num_steps": 3}), tmp_path / "run"), []
 

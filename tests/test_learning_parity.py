@@ -288,6 +288,7 @@ def test_the_loss_does_not_depend_on_the_biases_of_the_keys():
     assert abs(loss(with_ones("query")) - loss(params)) >= 1e-2
 
 
+@pytest.mark.slow
 def test_sgd_learns_the_same(tmp_path):
     batches = random_batches()
     ours = learn(config_of(), optax.sgd(SGD_RATE), batches, tmp_path)

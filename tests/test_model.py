@@ -212,6 +212,7 @@ def test_tracing_does_not_grow_with_depth(share):
     assert equations(24) == equations(3)
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_parameter_but_padding_ids():
     config, batch = tiny_model(), random_batch()
     batch = {name: jnp.asarray(x) for name, x in batch.items()}

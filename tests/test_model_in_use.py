@@ -85,6 +85,7 @@ def test_pairs_are_classified_together(make_model):
             assert other.probabilities != pytest.approx(alone.probabilities, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [(), ("score",)], ids=str)
 def test_one_output_is_a_score(labels, make_model):
     model, texts = make_model("classification", labels=labels), make_texts(40)
@@ -197,6 +198,7 @@ def test_an_option_is_chosen(make_model):
         assert turned.probabilities[::-1] == pytest.approx(found.probabilities, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_few_shapes_are_compiled(make_model):
     model = make_model("classification")
     for count in range(1, 70):

@@ -118,6 +118,7 @@ def test_classes_in_another_order(has_labels, make_run, predict, data):
     assert len(said) == 1 + has_labels
 
 
+@pytest.mark.slow
 def test_glue_by_split(make_run, predict, data):
     run = make_run("classification", "glue/sst2", ("negative", "positive"))
     labelled = [f"{text}\t{i % 2}" for i, text in enumerate(TEXTS)]
@@ -288,6 +289,7 @@ def test_errors_are_one_line_and_nothing_is_written(
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_as_a_command(make_run, data, tmp_path, repo_root):
     file = tmp_path / "output" / "test_predictions.tsv"
     write_lines(data / "test.tsv", "text", *TEXTS)

@@ -96,6 +96,7 @@ def test_accelerator_follows_the_driver(repo_root, tmp_path, driver, expected):
     assert run("bash", "-c", call, env=env, cwd=repo_root)[1] == f"{expected}\n"
 
 
+@pytest.mark.slow
 def test_environment_is_made_once_and_mended(tree):
     env = {"PYTHON": sys.executable, "ACCELERATOR": "cpu"}
     status, said = make_environment(tree, "requirements.txt", **env)
@@ -121,6 +122,7 @@ def test_environment_is_made_once_and_mended(tree):
     assert make_environment(tree, *LOCKS) == (0, "")
 
 
+@pytest.mark.slow
 def test_half_made_environment_is_made_again_by_one_of_many_callers(tree):
     shutil.rmtree(tree / ".venv", ignore_errors=True)
     (tree / ".venv" / "bin").mkdir(parents=True)

@@ -18,6 +18,8 @@ from albert_jax.run_log import read_metrics
 from albert_jax.stopping import EXIT_CODE, StopRequests
 from albert_jax.train import make_plan, train
 
+pytestmark = pytest.mark.slow
+
 CONFIG = (
     "from ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict({!r})\n"
 )
@@ -108,7 +110,6 @@ def test_signals_are_left_alone_outside(monkeypatch):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_ends_with_the_code_for_trying_again(tmp_path, rows, asked):
     settings = tiny_settings(rows, train={"num_steps": 100_000, "checkpoint_every": 100_000})

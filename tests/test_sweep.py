@@ -20,6 +20,8 @@ from albert_jax.paper import Row, Scores
 from albert_jax.sweep import main, sweep
 from albert_jax.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.slow
+
 TABLE = '''"""Table 0: what a test needs."""
 
 from ml_collections import ConfigDict

@@ -193,6 +193,7 @@ def test_every_character(ours, explainer, fast):
     assert found["space"] == 5
 
 
+@pytest.mark.slow
 def test_megabyte_lines(ours, explainer, fast, shared_data):
     draw = random.Random(0)
     book = (shared_data / "wikipedia" / "enwiki_00.txt").read_text("utf-8").replace("\n", " ")

@@ -166,6 +166,7 @@ def test_a_run_leaves_what_the_readme_says(whole):
     assert list((whole / "tensorboard").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [4, 8])
 def test_a_resumed_run_is_bit_identical(tmp_path, make_config, whole, stop):
     """Stopped at a checkpoint that falls between two logged steps."""
@@ -177,6 +178,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path, make_config, whole, stop):
     assert_same_run(half, whole, make_config())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("formats", [["tf", "orbax"], ["orbax"]], ids=" ".join)
 def test_a_run_goes_on_from_converted_weights(tmp_path, make_config, settings, whole, formats):
     """With LAMB's moments on the way, by the command line, to the same bits."""
@@ -198,6 +200,7 @@ def test_a_run_goes_on_from_converted_weights(tmp_path, make_config, settings, w
     assert numbers(converted)[-1] == numbers(whole)[-1]  # the held-out losses
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_weights_of_another(tmp_path, make_config, whole):
     """Exported to transformers' format, without the sentence order head."""
     model = read(whole)
@@ -215,6 +218,7 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path, make_config, whole):
     assert first["sop_loss"] != pytest.approx(trained["sop_loss"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_converted_without_moments_begins_with_its_weights(
     tmp_path, settings, make_config, whole
 ):

@@ -78,6 +78,7 @@ def test_accumulation_changes_nothing_but_rounding(num_devices):
     assert_same(parts, whole)
 
 
+@pytest.mark.slow
 def test_state_mirrors_the_sharding_of_the_parameters():
     config = tiny_config(mesh={"fsdp": 2, "tensor": 4})
     state, _ = run(config, num_devices=8, steps=1)
@@ -91,6 +92,7 @@ def optimizer_moments(state: TrainState) -> Any:
     return found[0]
 
 
+@pytest.mark.slow
 def test_dropout_depends_on_the_step_and_the_key_alone():
     config = tiny_config(model={"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.3})
     once, again = run(config), run.__wrapped__(config)
@@ -99,13 +101,14 @@ def test_dropout_depends_on_the_step_and_the_key_alone():
     assert abs(once[1][0] - plain[1][0]) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
         {"mesh": {"data": 2}},
         {"mesh": {"data": 2}, "train": {"grad_accum_steps": 2}},
         {"train": {"grad_accum_steps": 4}},
-        pytest.param({"mesh": {"data": 1, "fsdp": 2}}, marks=pytest.mark.slow),
+        {"mesh": {"data": 1, "fsdp": 2}},
     ],
     ids=str,
 )

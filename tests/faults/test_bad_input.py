@@ -51,6 +51,8 @@ from albert_jax.data.stored_rows import open_rows
 from albert_jax.tokenizer import Tokenizer, train_tokenizer
 from albert_jax.user_errors import USER_ERRORS, fail
 
+pytestmark = pytest.mark.slow
+
 
 def load(words: Sequence[str]) -> int:
     """`albert_jax.load` as if it were a command."""
@@ -715,7 +717,6 @@ def test_wrong_words_end_in_the_usage(command, words, tmp_path, capsys, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", [name for name in MAINS if name != "load"])
 def test_as_a_process(command, good, tmp_path, repo_root):
     """One case of each command as users start it: nothing is said but what the table says."""

@@ -19,6 +19,8 @@ from albert_jax.config import Config
 from albert_jax.run_errors import RunError
 from albert_jax.train import main, make_plan, train
 
+pytestmark = pytest.mark.slow
+
 Spoil = Callable[[int, dict[str, Any]], dict[str, Any]]
 
 
@@ -177,7 +179,6 @@ def test_many_in_a_row_end_the_run_and_no_checkpoint_is_of_them(rows, tmp_path, 
 HOPELESS = {"learning_rate": 1e30, "warmup_steps": 1}  # from the second update on
 
 
-@pytest.mark.slow
 def test_the_command_ends_in_a_line(rows, tmp_path, capsys):
     settings = tiny_settings(
         rows, optimizer=HOPELESS, train={"max_bad_steps": 2, "checkpoint_every": 1}
@@ -190,7 +191,6 @@ def test_the_command_ends_in_a_line(rows, tmp_path, capsys):
     assert steps_in(tmp_path / "run")
 
 
-@pytest.mark.slow
 def test_debugging_names_the_operation_and_the_input(rows, tmp_path):
     """An infinite weight, divided by a sum that is infinite."""
     config = config_of(rows, debug_nans=True)
@@ -208,7 +208,6 @@ def test_debugging_names_the_operation_and_the_input(rows, tmp_path):
     assert line.endswith("not finite before the step: batch/mlm_weights")
 
 
-@pytest.mark.slow
 def test_debugging_names_the_operation_in_the_model(rows, tmp_path):
     """A parameter so large that attention overflows."""
     config = config_of(rows, debug_nans=True)

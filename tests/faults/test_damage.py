@@ -21,6 +21,8 @@ from albert_jax.init_from import wants_start
 from albert_jax.run_errors import RunError
 from albert_jax.train import make_plan, train
 
+pytestmark = pytest.mark.slow
+
 GROUPS = {"train": {"eval_every": 4, "checkpoint_every": 4, "keep_checkpoints": 9}}
 
 

@@ -23,6 +23,8 @@ from albert_jax.checkpoint import Checkpoints
 from albert_jax.run_errors import RunError
 from albert_jax.train import make_plan, train
 
+pytestmark = pytest.mark.slow
+
 GROUPS = {"train": {"log_every": 1, "eval_every": 6, "checkpoint_every": 4, "keep_checkpoints": 9}}
 MEGABYTES = 16
 
@@ -120,7 +122,6 @@ def test_the_run_ends_in_a_line_and_goes_on_when_there_is_space(
     assert_same_end(run, whole, config)
 
 
-@pytest.mark.slow
 def test_the_command_ends_in_a_line(rows, disk, tmp_path):
     """The disk fills up by the run's own checkpoints."""
     settings = tiny_settings(rows, train={"checkpoint_every": 1, "keep_checkpoints": 99})

@@ -32,6 +32,7 @@ def test_one_at_a_time(tmp_path):
         assert "another" not in (tmp_path / FILE).read_text()
 
 
+@pytest.mark.slow
 def test_a_run_refuses_and_goes_on(rows, tmp_path):
     """Nothing that training writes changes; evaluation may look on."""
     config, run = tiny_config(rows), tmp_path / "run"

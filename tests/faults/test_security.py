@@ -275,6 +275,7 @@ NEEDED: dict[str, set[str]] = {
 }
 
 
+@pytest.mark.slow
 def test_other_weights_under_the_same_name_are_refused_until_it_has_begun(rows, tmp_path):
     first = run_of(rows, tmp_path / "first")
     source = tmp_path / "hf"
