@@ -10,7 +10,7 @@ Sweep:  python -m albert_jax.sweep configs/paper/table11.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table11.py:1 \\
             --workdir runs/1
         configs/paper/table11.py:1,small is the same at the small scale.
-Small:  H = 128, the depths as they are, 2,000 steps each (see albert_jax/paper.py).
+Small:  H = 128, the depths as they are, 4,000 steps each (see albert_jax/paper.py).
 """
 
 from ml_collections import ConfigDict

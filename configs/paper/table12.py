@@ -10,7 +10,7 @@ Sweep:  python -m albert_jax.sweep configs/paper/table12.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table12.py:1024 \\
             --workdir runs/1024
         configs/paper/table12.py:1024,small is the same at the small scale.
-Small:  H = 128, 256, 512 and 768, 3 layers, 2,000 steps (see albert_jax/paper.py).
+Small:  H = 128, 256, 512 and 768, 3 layers, 4,000 steps (see albert_jax/paper.py).
 """
 
 from ml_collections import ConfigDict

@@ -9,7 +9,7 @@ Sweep:  python -m albert_jax.sweep configs/paper/table13.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table13.py:12 \\
             --workdir runs/12
         configs/paper/table13.py:12,small is the same at the small scale.
-Small:  H = 512, 4 and 8 layers, 2,000 steps (see albert_jax/paper.py).
+Small:  H = 512, 4 and 8 layers, 4,000 steps (see albert_jax/paper.py).
 """
 
 from ml_collections import ConfigDict
