@@ -1,7 +1,7 @@
 """The device mesh, and where each parameter and batch row lives on it.
 
 A parameter's place is found from its path by one table. Axes: `data` splits the
-batch only; `fsdp` splits the batch and the hidden axis of the weights; `tensor`
+batch only; `fsdp` splits the batch and, between steps, the hidden axis of the weights; `tensor`
 splits vocabulary, heads and feed-forward units.
 """
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from albert_jax.metrics import Ratio
 from albert_jax.sharding import BATCH, REPLICATED
@@ -62,7 +61,7 @@ def train_step(
     counts = task.counts(batch)
     num_rows = len(next(iter(batch.values())))
     keys_B = jax.random.split(jax.random.fold_in(key, state.step), num_rows)
-    (loss, ratios), grads = _over_data(sums)(state.params, counts, batch, keys_B)
+    (loss, ratios), grads = _over_rows(sums)(state.params, counts, batch, keys_B)
     norm = optax.tree.norm(grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -78,21 +77,23 @@ def train_step(
     return TrainState(state.step + 1, params, opt_state), ratios
 
 
-def _over_data(sums: Callable[..., Any]) -> Callable[..., Any]:
-    """`sums(params, counts, batch, keys_B)` of each device's rows, added up over `data` once.
+def _over_rows(sums: Callable[..., Any]) -> Callable[..., Any]:
+    """`sums(params, counts, batch, keys_B)` of each device's rows, added up over devices once.
 
     Left to itself, XLA adds up the gradient of shared weights over devices in every layer, and
-    in every part of an accumulation. Where weights are split too, over `fsdp` or `tensor`, it is
-    left to itself: its partitioner fails on programs that are split by hand along some axes only.
+    in every part of an accumulation, and fetches what `fsdp` splits as often. Here both are done
+    once: weights are whole for the time of a step, and weights and moments split between steps.
+    With `tensor`, weights are split in the step too, and it is left to XLA: its partitioner fails
+    on programs that are split by hand along some axes only.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.shape["data"] == 1 or mesh.shape["data"] != mesh.size:
+    if mesh.empty or mesh.size == 1 or mesh.shape["tensor"] > 1:
         return sums
 
     def local(*arguments: Any) -> Any:
-        return jax.lax.psum(sums(*arguments), "data")
+        return jax.lax.psum(sums(*arguments), ("data", "fsdp"))
 
-    specs = REPLICATED, REPLICATED, P("data"), P("data")
+    specs = REPLICATED, REPLICATED, BATCH, BATCH
     return jax.shard_map(local, in_specs=specs, out_specs=REPLICATED, check_vma=False)
 
 

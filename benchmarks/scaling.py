@@ -129,9 +129,8 @@ def expected_bytes(mesh: MeshConfig, params: int) -> str:
     gradients = 4 * params
     if mesh.tensor > 1:
         return f"{gradients / mesh.tensor / 1e6:.1f} of gradients, and activations twice a block"
-    if mesh.fsdp == 1:
-        return f"{gradients / 1e6:.1f} of gradients, once"
-    return f"{gradients / 1e6:.1f} of weights where they are used, and of gradients"
+    weights = ", and the weights that are split, once" if mesh.fsdp > 1 else ""
+    return f"{gradients / 1e6:.1f} of gradients, once{weights}"
 
 
 def compiled(config: Config) -> tuple[str, int]:

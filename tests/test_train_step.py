@@ -1,6 +1,7 @@
 """The update does not depend on devices, mesh or accumulation, and compiles once."""
 
 import functools
+import re
 from typing import Any
 
 import jax
@@ -76,6 +77,23 @@ def test_accumulation_changes_nothing_but_rounding(num_devices):
     whole = run(tiny_config())
     parts = run(tiny_config(train={"grad_accum_steps": 4}), num_devices)
     assert_same(parts, whole)
+
+
+@pytest.mark.parametrize("sizes", [(4, 1), (1, 4), (2, 2)], ids=str)
+def test_gradients_are_added_up_over_devices_once(sizes):
+    config = tiny_config(
+        mesh=dict(zip(("data", "fsdp"), sizes, strict=True)), train={"grad_accum_steps": 2}
+    )
+    mesh, task = make_mesh(config.mesh, jax.devices()[:4]), Pretrain(config)
+    setup = set_up(task.build, make_optimizer(config.optimizer, 10, lambda _: False), mesh)
+    with jax.set_mesh(mesh):
+        step, _ = compile_steps(task, setup, mesh, 2)
+        batch = global_batch(random_batch(), mesh, 8)
+        program = step.lower(setup.abstract_state, batch, jax.random.key(1)).compile().as_text()
+    spoken = re.findall(r" (?:all-reduce|all-gather|reduce-scatter|all-to-all)\(.*", program)
+    assert spoken
+    # Neither the loop over layers nor that over the parts of an accumulation has any.
+    assert not [line for line in spoken if "while" in line]
 
 
 @pytest.mark.slow
