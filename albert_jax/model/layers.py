@@ -1,6 +1,6 @@
 """Small parts shared by every module: dense layers, norm, activations, embeddings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -83,7 +83,7 @@ def dropout(x: jax.Array, rate: float, keys_B: jax.Array | None) -> jax.Array:
     return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))
 
 
-def split_keys(keys_B: jax.Array | None, count: int) -> Sequence[jax.Array | None]:
+def split_keys(keys_B: jax.Array | None, count: int) -> jax.Array | list[None]:
     """`count` keys_B from each row's key, or as many `None` where there are none."""
     if keys_B is None:
         return [None] * count
