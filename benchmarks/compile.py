@@ -9,7 +9,6 @@ model's depths.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
-from machine import describe
+from machine import describe, record
 
 from albert_jax.config import Config, config_from_dict
 from albert_jax.data.masking import num_slots
@@ -121,11 +120,7 @@ def main() -> None:
     args = vars(parser.parse_args())
     output, rounds = args.pop("output"), args.pop("rounds")
     for found in measure(args, rounds):
-        line = json.dumps(found)
-        print(line, flush=True)
-        if output:
-            with output.open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
+        record(found, output)
 
 
 if __name__ == "__main__":

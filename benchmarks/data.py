@@ -11,7 +11,6 @@ are CPU seconds of this process: other work on the machine does not count.
 import argparse
 import contextlib
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import sentencepiece
-from machine import describe
+from machine import describe, record
 
 from albert_jax.config import DataConfig
 from albert_jax.data import masking, sentence_pairs
@@ -190,11 +189,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON lines to append to")
     args = parser.parse_args()
     for found in measure(args):
-        line = json.dumps(found)
-        print(line, flush=True)
-        if args.output:
-            with args.output.open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
+        record(found, args.output)
 
 
 if __name__ == "__main__":

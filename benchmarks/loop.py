@@ -10,7 +10,6 @@ that the loop's own thread computes is given too.
 
 import argparse
 import dataclasses
-import json
 import statistics
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from machine import describe
+from machine import describe, record
 
 from albert_jax.config import Config
 from albert_jax.config_file import load_config
@@ -144,11 +143,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the loop and the step")
     parser.add_argument("--output", type=Path, help="JSON lines to append to")
     args, overrides = parser.parse_known_args()
-    line = json.dumps(measure(load_config(args.config, overrides), args.steps, args.rounds))
-    print(line)
-    if args.output:
-        with args.output.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+    record(measure(load_config(args.config, overrides), args.steps, args.rounds), args.output)
 
 
 if __name__ == "__main__":

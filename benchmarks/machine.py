@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import time
@@ -49,3 +50,12 @@ def matmul_flops(dtype: str) -> float:
             jax.block_until_ready(product(x, x))
             best = max(best, 2 * size**3 / (time.perf_counter() - start))
     return best
+
+
+def record(found: dict[str, Any], output: Path | None) -> None:
+    """Prints a JSON line, and appends it to `output` if there is one."""
+    line = json.dumps(found)
+    print(line, flush=True)
+    if output:
+        with output.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")

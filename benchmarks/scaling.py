@@ -14,7 +14,6 @@ Prints a JSON object a mesh and appends it to --output, with the table and the p
 import argparse
 import dataclasses
 import itertools
-import json
 import math
 import os
 import re
@@ -31,7 +30,7 @@ os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
 
 import jax
 import matplotlib.pyplot as plt
-from machine import describe
+from machine import describe, record
 
 from albert_jax.config import Config, MeshConfig
 from albert_jax.config_file import load_config
@@ -234,11 +233,7 @@ def main() -> None:
     reports = []
     for mesh, accum_steps in [*((mesh, 1) for mesh in MESHES), (MESHES[0], 4)]:
         reports.append(report(config, mesh, accum_steps))
-        line = json.dumps(reports[-1])
-        print(line, flush=True)
-        if args.output:
-            with args.output.open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
+        record(reports[-1], args.output)
     gradient_bytes = 1e6 * reports[0]["collectives"]["all-reduce"]["MB"]
     found = efficiencies(config, args.rows, gradient_bytes)
     work = f"{args.rows} rows of {config.data.seq_len} a device"

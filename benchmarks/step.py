@@ -29,7 +29,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the peer need
 
 import jax
 import numpy as np
-from machine import describe, matmul_flops
+from machine import describe, matmul_flops, record
 
 from albert_jax.config import Config
 from albert_jax.config_file import load_config
@@ -206,11 +206,7 @@ def main() -> None:
     parser.add_argument("--peer", metavar="DATA", help="data of one chunk a row, for transformers")
     parser.add_argument("--output", type=Path, help="JSON lines to append to")
     args, overrides = parser.parse_known_args()
-    line = json.dumps(measure(args, overrides))
-    print(line)
-    if args.output:
-        with args.output.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+    record(measure(args, overrides), args.output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Under an hour on one CPU core, on one's own text: 1.3 M parameters.
+"""About an hour on one CPU core, on one's own text: 1.3 M parameters.
 
 Data:   python -m albert_jax.prepare --input FILES --vocab_size 8000 --seq_len 128 \\
             --output data/small

@@ -147,9 +147,9 @@ def test_open_files_and_threads_are_flat(soaked):
         counts = [[getattr(s, name) for s in part] for part in (early, late)]
         print(f"{name}: {min(counts[0])} to {max(counts[0])} in the first half, "
               f"{min(counts[1])} to {max(counts[1])} in the second")  # fmt: skip
-        # A pool grows by a thread where things coincide; one left behind by each save would
-        # make this 20.
-        assert np.median(counts[1]) <= np.median(counts[0]) + 2
+        # A pool may grow by a thread where things coincide; one left by each save would make 20.
+        room = 2 if name == "threads" else 0
+        assert np.median(counts[1]) <= np.median(counts[0]) + room
         assert max(counts[1]) <= max(counts[0]) + 2
 
 
