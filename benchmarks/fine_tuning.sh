@@ -36,7 +36,7 @@ task() {
     --config.task.max_length="$length" --config.train.batch_size="$batch" \
     --config.train.num_steps="$steps" --config.train.eval_every="$steps" \
     --config.train.checkpoint_every="$steps" \
-    --config.optimizer.learning_rate=5e-4 --config.optimizer.warmup_steps=$((steps / 10)) \
+    --config.optimizer.learning_rate=1e-3 --config.optimizer.warmup_steps=$((steps / 10)) \
     --config.train.dtype=float32
 }
 
@@ -44,10 +44,10 @@ mkdir -p "$runs"
 "$python" "$ROOT/benchmarks/small_sets.py" "$data" "$runs/sets"
 
 task sst2 sst2 "$data/glue" 600 32 64
-task cola cola "$data/glue" 400 32 64
-task conll2003 conll2003 "$data/conll2003" 300 32 128
-task stsb stsb "$data/glue" 300 32 128
-task mrpc mrpc "$data/glue" 230 32 128
-task rte rte "$data/glue" 150 32 128
-task squad squad_v2 "$runs/sets/squad" 120 16 160
-task race race "$runs/sets/race" 50 8 128
+task cola cola "$data/glue" 800 32 64
+task conll2003 conll2003 "$data/conll2003" 440 32 128
+task stsb stsb "$data/glue" 800 32 128
+task mrpc mrpc "$data/glue" 400 32 128
+task rte rte "$data/glue" 250 32 128
+task squad squad_v2 "$runs/sets/squad" 250 16 160
+task race race "$runs/sets/race" 100 8 128

@@ -1,4 +1,4 @@
-"""About an hour on one CPU core, on one's own text: 1.3 M parameters.
+"""An hour and a half on one CPU core, on one's own text: 1.3 M parameters.
 
 Data:   python -m albert_jax.prepare --input FILES --vocab_size 8000 --seq_len 128 \\
             --output data/small
@@ -17,7 +17,9 @@ def get_config() -> ConfigDict:
     all layers: after the same 800 steps 8,000 pieces stood 0.51 nats below their unigram
     entropy, 30,000 at 1.4 times the cost 0.40. So few steps want many predictions, each with
     its neighbours in sight: 1,500 steps with two fifths of the pieces masked, a word at a time,
-    taught as much as 6,000 with 15 % in n-grams (5.88 and 5.83 nats, both on such n-grams).
+    taught as much as 6,000 with 15 % in n-grams (5.88 and 5.83 nats, both on such n-grams). And
+    so small a model does not learn the order of sentences (53 % right after 8,000 steps), but
+    does learn which belong together (83 % after 2,000), which teaches [CLS] to compare.
     """
     config = default_config()
     config.model.update(
@@ -29,12 +31,13 @@ def get_config() -> ConfigDict:
         initializer_range=0.05,  # 0.02 at a width of 768, scaled by its square root
     )
     config.data.update(path="data/small", seq_len=128, mask_rate=0.4, max_ngram=1)
+    config.data.sentence_objective = "nsp"
     config.optimizer.update(
         name="adamw", learning_rate=2e-3, warmup_steps=300, b2=0.98, bias_correction=True
     )
     config.train.update(
         batch_size=16,
-        num_steps=8000,
+        num_steps=12_000,
         dtype="float32",
         log_every=50,
         eval_every=1000,
