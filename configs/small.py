@@ -1,4 +1,4 @@
-"""An hour and a half on one CPU core, on one's own text: 1.3 M parameters.
+"""About an hour on one CPU core, on one's own text: 1.3 M parameters.
 
 Data:   python -m albert_jax.prepare --input FILES --vocab_size 8000 --seq_len 128 \\
             --output data/small
@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     )
     config.train.update(
         batch_size=16,
-        num_steps=12_000,
+        num_steps=8000,
         dtype="float32",
         log_every=50,
         eval_every=1000,
