@@ -214,7 +214,8 @@ def draw(found: dict[str, list[float]], work: str, path: Path) -> None:
     for name, shares in found.items():
         axes.plot(COUNTS, [100 * share for share in shares], "o-", label=name)
     axes.set(xscale="log", xlabel="devices", ylabel="share of the time computing (%)")
-    axes.set_ylim(0, 101)
+    lowest = min(map(min, found.values()))
+    axes.set_ylim(5 * math.floor(20 * lowest), 100)  # whole 5 %
     axes.set_xticks(COUNTS, [str(count) for count in COUNTS])
     axes.minorticks_off()
     axes.set_title(f"Reckoned weak scaling, gradients not hidden: {work}")
