@@ -36,7 +36,7 @@ task() {
     --config.task.max_length="$length" --config.train.batch_size="$batch" \
     --config.train.num_steps="$steps" --config.train.eval_every="$steps" \
     --config.train.checkpoint_every="$steps" \
-    --config.optimizer.learning_rate=1e-3 --config.optimizer.warmup_steps=$((steps / 10)) \
+    --config.optimizer.learning_rate=5e-4 --config.optimizer.warmup_steps=$((steps / 10)) \
     --config.train.dtype=float32
 }
 
