@@ -43,7 +43,7 @@ task() {
 mkdir -p "$runs"
 "$python" "$ROOT/benchmarks/small_sets.py" "$data" "$runs/sets"
 
-task sst2 sst2 "$data/glue" 600 32 64
+task sst2 sst2 "$data/glue" 1800 32 64
 task cola cola "$data/glue" 800 32 64
 task conll2003 conll2003 "$data/conll2003" 440 32 128
 task stsb stsb "$data/glue" 800 32 128
