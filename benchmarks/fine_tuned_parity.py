@@ -1,13 +1,13 @@
 """Does a fine-tuned run predict the same in transformers, over a whole set of examples?
 
-    python benchmarks/fine_tuned_parity.py RUN DATA
+    python benchmarks/fine_tuned_parity.py RUN DATA [OUTPUT]
 
 Exports RUN, lets transformers' class for its head read the export, gives both the rows of all
-validation examples in DATA, and prints how many predictions agree and how far outputs differ.
-Needs torch and transformers (tests/requirements.txt). The exit code is 1 where predictions differ.
+validation examples in DATA, and prints how many predictions agree, how many distinct ones there
+are, and how far outputs differ, as a line of JSON that OUTPUT gets too. Needs torch and
+transformers (tests/requirements.txt). The exit code is 1 where predictions differ.
 """
 
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from machine import describe, record
 from scipy.special import log_softmax
 
 import albert_jax
@@ -91,15 +92,15 @@ def compare(run: str, data: str) -> dict[str, Any]:
         "head": CLASSES[kind],
         "examples": len(examples),
         "equal_predictions": int(np.sum(equal)),
-        "different_predictions": len({str(prediction) for prediction in said[0]}),
+        "distinct_predictions": len({str(prediction) for prediction in said[0]}),
         "largest_difference": float(max(differences)),
     }
 
 
-def main(run: str, data: str) -> int:
+def main(run: str, data: str, output: str | None = None) -> int:
     """The command; returns the exit code."""
     found = compare(run, data)
-    print(json.dumps(found))
+    record(describe() | found, Path(output) if output else None)
     return int(found["equal_predictions"] < found["examples"])
 
 
