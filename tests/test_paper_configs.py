@@ -75,18 +75,22 @@ def test_a_row_is_its_base_but_for_its_changes(key):
 
 @pytest.mark.parametrize("key", ROWS, ids="-".join)
 def test_small_rows_are_small_and_the_same_experiment(key):
-    config, small = load(key), load(key, ",small")
+    row, config, small = ROWS[key], load(key), load(key, ",small")
     like = load_config(f"{ROOT}/configs/small.py")
-    assert small.model.hidden_size * 8 == config.model.hidden_size
-    assert small.model.embedding_size * 8 == config.model.embedding_size
-    assert small.model.hidden_size % small.model.num_attention_heads == 0
+    hidden = small.model.hidden_size
+    assert hidden * 8 == config.model.hidden_size
+    assert small.model.embedding_size == min(config.model.embedding_size // 4, hidden)
+    assert hidden % small.model.num_attention_heads == 0
     assert small.model.vocab_size == like.model.vocab_size
     assert small.model.share == config.model.share
-    assert small.model.hidden_dropout_prob == config.model.hidden_dropout_prob
+    dropout = "hidden_dropout_prob"
+    assert getattr(small.model, dropout) == row.small.get(f"model.{dropout}", 0)
     assert small.data.sentence_objective == config.data.sentence_objective
     assert small.optimizer == like.optimizer
-    assert dataclasses.replace(small.train, num_steps=like.train.num_steps) == like.train
-    assert small.data.path.startswith("data/small")
+    assert small.train.batch_size * small.data.seq_len == like.train.batch_size * like.data.seq_len
+    own = {name: getattr(like.train, name) for name in ("num_steps", "batch_size")}
+    assert dataclasses.replace(small.train, **own) == like.train
+    assert small.data.path.startswith(f"data/small{small.data.seq_len}")
     assert encoder_size(small.model) < 12e6
 
 

@@ -48,7 +48,7 @@ def assert_same(ours: tuple[TrainState, Any], theirs: tuple[TrainState, Any]) ->
     )
 
 
-@pytest.mark.parametrize("share", ["all", "none"])
+@pytest.mark.parametrize("share", ["all", pytest.param("none", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -72,7 +72,7 @@ def test_any_mesh_of_8_devices_computes_what_one_device_does(sizes, share):
     assert kernel.addressable_shards[0].data.size == kernel.size // (fsdp * tensor)
 
 
-@pytest.mark.parametrize("num_devices", [1, 2])
+@pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_accumulation_changes_nothing_but_rounding(num_devices):
     whole = run(tiny_config())
     parts = run(tiny_config(train={"grad_accum_steps": 4}), num_devices)

@@ -10,7 +10,7 @@ Sweep:  python -m albert_jax.sweep configs/paper/table4.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table4.py:all-shared-128 \\
             --workdir runs/all-shared-128
         configs/paper/table4.py:all-shared-128,small is the same at the small scale.
-Small:  E is 96 and 16 with H = 96, 4 layers, 4,000 steps (see albert_jax/paper.py).
+Small:  E is 96 and 32 with H = 96, 4 layers, 4,000 steps (see albert_jax/paper.py).
 """
 
 from ml_collections import ConfigDict

@@ -10,7 +10,7 @@ Sweep:  python -m albert_jax.sweep configs/paper/table6.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table6.py:albert-xxlarge \\
             --workdir runs/albert-xxlarge
         configs/paper/table6.py:albert-xxlarge,small is the same at the small scale.
-Small:  widths / 8, depths / 3; 12,800 and 4,000 steps, the paper's ratio
+Small:  widths / 8, E / 4, depths / 3; 12,800 and 4,000 steps, the paper's ratio
         (see albert_jax/paper.py).
 """
 

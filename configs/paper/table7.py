@@ -11,8 +11,8 @@ Sweep:  python -m albert_jax.sweep configs/paper/table7.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table7.py:without \\
             --workdir runs/without
         configs/paper/table7.py:without,small is the same at the small scale.
-Small:  data/small and data/small-more, as configs/small.py says, say Wikipedia alone and with
-        books; H = 96, 4 layers, 4,000 steps (see albert_jax/paper.py).
+Small:  data/small32 and data/small32-more, say Wikipedia alone and with books; H = 96, 4 layers,
+        4,000 steps (see albert_jax/paper.py).
 """
 
 from ml_collections import ConfigDict
