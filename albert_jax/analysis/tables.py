@@ -44,18 +44,22 @@ def write_table(
 def draw_table(
     path: Path, title: str, scale: str, rows: Mapping[str, Row], results: Results
 ) -> None:
-    """Draws the paper's numbers on the left and those measured here on the right.
+    """Draws the paper's numbers, those measured here, and our losses against parameters.
 
-    Arguments are those of `write_table`; `path` is a .png.
+    The last is left out where the objectives differ, as in Table 5. Arguments are those of
+    `write_table`; `path` is a .png.
     """
     from matplotlib.figure import Figure  # half a second to import: only when drawing
 
     names = list(results)
     intrinsic = any(rows[name].scores.intrinsic for name in names)
     theirs, ours = _bars(rows, results, intrinsic)
-    figure = Figure(figsize=(11, 1.6 + 0.42 * len(names) * (1.6 if intrinsic else 1)))
+    height = 1.6 + 0.42 * len(names) * (1.6 if intrinsic else 1)
+    figure = Figure(figsize=(11 if intrinsic else 15, height))
     figure.set_layout_engine("constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    left, right, *rest = figure.subplots(1, 2 if intrinsic else 3)
+    right.sharey(left)
+    right.tick_params(labelleft=False)
     _draw_bars(left, names, theirs)
     _draw_bars(right, names, ours)
     label = "accuracy (%)" if intrinsic else "mean of five downstream tasks (%)"
@@ -69,6 +73,8 @@ def draw_table(
             axes.axvline(50, ls=":", color="grey", label="chance (NSP, SOP)")
             axes.set_xlim(0, 105)
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    for axes in rest:
+        _draw_losses(axes, results)
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
 
@@ -117,3 +123,25 @@ def _draw_bars(axes: Any, names: Sequence[str], series: Mapping[str, Sequence[fl
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.margins(x=0.12)
     axes.grid(axis="x", alpha=0.3)
+
+
+def _draw_losses(axes: Any, results: Results) -> None:
+    """Our losses against parameters, a point a row, its name towards the middle."""
+    done = {name: result for name, result in results.items() if "failed" not in result}
+    sizes = [result["parameters"] for result in done.values()]
+    for name, result in done.items():
+        place = result["parameters"] / 1e6, result["mlm_loss"]
+        side = 1 if 2 * result["parameters"] <= min(sizes) + max(sizes) else -1
+        axes.plot(*place, "o")
+        axes.annotate(
+            name,
+            place,
+            xytext=(6 * side, 3),
+            textcoords="offset points",
+            ha="left" if side > 0 else "right",
+            fontsize=8,
+        )
+    axes.set(title="loss against parameters, here", xlabel="parameters (millions)")
+    axes.set(ylabel="MLM loss, held out (nats)")
+    axes.margins(x=0.1, y=0.15)
+    axes.grid(alpha=0.3)
