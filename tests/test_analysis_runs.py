@@ -9,11 +9,12 @@ from tiny_runs import prepare_rows, tiny_config, tiny_run
 import albert_jax
 from albert_jax.analysis.curves import differing_settings, read_curves
 from albert_jax.analysis.held_out import held_out, summarize
-from albert_jax.analysis.ngrams import ngram_words
-from albert_jax.data.loader import EVAL_SEED, Rows
+from albert_jax.analysis.ngrams import held_out_ngram_words, ngram_words
+from albert_jax.data.loader import EVAL_SEED, Rows, example_rng
+from albert_jax.data.sentence_pairs import choose_pairs, lay_out
 from albert_jax.data.stored_rows import open_rows
 from albert_jax.evaluate import evaluate
-from albert_jax.tokenizer import Tokenizer
+from albert_jax.tokenizer import UNK, Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,15 @@ def test_held_out_predictions_add_up_to_what_evaluate_reports(rows, run):
     theirs = evaluate(run)
     for name, value in summarize(found).items():
         assert value == pytest.approx(theirs[name], rel=1e-5), name
-    assert set(np.unique(found.ngram_words)) == {1, 2, 3}
     assert found.positions.min() >= 1
+
+
+def test_each_held_out_prediction_has_its_ngram(rows, run):
+    model, data = albert_jax.load(run), tiny_config(rows).data
+    for limit in (None, 3):
+        words = held_out_ngram_words(data, model.tokenizer.word_starts, limit)
+        assert len(words) == len(held_out(model, data, limit).labels)
+        assert {1} < set(words) <= {1, 2, 3}
 
 
 def test_another_objective_than_its_own_can_be_asked_for(rows, run):
@@ -64,6 +72,17 @@ def test_the_slots_of_the_ngrams_are_those_that_the_loader_masks(rows, objective
         words = ngram_words(data, source, tokenizer.word_starts, 5, epoch, row)
         predicted = example["mlm_positions"][example["mlm_weights"] > 0]
         np.testing.assert_array_equal(np.flatnonzero(words), predicted)
+
+
+def test_unknown_pieces_within_an_ngram_are_not_predicted(rows):
+    data = tiny_config(rows, data={"sentence_objective": "none"}).data
+    row = dict(open_rows(rows, "train")[0])
+    row["pieces"] = np.where(np.arange(len(row["pieces"])) % 3, row["pieces"], UNK)
+    starts = Tokenizer(rows / "tokenizer.model").word_starts
+    words = ngram_words(data, [row], starts, 5, 0, 0)
+    ids = lay_out([choose_pairs(row, "none", example_rng(5, 0, 0))]).input_ids
+    assert words.any()
+    assert not words[ids == UNK].any()
 
 
 def test_held_out_examples_are_those_of_the_evaluations(rows):

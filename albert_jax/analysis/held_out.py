@@ -9,11 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from albert_jax.analysis.ngrams import ngram_words
 from albert_jax.config import DataConfig
 from albert_jax.convert.mapping import abstract_model
 from albert_jax.data.loader import EVAL_SEED, Rows
-from albert_jax.data.stored_rows import open_rows
 from albert_jax.pretrained import Pretrained
 
 _INPUTS = ("input_ids", "token_type_ids", "position_ids", "segment_ids")
@@ -27,7 +25,6 @@ class HeldOut(NamedTuple):
       log_probs: float32 [P], what the model gives them, in nats.
       correct: bool [P], whether they are the likeliest.
       positions: int32 [P], places in their chunks, [CLS] being 0.
-      ngram_words: int64 [P], words of the n-gram that they were masked in.
       pair_labels: int32 [C], 1 where swapped (sop) or from another document (nsp).
       pair_probs: float32 [C,2].
     """
@@ -36,7 +33,6 @@ class HeldOut(NamedTuple):
     log_probs: np.ndarray
     correct: np.ndarray
     positions: np.ndarray
-    ngram_words: np.ndarray
     pair_labels: np.ndarray
     pair_probs: np.ndarray
 
@@ -60,7 +56,7 @@ def held_out(
     missing = [head for head in ("pooler", "mlm", "sop") if head not in model.heads]
     if missing:
         raise ValueError(f"the model has no {', '.join(missing)}: it was not pretrained, or cut")
-    rows, source = Rows(data, "validation"), open_rows(data.path, "validation")
+    rows = Rows(data, "validation")
     count = min(limit or rows.num_rows, rows.num_rows)
     graphdef, _ = nnx.split(abstract_model(model.config, model.params), nnx.Param)
     parts = []
@@ -68,13 +64,7 @@ def held_out(
         members = [i for i in range(first, first + batch_size) if i < count]
         missing_rows = [None] * (batch_size - len(members))
         batch = rows.make_batch(EVAL_SEED, [*((0, i) for i in members), *missing_rows])
-        words_BT = np.zeros(batch["input_ids"].shape, np.int64)
-        for b, i in enumerate(members):
-            found = ngram_words(data, source, model.tokenizer.word_starts, EVAL_SEED, 0, i)
-            words_BT[b, : len(found)] = found
-        parts.append(
-            _select(batch, words_BT, *jax.device_get(_score(graphdef, model.params, batch)))
-        )
+        parts.append(_select(batch, *jax.device_get(_score(graphdef, model.params, batch))))
     return HeldOut(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
@@ -109,23 +99,18 @@ def _score(graphdef: Any, params: Any, batch: Mapping[str, jax.Array]) -> tuple[
 
 def _select(
     batch: Mapping[str, np.ndarray],
-    words_BT: np.ndarray,
     log_probs_BP: np.ndarray,
     correct_BP: np.ndarray,
     pairs_BC2: np.ndarray,
 ) -> HeldOut:
     """What is predicted, without the empty slots."""
     masked, paired = batch["mlm_weights"] > 0, batch["sop_weights"] > 0
-
-    def at_masks(array_BT: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(array_BT, batch["mlm_positions"], axis=1)[masked]
-
+    positions_BP = np.take_along_axis(batch["position_ids"], batch["mlm_positions"], axis=1)
     return HeldOut(
         batch["mlm_labels"][masked],
         log_probs_BP[masked],
         correct_BP[masked],
-        at_masks(batch["position_ids"]),
-        at_masks(words_BT),
+        positions_BP[masked],
         batch["sop_labels"][paired],
         pairs_BC2[paired],
     )

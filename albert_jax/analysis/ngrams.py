@@ -4,7 +4,28 @@ import numpy as np
 
 from albert_jax.config import DataConfig
 from albert_jax.data import masking, sentence_pairs
-from albert_jax.data.loader import example_rng
+from albert_jax.data.loader import EVAL_SEED, example_rng
+from albert_jax.data.stored_rows import open_rows
+from albert_jax.tokenizer import NUM_SPECIAL
+
+
+def held_out_ngram_words(
+    data: DataConfig, word_starts: np.ndarray, limit: int | None = None
+) -> np.ndarray:
+    """Words of the n-gram that each of `held_out`'s masked pieces was masked in, in its order.
+
+    Args:
+      data: its rows and how examples are drawn.
+      word_starts: bool [V], the tokenizer's.
+      limit: rows, as in `held_out`.
+
+    Returns:
+      int64 [P].
+    """
+    rows = open_rows(data.path, "validation")
+    count = min(limit or len(rows), len(rows))
+    found = [ngram_words(data, rows, word_starts, EVAL_SEED, 0, row) for row in range(count)]
+    return np.concatenate([words_T[words_T > 0] for words_T in found])
 
 
 def ngram_words(
@@ -41,4 +62,4 @@ def ngram_words(
     for first, length in zip(ngrams.starts, ngrams.lengths, strict=True):
         pieces = slice(words.starts[first], words.starts[first + length])
         found[layout.piece_slots[pieces]] = length
-    return found
+    return np.where(layout.input_ids < NUM_SPECIAL, 0, found)  # unknown pieces stay as they are
