@@ -45,7 +45,7 @@ GRID = {
     **{act: {"hidden_act": act} for act in ("gelu", "relu", "silu", "tanh")},
 }
 # The others differ from these in one setting.
-FAST = {"default", "groups_and_inner_groups", "unshared", "odd_sizes"}
+FAST = {"default", "groups_and_inner_groups", "odd_sizes"}
 # Other names that transformers has for activations of ours, and what they are read as.
 ACTIVATIONS = {"gelu_fast": "gelu_new", "gelu_pytorch_tanh": "gelu_new", "gelu_python": "gelu",
                "swish": "silu"}  # fmt: skip

@@ -298,7 +298,8 @@ def test_sgd_learns_the_same(tmp_path):
     assert_same(ours, theirs, fall=4, key_bias=1e-8)
 
 
-@pytest.mark.parametrize("share", ["all", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", ["all", "none"])
 def test_adamw_learns_the_same(share, tmp_path):
     ours, theirs = learn_both(config_of(share), random_batches(), tmp_path)
     assert_same(ours, theirs, fall=4, key_bias=1e-4)

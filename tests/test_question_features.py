@@ -115,6 +115,7 @@ def test_white_space_about_an_answer_does_not_lose_it(small):
         assert context[row["begins"][row["start"]] : row["ends"][row["end"]]] == text.strip()
 
 
+@pytest.mark.slow
 def test_squad_as_it_is(albert, shared_data):
     examples = read_squad(str(shared_data / "squad" / "dev-v2.0-cs224n.json"))
     rows, owners, notes = question_features(examples, albert, 384, 128, 64)

@@ -246,6 +246,7 @@ def run_of(rows: Path, workdir: Path, source: Path | str = "") -> Path:
     return workdir
 
 
+@pytest.mark.slow
 def test_a_run_records_what_it_began_with(rows, tmp_path):
     """Also where it began with nothing, and for every format; resuming changes nothing in it."""
     first = run_of(rows, tmp_path / "first")
