@@ -63,11 +63,12 @@ def sweep(
     }
     _check_distinct(configs)
     output.mkdir(parents=True, exist_ok=True)
-    results = _read_results(output)
+    results = {}
     for name in chosen:
         print(f"== {Path(file).stem}: {name}", flush=True)
-        results[name] = _attempt(configs[name], output / name)
-        print(json.dumps(results[name]), flush=True)
+        result = _attempt(configs[name], output / name)
+        print(json.dumps(result), flush=True)
+        results = _read_results(output) | {name: result}  # another process may do other rows
         ordered = {name: results[name] for name in rows if name in results}
         (output / "results.json").write_text(json.dumps(ordered, indent=2) + "\n", "utf-8")
         write_table(output / "table.md", title_of(file), scale, rows, ordered)
