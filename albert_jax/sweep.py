@@ -108,18 +108,20 @@ def measure(workdir: Path, config: Config) -> dict[str, float]:
       FloatingPointError: where the loss is not finite.
     """
     model, most = load(workdir), _MOST_SLOTS // config.data.seq_len
-    own = summarize(held_out(model, config.data, most))
-    if not math.isfinite(own["mlm_loss"]):
-        raise FloatingPointError(f"mlm_loss is {own['mlm_loss']}")
-    found = {
-        "parameters": count_parameters(model.params),
-        "mlm_loss": own["mlm_loss"],
-        "mlm_accuracy": own["mlm_accuracy"],
-    }
-    for objective in ("nsp", "sop"):
+    own = config.data.sentence_objective
+    found = {}
+    for objective in dict.fromkeys((own, "nsp", "sop")):  # its own once
         data = dataclasses.replace(config.data, sentence_objective=objective)
-        found[f"{objective}_accuracy"] = summarize(held_out(model, data, most))["sop_accuracy"]
-    return found
+        found[objective] = summarize(held_out(model, data, most))
+    if not math.isfinite(found[own]["mlm_loss"]):
+        raise FloatingPointError(f"mlm_loss is {found[own]['mlm_loss']}")
+    return {
+        "parameters": count_parameters(model.params),
+        "mlm_loss": found[own]["mlm_loss"],
+        "mlm_accuracy": found[own]["mlm_accuracy"],
+        "nsp_accuracy": found["nsp"]["sop_accuracy"],
+        "sop_accuracy": found["sop"]["sop_accuracy"],
+    }
 
 
 def _argument(name: str, scale: str) -> str:

@@ -83,8 +83,7 @@ def test_small_rows_are_small_and_the_same_experiment(key):
     assert hidden % small.model.num_attention_heads == 0
     assert small.model.vocab_size == like.model.vocab_size
     assert small.model.share == config.model.share
-    dropout = "hidden_dropout_prob"
-    assert getattr(small.model, dropout) == row.small.get(f"model.{dropout}", 0)
+    assert small.model.hidden_dropout_prob == row.small.get("model.hidden_dropout_prob", 0)
     assert small.data.sentence_objective == config.data.sentence_objective
     assert small.optimizer == like.optimizer
     assert small.train.batch_size * small.data.seq_len == like.train.batch_size * like.data.seq_len
