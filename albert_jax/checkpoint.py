@@ -22,6 +22,12 @@ _LATE = ("_CHECKPOINT_METADATA", "commit_success.txt")
 logging.getLogger("absl").addFilter(
     lambda record: not (record.exc_info and "orbax" in record.pathname)
 )
+# Orbax's own has each device write its part of what all of them hold: a program to compile for
+# each part of each array, and seconds of waiting at the first save, where one device copies all
+# that ALBERT has in less. Sharded arrays are still written by those who hold them.
+ocp.type_handlers.register_type_handler(
+    jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
+)
 
 
 class Checkpoints:
