@@ -18,10 +18,13 @@ from albert_jax.train_state import TrainState
 _LATE = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
-# What Orbax logs with a traceback it also raises: once is enough.
-logging.getLogger("absl").addFilter(
-    lambda record: not (record.exc_info and "orbax" in record.pathname)
-)
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of Orbax's says what is not raised too, and not only what is set below."""
+    said = record.exc_info or record.getMessage().startswith("Type handler registry")
+    return not (said and "orbax" in record.pathname)
+
+
+logging.getLogger("absl").addFilter(_is_news)
 # Orbax's own has each device write its part of what all of them hold: a program to compile for
 # each part of each array, and seconds of waiting at the first save, where one device copies all
 # that ALBERT has in less. Sharded arrays are still written by those who hold them.

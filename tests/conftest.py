@@ -8,8 +8,8 @@ from pathlib import Path
 # Before jax is imported. The suite describes the CPU, also on a host that has an accelerator;
 # an explicit JAX_PLATFORMS still wins.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the suite is compiling programs that run once, here in half the time. `XLA_FLAGS= ` before
-# the command has them as users do, which CI does.
+# Most of the suite is compiling programs that run once, here in half the time. With `XLA_FLAGS=`
+# before the command they are compiled as users do it; CI has that.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # A shell starts background jobs with Ctrl-C ignored, and so would the processes that tests start.

@@ -126,22 +126,11 @@ def _draw_bars(axes: Any, names: Sequence[str], series: Mapping[str, Sequence[fl
 
 
 def _draw_losses(axes: Any, results: Results) -> None:
-    """Our losses against parameters, a point a row, its name towards the middle."""
-    done = {name: result for name, result in results.items() if "failed" not in result}
-    sizes = [result["parameters"] for result in done.values()]
-    for name, result in done.items():
-        place = result["parameters"] / 1e6, result["mlm_loss"]
-        side = 1 if 2 * result["parameters"] <= min(sizes) + max(sizes) else -1
-        axes.plot(*place, "o")
-        axes.annotate(
-            name,
-            place,
-            xytext=(6 * side, 3),
-            textcoords="offset points",
-            ha="left" if side > 0 else "right",
-            fontsize=8,
-        )
+    """Our losses against parameters, a point a row."""
+    for name, result in results.items():
+        if "failed" not in result:
+            axes.plot(result["parameters"] / 1e6, result["mlm_loss"], "o", label=name)
+    axes.legend(fontsize=8)
     axes.set(title="loss against parameters, here", xlabel="parameters (millions)")
     axes.set(ylabel="MLM loss, held out (nats)")
-    axes.margins(x=0.1, y=0.15)
     axes.grid(alpha=0.3)
