@@ -8,11 +8,11 @@ from pathlib import Path
 
 import jax
 
-from albert_jax.checkpoint import Checkpoints
-from albert_jax.distributed import HELP, agreed, joined, said_by_first
-from albert_jax.run_dir import read_run
+from albert_jax.checkpoints.manager import Checkpoints
+from albert_jax.checkpoints.run_dir import read_run
+from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.train import make_plan
-from albert_jax.user_errors import USER_ERRORS, fail
+from albert_jax.train.distributed import HELP, agreed, joined, said_by_first
 
 
 def evaluate(workdir: Path, step: int | None = None) -> dict[str, float]:

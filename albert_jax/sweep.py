@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from albert_jax.analysis.held_out import held_out, summarize
+from albert_jax.analysis.masked_lm import held_out, summarize
+from albert_jax.analysis.paper_tables import draw_table, write_table
 from albert_jax.analysis.parameters import count_parameters
-from albert_jax.analysis.tables import draw_table, write_table
 from albert_jax.config import Config
-from albert_jax.config_file import load_config, run_file
-from albert_jax.loading import load
-from albert_jax.paper import SMALL, Row
-from albert_jax.train import make_plan, train
-from albert_jax.user_errors import USER_ERRORS, fail
+from albert_jax.config.errors import USER_ERRORS, fail
+from albert_jax.config.load import load_config, run_file
+from albert_jax.config.paper import SMALL, Row
+from albert_jax.predict.load import load
+from albert_jax.train import make_plan
+from albert_jax.train.loop import train
 
 SCALES = ("paper", SMALL)
 _RESULT = "result.json"  # in a row's run directory, once it is done

@@ -21,9 +21,9 @@ import numpy as np
 from machine import describe, record
 
 from albert_jax.config import Config
-from albert_jax.config_file import load_config
-from albert_jax.data.stored_rows import open_rows
-from albert_jax.tokenizer import NUM_SPECIAL
+from albert_jax.config.load import load_config
+from albert_jax.data.row_reader import open_rows
+from albert_jax.data.tokenizer import NUM_SPECIAL
 from albert_jax.train import make_plan
 
 _ROWS = 512  # a batch

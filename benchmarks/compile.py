@@ -20,16 +20,16 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from machine import describe, record
 
+from albert_jax.checkpoints.state import set_up
 from albert_jax.config import Config, config_from_dict
+from albert_jax.config.presets import albert_preset, bert_preset
 from albert_jax.data.masking import num_slots
-from albert_jax.data.settings import RowSettings
 from albert_jax.model import is_stacked
-from albert_jax.optimizer import make_optimizer
-from albert_jax.presets import albert_preset, bert_preset
-from albert_jax.sharding import BATCH, make_mesh
-from albert_jax.tasks.pretrain import Pretrain
-from albert_jax.train_state import set_up
-from albert_jax.train_step import compile_steps
+from albert_jax.model.sharding import BATCH, make_mesh
+from albert_jax.prepare.settings import RowSettings
+from albert_jax.tasks.pretraining import Pretrain
+from albert_jax.train.optimizer import make_optimizer
+from albert_jax.train.step import compile_steps
 
 DEPTHS = (6, 12, 24)
 MODELS = {

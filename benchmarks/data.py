@@ -23,14 +23,15 @@ from machine import describe, record
 
 from albert_jax.config import DataConfig
 from albert_jax.data import masking, sentence_pairs
-from albert_jax.data.corpus import Corpus
-from albert_jax.data.intake import Intake, SeenDigests
-from albert_jax.data.loader import Rows, example_rng
-from albert_jax.data.row_writer import SplitWriter
-from albert_jax.data.rows import RowBuilder, split_sentences
-from albert_jax.data.settings import RowSettings, Settings
-from albert_jax.prepare import prepare
-from albert_jax.tokenizer import Tokenizer
+from albert_jax.data.loader import Rows
+from albert_jax.data.sampling import example_rng
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.prepare.corpus import Corpus
+from albert_jax.prepare.documents import Intake, SeenDigests
+from albert_jax.prepare.pipeline import prepare
+from albert_jax.prepare.row_builder import RowBuilder, split_sentences
+from albert_jax.prepare.row_writer import SplitWriter
+from albert_jax.prepare.settings import RowSettings, Settings
 
 _BATCH = 32
 

@@ -21,13 +21,13 @@ from machine import describe, record
 from scipy.special import log_softmax
 
 import albert_jax
-from albert_jax.convert.hf import write_hf
-from albert_jax.convert.hf_config import CLASSES
-from albert_jax.convert.read import read
-from albert_jax.data.buckets import eval_batches
-from albert_jax.data.features import length_of
-from albert_jax.data.task_data import read_task
-from albert_jax.tasks.answer import LOWEST
+from albert_jax.checkpoints.formats.hf_config import CLASSES
+from albert_jax.checkpoints.formats.huggingface import write_hf
+from albert_jax.checkpoints.read import read
+from albert_jax.tasks.batching import eval_batches
+from albert_jax.tasks.features import length_of
+from albert_jax.tasks.question_answering import LOWEST
+from albert_jax.tasks.registry import read_task
 
 _INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 _BATCH = 32

@@ -23,8 +23,9 @@ import jax
 from machine import describe, record
 
 from albert_jax.config import Config
-from albert_jax.config_file import load_config
-from albert_jax.train import Plan, make_plan, train
+from albert_jax.config.load import load_config
+from albert_jax.train import Plan, make_plan
+from albert_jax.train.loop import train
 
 _UNTIMED = 8  # more than are read ahead: steps of a round before its clock starts
 

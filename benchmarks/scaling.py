@@ -33,8 +33,8 @@ import matplotlib.pyplot as plt
 from machine import describe, record
 
 from albert_jax.config import Config, MeshConfig
-from albert_jax.config_file import load_config
-from albert_jax.metrics import pretraining_flops
+from albert_jax.config.load import load_config
+from albert_jax.model.flops import pretraining_flops
 from albert_jax.train import make_plan
 
 MESHES = (

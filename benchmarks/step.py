@@ -32,8 +32,8 @@ import numpy as np
 from machine import describe, matmul_flops, record
 
 from albert_jax.config import Config
-from albert_jax.config_file import load_config
-from albert_jax.metrics import Sums
+from albert_jax.config.load import load_config
+from albert_jax.tasks.base import Sums
 from albert_jax.train import Plan, make_plan
 
 Batch = dict[str, Any]

@@ -14,7 +14,7 @@ Scores: SQuAD 1.1 89.3 F1, SQuAD 2.0 80.0 F1, MNLI 81.6, SST-2 90.3, RACE 64.0
 from ml_collections import ConfigDict
 
 from albert_jax.config import default_config
-from albert_jax.presets import albert_preset
+from albert_jax.config.presets import albert_preset
 
 
 def get_config(version: str = "v2") -> ConfigDict:

@@ -13,7 +13,7 @@ Scores: SQuAD 1.1 90.4 F1, SQuAD 2.0 80.4 F1, MNLI 84.5, SST-2 92.8, RACE 68.2
 from ml_collections import ConfigDict
 
 from albert_jax.config import default_config
-from albert_jax.presets import bert_preset
+from albert_jax.config.presets import bert_preset
 
 
 def get_config() -> ConfigDict:

@@ -13,7 +13,7 @@ Scores: SQuAD 1.1 92.2 F1, SQuAD 2.0 85.0 F1, MNLI 86.6, SST-2 93.0, RACE 73.9
 from ml_collections import ConfigDict
 
 from albert_jax.config import default_config
-from albert_jax.presets import bert_preset
+from albert_jax.config.presets import bert_preset
 
 
 def get_config() -> ConfigDict:

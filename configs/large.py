@@ -14,7 +14,7 @@ Scores: SQuAD 1.1 90.6 F1, SQuAD 2.0 82.3 F1, MNLI 83.5, SST-2 91.7, RACE 68.5
 from ml_collections import ConfigDict
 
 from albert_jax.config import default_config
-from albert_jax.presets import albert_preset
+from albert_jax.config.presets import albert_preset
 
 
 def get_config(version: str = "v2") -> ConfigDict:

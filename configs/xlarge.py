@@ -14,7 +14,7 @@ Scores: SQuAD 1.1 92.5 F1, SQuAD 2.0 86.1 F1, MNLI 86.4, SST-2 92.4, RACE 74.8
 from ml_collections import ConfigDict
 
 from albert_jax.config import default_config
-from albert_jax.presets import albert_preset
+from albert_jax.config.presets import albert_preset
 
 
 def get_config(version: str = "v2") -> ConfigDict:

@@ -14,7 +14,7 @@ Scores: SQuAD 1.1 94.1 F1, SQuAD 2.0 88.1 F1, MNLI 88.0, SST-2 95.2, RACE 82.3
 from ml_collections import ConfigDict
 
 from albert_jax.config import default_config
-from albert_jax.presets import albert_preset
+from albert_jax.config.presets import albert_preset
 
 
 def get_config(version: str = "v2") -> ConfigDict:

@@ -17,12 +17,14 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from albert_jax import evaluate, train
+from albert_jax import evaluate
 from albert_jax.config import MeshConfig
-from albert_jax.config_file import load_config
-from albert_jax.distributed import agreed, joined
-from albert_jax.init_from import start_with
-from albert_jax.sharding import global_batch, local_rows, make_mesh
+from albert_jax.config.load import load_config
+from albert_jax.model.sharding import global_batch, local_rows, make_mesh
+from albert_jax.train import __main__ as command
+from albert_jax.train import loop, make_plan
+from albert_jax.train.distributed import agreed, joined
+from albert_jax.train.initialization import start_with
 
 ROWS = 8
 
@@ -85,17 +87,17 @@ def runs(folder: Path) -> dict[str, Any]:
     config = ["--config", str(folder / "pretrain.py")]
     fine_tuning = ["--config", str(folder / "finetune.py")]
     done = [
-        train.main([*config, "--workdir", str(folder / "two")]),
-        train.main([*config, "--workdir", str(folder / "grown"), "--config.mesh.fsdp=2"]),
-        train.main([*config, "--workdir", str(folder / "two"), "--config.train.seed=5"]),
-        train.main([*fine_tuning, "--workdir", str(folder / "two_seeds")]),
+        command.main([*config, "--workdir", str(folder / "two")]),
+        command.main([*config, "--workdir", str(folder / "grown"), "--config.mesh.fsdp=2"]),
+        command.main([*config, "--workdir", str(folder / "two"), "--config.train.seed=5"]),
+        command.main([*fine_tuning, "--workdir", str(folder / "two_seeds")]),
     ]
     return {"exit codes": done, "evaluated": evaluate.evaluate(folder / "two")}
 
 
 def stopped(folder: Path) -> dict[str, Any]:
     """Process 1 alone is asked to stop."""
-    plan = train.make_plan(load_config(str(folder / "some.py")), folder / "run")
+    plan = make_plan(load_config(str(folder / "some.py")), folder / "run")
 
     def batches(first: int) -> Any:
         for step, batch in enumerate(plan.train_batches(first), first + 1):
@@ -103,7 +105,7 @@ def stopped(folder: Path) -> dict[str, Any]:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
-    return {"step": int(train.train(plan._replace(train_batches=batches)).step)}
+    return {"step": int(loop.train(plan._replace(train_batches=batches)).step)}
 
 
 def lost(folder: Path) -> dict[str, Any]:

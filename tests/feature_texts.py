@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 from texts import WORDS
 
-from albert_jax.tokenizer import CLS, SEP
+from albert_jax.data.tokenizer import CLS, SEP
 
 # With letters that become several, accents of both kinds, white space of many kinds, and
 # characters that become no piece. The vocabulary has few letters, so there are unknown pieces too.

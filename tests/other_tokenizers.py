@@ -9,8 +9,8 @@ import numpy as np
 import sentencepiece as spm
 from tokenizers import normalizers
 
-from albert_jax.convert.spm_model import USER_DEFINED, build_model, parse_model
-from albert_jax.tokenizer import WORD_MARK
+from albert_jax.checkpoints.formats.sentencepiece import USER_DEFINED, build_model, parse_model
+from albert_jax.data.tokenizer import WORD_MARK
 
 SPECIAL = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
 KINDS = ("special", "space", "mark", "sigma", "unicode", "comma", "piece", "tie")

@@ -8,19 +8,25 @@ from models import tiny_model
 from params import random_params
 
 from albert_jax.analysis.attention import attention_maps, head_entropy, layer_parameters
-from albert_jax.analysis.calibration import calibration
+from albert_jax.analysis.classification import calibration, confusion, surest_errors
 from albert_jax.analysis.curves import Curve, run_names, smooth
-from albert_jax.analysis.embeddings import effective_rank, nearest_pieces, spectrum
-from albert_jax.analysis.errors import confusion, surest_errors
-from albert_jax.analysis.layers import layer_angles, layer_distances
 from albert_jax.analysis.masked_lm import accuracy_by, frequency_bands, piece_counts
 from albert_jax.analysis.parameters import (
     count_parameters,
     moment_statistics,
     parameter_statistics,
 )
-from albert_jax.analysis.similarity import layer_similarity, linear_cka, relative_changes
-from albert_jax.pretrained import Pretrained
+from albert_jax.analysis.representations import (
+    effective_rank,
+    layer_angles,
+    layer_distances,
+    layer_similarity,
+    linear_cka,
+    nearest_pieces,
+    relative_changes,
+    spectrum,
+)
+from albert_jax.predict.pretrained import Pretrained
 
 MASK = np.array([[1, 1, 1], [1, 1, 0]])
 

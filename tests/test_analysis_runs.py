@@ -8,13 +8,13 @@ from tiny_runs import prepare_rows, tiny_config, tiny_run
 
 import albert_jax
 from albert_jax.analysis.curves import differing_settings, read_curves
-from albert_jax.analysis.held_out import held_out, summarize
-from albert_jax.analysis.ngrams import held_out_ngram_words, ngram_words
-from albert_jax.data.loader import EVAL_SEED, Rows, example_rng
+from albert_jax.analysis.masked_lm import held_out, held_out_ngram_words, ngram_words, summarize
+from albert_jax.data.loader import Rows
+from albert_jax.data.row_reader import open_rows
+from albert_jax.data.sampling import EVAL_SEED, example_rng
 from albert_jax.data.sentence_pairs import choose_pairs, lay_out
-from albert_jax.data.stored_rows import open_rows
+from albert_jax.data.tokenizer import UNK, Tokenizer
 from albert_jax.evaluate import evaluate
-from albert_jax.tokenizer import UNK, Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from albert_jax.answer_metrics import best_null_threshold, squad_metrics
-from albert_jax.data.examples import Answer, QuestionExample
+from albert_jax.tasks.examples import Answer, QuestionExample
+from albert_jax.tasks.squad_metrics import best_null_threshold, squad_metrics
 
 
 def question(id_, *golds):

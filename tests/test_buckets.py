@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from albert_jax.data.buckets import (
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.tasks.batching import (
     WINDOW,
     collate,
     eval_batches,
@@ -18,9 +19,9 @@ from albert_jax.data.buckets import (
     width_for,
     window_size,
 )
-from albert_jax.data.features import NONE, Row, length_of, text_features
-from albert_jax.data.task_data import read_task
-from albert_jax.tokenizer import Tokenizer
+from albert_jax.tasks.classification import text_features
+from albert_jax.tasks.features import NONE, Row, length_of
+from albert_jax.tasks.registry import read_task
 
 QUICK = settings(deadline=None, max_examples=60)
 COUNTS = st.integers(1, 300)

@@ -7,8 +7,8 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from albert_jax.checkpoint import Checkpoints
-from albert_jax.train_state import TrainState
+from albert_jax.checkpoints.manager import Checkpoints
+from albert_jax.checkpoints.state import TrainState
 
 
 def test_saving_what_all_devices_hold_compiles_nothing(tmp_path, caplog):

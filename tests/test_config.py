@@ -6,15 +6,10 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from albert_jax.config import (
-    Config,
-    MeshConfig,
-    config_from_dict,
-    default_config,
-)
-from albert_jax.config_file import load_config
-from albert_jax.presets import albert_preset, bert_preset
-from albert_jax.sharding import mesh_sizes, validate_for_devices
+from albert_jax.config import Config, MeshConfig, config_from_dict, default_config
+from albert_jax.config.load import load_config
+from albert_jax.config.presets import albert_preset, bert_preset
+from albert_jax.model.sharding import mesh_sizes, validate_for_devices
 
 FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 

@@ -9,14 +9,15 @@ from models import TINY, tiny_config, tiny_model
 from params import equal_trees, random_params
 
 import albert_jax
+from albert_jax.checkpoints.formats.huggingface import write_hf
+from albert_jax.checkpoints.formats.variables import DIALECTS, variables
+from albert_jax.checkpoints.read import read
+from albert_jax.checkpoints.weights import Moments, Weights
 from albert_jax.config import default_config
-from albert_jax.convert.__main__ import main
-from albert_jax.convert.hf import write_hf
-from albert_jax.convert.names import DIALECTS, variables
-from albert_jax.convert.read import read
-from albert_jax.convert.run import write_run
-from albert_jax.convert.weights import KINDS, Moments, Weights
-from albert_jax.tokenizer import MASK, train_tokenizer
+from albert_jax.convert import main, write_run
+from albert_jax.data.tokenizer import MASK
+from albert_jax.model.heads import KINDS
+from albert_jax.prepare.vocabulary import train_tokenizer
 
 CONFIG = tiny_model(vocab_size=60)
 CONFIG_FILE = """

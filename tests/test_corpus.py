@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import zstandard
 
-from albert_jax.data import python_docs, readers, sources
-from albert_jax.data.corpus import Corpus
-from albert_jax.data.readers import paragraphs_of
+from albert_jax.prepare import formats as readers
+from albert_jax.prepare import python_docs, sources
+from albert_jax.prepare.corpus import Corpus
+from albert_jax.prepare.formats import paragraphs_of
 
 WIKI = """<doc id="1" url="x" title="A &amp; B">
 A &amp; B

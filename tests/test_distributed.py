@@ -14,12 +14,13 @@ from distributed_runs import ROWS
 from texts import VOCAB_SIZE, make_sentence, write_corpus, write_vocabulary
 from two_processes import DEVICES, Ended, in_two
 
-from albert_jax.checkpoint import Checkpoints
+from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.config import Config, config_from_dict
-from albert_jax.distributed import join_options
-from albert_jax.prepare import prepare
-from albert_jax.run_log import read_metrics
-from albert_jax.train import make_plan, train
+from albert_jax.prepare.pipeline import prepare
+from albert_jax.train import make_plan
+from albert_jax.train.curves import read_metrics
+from albert_jax.train.distributed import join_options
+from albert_jax.train.loop import train
 
 CONFIG_FILE = "from ml_collections import ConfigDict\nget_config = lambda: ConfigDict({!r})\n"
 MODEL = {

@@ -9,23 +9,14 @@ from feature_texts import TEXTS, contents
 from hypothesis import given, settings
 from texts import WORDS, write_vocabulary
 
-from albert_jax.data.conll import read_conll
-from albert_jax.data.examples import (
-    ChoiceExample,
-    TaggedExample,
-    TextExample,
-)
-from albert_jax.data.features import (
-    NONE,
-    choice_features,
-    join,
-    length_of,
-    tag_features,
-    text_features,
-    total_notes,
-)
-from albert_jax.data.race import read_race
-from albert_jax.tokenizer import CLS, SEP, UNK, Tokenizer
+from albert_jax.data.tokenizer import CLS, SEP, UNK, Tokenizer
+from albert_jax.tasks.classification import text_features
+from albert_jax.tasks.examples import ChoiceExample, TaggedExample, TextExample
+from albert_jax.tasks.features import NONE, join, length_of, total_notes
+from albert_jax.tasks.multiple_choice import choice_features
+from albert_jax.tasks.readers.conll import read_conll
+from albert_jax.tasks.readers.race import read_race
+from albert_jax.tasks.token_classification import tag_features
 
 IDS = st.lists(st.integers(5, 59), max_size=30)
 MANY = settings(deadline=None, max_examples=300)

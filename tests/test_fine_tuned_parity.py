@@ -19,17 +19,18 @@ from texts import WORDS, make_sentence, write_vocabulary
 from transformers import AlbertTokenizer
 
 import albert_jax
-from albert_jax.convert.hf import write_hf
-from albert_jax.convert.hf_config import CLASSES as CLASS_OF
-from albert_jax.convert.hf_tokenizer import write_tokenizer
-from albert_jax.convert.run import write_run
-from albert_jax.convert.weights import KINDS, Weights
-from albert_jax.data.examples import ChoiceExample, QuestionExample, TaggedExample, TextExample
-from albert_jax.data.features import length_of
-from albert_jax.data.task_data import read_task
-from albert_jax.model_in_use import Model
-from albert_jax.tasks.answer import LOWEST
-from albert_jax.tokenizer import Tokenizer
+from albert_jax.checkpoints.formats.hf_config import CLASSES as CLASS_OF
+from albert_jax.checkpoints.formats.hf_tokenizer import write_tokenizer
+from albert_jax.checkpoints.formats.huggingface import write_hf
+from albert_jax.checkpoints.weights import Weights
+from albert_jax.convert import write_run
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.model.heads import KINDS
+from albert_jax.predict.finetuned import Model
+from albert_jax.tasks.examples import ChoiceExample, QuestionExample, TaggedExample, TextExample
+from albert_jax.tasks.features import length_of
+from albert_jax.tasks.question_answering import LOWEST
+from albert_jax.tasks.registry import read_task
 
 pytestmark = pytest.mark.slow
 

@@ -13,13 +13,14 @@ from params import equal_trees
 from texts import WORDS, write_vocabulary
 
 import albert_jax
+from albert_jax.checkpoints.read import read
 from albert_jax.config import Config, config_from_dict
-from albert_jax.convert.read import read
-from albert_jax.data.task_data import read_task
 from albert_jax.evaluate import evaluate
-from albert_jax.run_log import read_metrics
-from albert_jax.seeds import describe, run_seeds, summarize
-from albert_jax.train import make_plan, train
+from albert_jax.tasks.registry import read_task
+from albert_jax.train import make_plan
+from albert_jax.train.curves import read_metrics
+from albert_jax.train.loop import train
+from albert_jax.train.seeds import describe, run_seeds, summarize
 
 ENTITIES = {"PER": WORDS[:8], "LOC": WORDS[8:16]}
 OTHERS = WORDS[16:48]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from albert_jax.config import Config
-from albert_jax.config_file import load_config
-from albert_jax.data.task_data import READERS
-from albert_jax.presets import fine_tuning_recipe
+from albert_jax.config.load import load_config
+from albert_jax.config.presets import fine_tuning_recipe
+from albert_jax.tasks.registry import READERS
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs" / "finetune").glob("*.py"))

@@ -18,11 +18,12 @@ from params import equal_trees, random_params
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from albert_jax.convert.hf import read_hf, write_hf
-from albert_jax.convert.hf_config import CLASSES as CLASS_OF
-from albert_jax.convert.mapping import abstract_model
-from albert_jax.convert.weights import KINDS, Weights
-from albert_jax.tokenizer import CLS, SEP
+from albert_jax.checkpoints.formats.hf_config import CLASSES as CLASS_OF
+from albert_jax.checkpoints.formats.huggingface import read_hf, write_hf
+from albert_jax.checkpoints.weights import Weights
+from albert_jax.data.tokenizer import CLS, SEP
+from albert_jax.model.albert import abstract_model
+from albert_jax.model.heads import KINDS
 
 CONFIG = tiny_model(num_hidden_groups=2)
 IDS = torch.tensor([[CLS, 40, 41, 42, SEP, 50, 51, SEP], [CLS, 60, SEP, 61, 62, 63, 64, SEP]])

@@ -12,11 +12,11 @@ from flax import nnx
 from hf_models import hf_model
 from models import tiny_model
 
+from albert_jax.checkpoints.formats.huggingface import read_hf
+from albert_jax.checkpoints.formats.variables import to_variables
 from albert_jax.config import ModelConfig
-from albert_jax.convert.hf import read_hf
-from albert_jax.convert.mapping import to_variables
-from albert_jax.losses import cross_entropy
 from albert_jax.model import PRETRAINING, Albert, Compute
+from albert_jax.tasks.base import cross_entropy
 
 B, T = 3, 17
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")

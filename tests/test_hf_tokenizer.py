@@ -11,9 +11,10 @@ import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 from transformers import AlbertTokenizer, AutoTokenizer
 
-from albert_jax.convert.hf_tokenizer import read_tokenizer, write_tokenizer
-from albert_jax.convert.spm_model import Piece, build_model, parse_model
-from albert_jax.tokenizer import Tokenizer, train_tokenizer
+from albert_jax.checkpoints.formats.hf_tokenizer import read_tokenizer, write_tokenizer
+from albert_jax.checkpoints.formats.sentencepiece import Piece, build_model, parse_model
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.prepare.vocabulary import train_tokenizer
 
 ModelProto: Any = vars(sentencepiece_model_pb2)["ModelProto"]  # made at import
 

@@ -14,8 +14,8 @@ import pytest
 from models import tiny_model
 from params import random_params
 
-from albert_jax.convert.hf import write_hf
-from albert_jax.convert.weights import Weights
+from albert_jax.checkpoints.formats.huggingface import write_hf
+from albert_jax.checkpoints.weights import Weights
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CODE = """

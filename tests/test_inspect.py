@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from tiny_runs import prepare_rows, tiny_config
 
-from albert_jax.data.loader import Rows, row_of
-from albert_jax.data.stored_rows import open_rows
-from albert_jax.inspect import RowView, Run, Slot, describe, main, spell
-from albert_jax.run_dir import open_run
-from albert_jax.tokenizer import CLS, MASK, SEP
-from albert_jax.train import make_plan, train
+from albert_jax.analysis.batches import RowView, Run, Slot, describe, spell
+from albert_jax.checkpoints.run_dir import open_run
+from albert_jax.data.loader import Rows
+from albert_jax.data.row_reader import open_rows
+from albert_jax.data.sampling import row_of
+from albert_jax.data.tokenizer import CLS, MASK, SEP
+from albert_jax.inspect import main
+from albert_jax.train import make_plan
+from albert_jax.train.loop import train
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,11 @@
 
 from texts import VOCAB_SIZE, write_corpus
 
-from albert_jax.data import intake
-from albert_jax.data.corpus import Corpus
-from albert_jax.data.intake import SeenDigests, content_digest, split_of, training_sentences
-from albert_jax.data.settings import RowSettings, Settings
+from albert_jax.prepare import documents as intake
+from albert_jax.prepare.corpus import Corpus
+from albert_jax.prepare.documents import SeenDigests, content_digest, split_of
+from albert_jax.prepare.settings import RowSettings, Settings
+from albert_jax.prepare.vocabulary import training_sentences
 
 
 def test_sample_for_the_vocabulary_is_bounded_and_has_no_validation_text(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from albert_jax.config import OptimizerConfig
-from albert_jax.optimizer import make_optimizer
+from albert_jax.train.optimizer import make_optimizer
 
 NUM_STEPS = 100
 SHAPES = {

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from commands import executable, run
 
-from albert_jax.config_file import load_config
+from albert_jax.config.load import load_config
 
 SCRIPTS = ("multi_gpu.sh", "slurm.sbatch", "tpu_pod.sh")
 ARGS = ["--config", "configs/tiny.py", "--workdir", "a b"]

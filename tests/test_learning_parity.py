@@ -27,20 +27,20 @@ import transformers
 from flax import nnx
 from models import TINY, tiny_config
 
+from albert_jax.checkpoints.formats.huggingface import write_hf
+from albert_jax.checkpoints.formats.variables import to_variables
+from albert_jax.checkpoints.state import set_up
+from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import Config, DataConfig
-from albert_jax.convert.hf import write_hf
-from albert_jax.convert.mapping import to_variables
-from albert_jax.convert.weights import Weights
 from albert_jax.data.loader import train_batches
 from albert_jax.data.masking import num_slots
+from albert_jax.data.tokenizer import CLS, MASK, SEP
 from albert_jax.model import is_stacked
-from albert_jax.optimizer import make_optimizer
-from albert_jax.prepare import prepare
-from albert_jax.sharding import global_batch, make_mesh, path_of
-from albert_jax.tasks.pretrain import Pretrain
-from albert_jax.tokenizer import CLS, MASK, SEP
-from albert_jax.train_state import set_up
-from albert_jax.train_step import compile_steps
+from albert_jax.model.sharding import global_batch, make_mesh, path_of
+from albert_jax.prepare.pipeline import prepare
+from albert_jax.tasks.pretraining import Pretrain
+from albert_jax.train.optimizer import make_optimizer
+from albert_jax.train.step import compile_steps
 
 STEPS, ROWS = 100, 8
 # Random rows have the sizes of those of real text, so that one compiled step serves both.

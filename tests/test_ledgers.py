@@ -6,12 +6,20 @@ from collections import Counter
 import pytest
 from texts import write_corpus
 
-from albert_jax.data import intake, ledgers, row_writer
-from albert_jax.data.corpus import Corpus, documents_of
-from albert_jax.data.intake import Intake, SeenDigests, content_digest
-from albert_jax.data.ledgers import Tally, assign_blocks, entries_of, ledger_at, write_ledger
-from albert_jax.data.row_writer import plan_shards
-from albert_jax.data.settings import RowSettings, Settings
+from albert_jax.prepare import beam_ledgers as ledgers
+from albert_jax.prepare import documents as intake
+from albert_jax.prepare import row_writer
+from albert_jax.prepare.beam_ledgers import (
+    Tally,
+    assign_blocks,
+    entries_of,
+    ledger_at,
+    write_ledger,
+)
+from albert_jax.prepare.corpus import Corpus, documents_of
+from albert_jax.prepare.documents import Intake, SeenDigests, content_digest
+from albert_jax.prepare.row_writer import plan_shards
+from albert_jax.prepare.settings import RowSettings, Settings
 
 
 @pytest.mark.parametrize("ledger_documents", [7, 1000])

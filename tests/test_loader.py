@@ -16,15 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from albert_jax.config import DataConfig
-from albert_jax.data.loader import (
-    Positions,
-    Rows,
-    eval_batches,
-    row_of,
-    train_batches,
-)
-from albert_jax.data.stored_rows import open_rows, read_manifest
-from albert_jax.tokenizer import CLS, MASK, PAD, SEP, Tokenizer, train_tokenizer
+from albert_jax.data.loader import Positions, Rows, eval_batches, train_batches
+from albert_jax.data.row_reader import open_rows, read_manifest
+from albert_jax.data.sampling import row_of
+from albert_jax.data.tokenizer import CLS, MASK, PAD, SEP, Tokenizer
+from albert_jax.prepare.vocabulary import train_tokenizer
 
 SEQ_LEN, MAX_CHUNKS, VOCAB = 64, 4, 60
 NUM_TRAIN, NUM_VALIDATION = 23, 7

@@ -19,7 +19,7 @@ from albert_jax.data.masking import (
     tile,
 )
 from albert_jax.data.sentence_pairs import choose_pairs, lay_out
-from albert_jax.tokenizer import CLS, MASK, NUM_SPECIAL, SEP, UNK
+from albert_jax.data.tokenizer import CLS, MASK, NUM_SPECIAL, SEP, UNK
 
 NUM_ROWS = 10_000
 VOCAB = 1000

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from albert_jax.config import ModelConfig
-from albert_jax.losses import cross_entropy
-from albert_jax.metrics import Ratio, Sums, peak_flops, pretraining_flops
-from albert_jax.presets import albert_preset
-from albert_jax.run_log import RunLog, draw_curves, read_metrics
+from albert_jax.config.presets import albert_preset
+from albert_jax.model.flops import peak_flops, pretraining_flops
+from albert_jax.tasks.base import Ratio, Sums, cross_entropy
+from albert_jax.train.curves import draw_curves, read_metrics
+from albert_jax.train.loggers import RunLog
 
 
 def test_sums_are_means_of_everything_added():

@@ -12,12 +12,12 @@ from flax import nnx
 from models import random_batch, tiny_model
 
 from albert_jax.config import ModelConfig
+from albert_jax.config.presets import albert_preset, bert_preset
 from albert_jax.model import PRETRAINING, Albert, is_stacked
 from albert_jax.model.attention import segment_mask
+from albert_jax.model.custom_gradients import add_bias, keeping_slope, normalize, product, softmax
 from albert_jax.model.encoder import layers_of_groups
-from albert_jax.model.gradients import add_bias, keeping_slope, normalize, product, softmax
-from albert_jax.presets import albert_preset, bert_preset
-from albert_jax.sharding import PARAM_RULES, param_spec, path_of
+from albert_jax.model.sharding import PARAM_RULES, param_spec, path_of
 
 HEADS = (*PRETRAINING, "classifier", "span")
 INPUTS = ("input_ids", "token_type_ids", "position_ids", "segment_ids")

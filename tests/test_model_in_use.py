@@ -14,14 +14,15 @@ from params import random_params
 from texts import VOCAB_SIZE, WORDS, make_sentence, write_vocabulary
 
 import albert_jax
+from albert_jax.checkpoints.formats.huggingface import write_hf
+from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import TaskConfig
-from albert_jax.convert.hf import write_hf
-from albert_jax.convert.run import write_run
-from albert_jax.convert.weights import KINDS, Weights
-from albert_jax.data.examples import QuestionExample, TaggedExample
-from albert_jax.data.features import length_of
-from albert_jax.model_in_use import Model
-from albert_jax.tokenizer import Tokenizer
+from albert_jax.convert import write_run
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.model.heads import KINDS
+from albert_jax.predict.finetuned import Model
+from albert_jax.tasks.examples import QuestionExample, TaggedExample
+from albert_jax.tasks.features import length_of
 
 TAGS = ("O", "B-PER", "I-PER")
 LABELS = {"classification": ("bad", "good", "neither"), "tagging": TAGS}

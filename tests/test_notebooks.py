@@ -13,7 +13,8 @@ from texts import WORDS
 from tiny_runs import prepare_rows, tiny_run
 
 from albert_jax.config import config_from_dict
-from albert_jax.train import make_plan, train
+from albert_jax.train import make_plan
+from albert_jax.train.loop import train
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NAMES = ("01_checkpoint", "02_layers", "03_runs", "04_finetuned")

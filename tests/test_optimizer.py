@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from albert_jax.config import OptimizerConfig
-from albert_jax.optimizer import make_optimizer, make_schedule
+from albert_jax.train.optimizer import make_optimizer, make_schedule
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd"])

@@ -6,8 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from albert_jax.data.packing import Run, chunk_end, pack, target_length
-from albert_jax.data.settings import CHUNK_OVERHEAD, RowSettings
+from albert_jax.data.row_format import CHUNK_OVERHEAD
+from albert_jax.prepare.packing import Run, chunk_end, pack, target_length
+from albert_jax.prepare.settings import RowSettings
 
 
 def random_block(seed, seq_len, documents):

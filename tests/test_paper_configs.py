@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from albert_jax.config import Config, ModelConfig
-from albert_jax.config_file import load_config
+from albert_jax.config.load import load_config
 from albert_jax.model import Albert
 
 ROOT = Path(__file__).parents[1]

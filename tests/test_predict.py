@@ -19,15 +19,16 @@ from params import random_params
 from texts import VOCAB_SIZE, WORDS, make_sentence, write_vocabulary
 
 import albert_jax
-from albert_jax.answer_metrics import squad_metrics
-from albert_jax.convert.run import write_run
-from albert_jax.convert.weights import KINDS, Weights
-from albert_jax.data.examples import QuestionExample
-from albert_jax.data.task_data import read_task
-from albert_jax.model_in_use import Model
-from albert_jax.predict import main
-from albert_jax.task_metrics import entity_metrics
-from albert_jax.tokenizer import Tokenizer
+from albert_jax.checkpoints.weights import Weights
+from albert_jax.convert import write_run
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.model.heads import KINDS
+from albert_jax.predict.__main__ import main
+from albert_jax.predict.finetuned import Model
+from albert_jax.tasks.examples import QuestionExample
+from albert_jax.tasks.metrics import entity_metrics
+from albert_jax.tasks.registry import read_task
+from albert_jax.tasks.squad_metrics import squad_metrics
 
 CONFIG = tiny_model(vocab_size=VOCAB_SIZE, num_hidden_layers=1)
 TEXTS = [make_sentence(random.Random(i), 1, 8) for i in range(40)]

@@ -16,10 +16,12 @@ import pytest
 import tensorflow_datasets as tfds
 from texts import VOCAB_SIZE, write_corpus, write_vocabulary
 
-from albert_jax.data import intake, manifest
-from albert_jax.data.rows import split_sentences
-from albert_jax.prepare import main, prepare
-from albert_jax.tokenizer import Tokenizer
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.prepare import documents as intake
+from albert_jax.prepare import manifest
+from albert_jax.prepare.__main__ import main
+from albert_jax.prepare.pipeline import prepare
+from albert_jax.prepare.row_builder import split_sentences
 
 BLOCK_CHARS = 20_000
 
@@ -187,9 +189,9 @@ def test_errors_leave_nothing_behind(model_file, tmp_path):
 # The command with blocks as small as here: work for all workers, and none of them busy for long.
 SMALL_BLOCKS = f"""
 import sys
-from albert_jax import prepare
-from albert_jax.data import intake
-intake.BLOCK_CHARS = {BLOCK_CHARS}
+from albert_jax.prepare import __main__ as prepare
+from albert_jax.prepare import documents
+documents.BLOCK_CHARS = {BLOCK_CHARS}
 sys.exit(prepare.main())
 """
 
@@ -314,7 +316,7 @@ def test_a_live_run_keeps_its_temporary_folder(tmp_path):
 
 def test_no_jax(repo_root):
     code = (
-        "import sys, albert_jax.prepare, albert_jax.data.rows, tensorflow_datasets;"
+        "import sys, albert_jax.prepare.__main__, tensorflow_datasets;"
         "assert not {'jax', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=repo_root, check=True)

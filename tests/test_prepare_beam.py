@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from texts import write_corpus, write_vocabulary
 
-from albert_jax.data import intake, row_writer
-from albert_jax.prepare import prepare
+from albert_jax.prepare import documents as intake
+from albert_jax.prepare import row_writer
+from albert_jax.prepare.pipeline import prepare
 
 pytestmark = [
     pytest.mark.skipif(
@@ -25,12 +26,12 @@ pytestmark = [
 SIZES = {"BLOCK_CHARS": 20_000, "ROWS_PER_SHARD": 300, "LEDGER_DOCUMENTS": 50}
 COMMAND = f"""
 import sys
-from albert_jax import prepare_beam
-from albert_jax.data import intake, ledgers, row_writer
-intake.BLOCK_CHARS = {SIZES["BLOCK_CHARS"]}
+from albert_jax.prepare import beam as prepare_beam
+from albert_jax.prepare import beam_ledgers, documents, row_writer
+documents.BLOCK_CHARS = {SIZES["BLOCK_CHARS"]}
 row_writer.ROWS_PER_SHARD = {SIZES["ROWS_PER_SHARD"]}
 if "multi_processing" not in str(sys.argv):
-    ledgers.LEDGER_DOCUMENTS = {SIZES["LEDGER_DOCUMENTS"]}
+    beam_ledgers.LEDGER_DOCUMENTS = {SIZES["LEDGER_DOCUMENTS"]}
 sys.exit(prepare_beam.main())
 """
 TWO_PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")

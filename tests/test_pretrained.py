@@ -10,10 +10,11 @@ from flax import nnx
 from models import tiny_config, tiny_model
 
 import albert_jax
+from albert_jax.data.tokenizer import CLS, MASK, SEP, Tokenizer
 from albert_jax.model import PRETRAINING, Albert
-from albert_jax.pretrained import Pretrained
-from albert_jax.tasks.pretrain import cloze
-from albert_jax.tokenizer import CLS, MASK, SEP, Tokenizer, train_tokenizer
+from albert_jax.predict.pretrained import Pretrained
+from albert_jax.prepare.vocabulary import train_tokenizer
+from albert_jax.train.report import cloze
 
 TEXTS = ["a short text", "a rather longer text, with more of the words", "the third text"]
 

@@ -7,11 +7,12 @@ from feature_texts import NO_PIECE, TEXTS, contents
 from hypothesis import given, settings
 from texts import WORDS, write_vocabulary
 
-from albert_jax.answer_metrics import squad_metrics
-from albert_jax.data.examples import NOT_FOUND, Answer, QuestionExample
-from albert_jax.data.features import NONE, length_of, question_features, stack
-from albert_jax.data.squad import read_squad
-from albert_jax.tokenizer import UNK, Tokenizer, normalize
+from albert_jax.data.tokenizer import UNK, Tokenizer, normalize
+from albert_jax.tasks.examples import NOT_FOUND, Answer, QuestionExample
+from albert_jax.tasks.features import NONE, length_of, stack
+from albert_jax.tasks.question_answering import question_features
+from albert_jax.tasks.readers.squad import read_squad
+from albert_jax.tasks.squad_metrics import squad_metrics
 
 MANY = settings(deadline=None, max_examples=300)
 FEW = settings(deadline=None, max_examples=150)

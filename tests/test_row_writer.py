@@ -7,8 +7,8 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from albert_jax.data import row_writer
-from albert_jax.data.row_writer import SplitWriter, features, serialize, write_dataset_info
+from albert_jax.prepare import row_writer
+from albert_jax.prepare.row_writer import SplitWriter, features, serialize, write_dataset_info
 
 ROW = {
     "pieces": np.array([5, 6, 40_000], np.uint16),

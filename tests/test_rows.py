@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 from texts import VOCAB_SIZE, make_sentence, write_vocabulary
 
-from albert_jax.data.rows import NumberedDocument, RowBuilder, cut_sentence, split_sentences
-from albert_jax.data.settings import RowSettings
-from albert_jax.tokenizer import Tokenizer, normalize
+from albert_jax.data.tokenizer import Tokenizer, normalize
+from albert_jax.prepare.row_builder import (
+    NumberedDocument,
+    RowBuilder,
+    cut_sentence,
+    split_sentences,
+)
+from albert_jax.prepare.settings import RowSettings
 
 
 def test_cut_sentence():

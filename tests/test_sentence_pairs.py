@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from albert_jax.data.sentence_pairs import choose_pairs, lay_out
-from albert_jax.tokenizer import CLS, SEP
+from albert_jax.data.tokenizer import CLS, SEP
 
 
 def make_row(chunks, documents=None, first_piece=100):

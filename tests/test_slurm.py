@@ -15,8 +15,8 @@ import pytest
 from commands import executable, run
 from texts import VOCAB_SIZE, write_corpus, write_vocabulary
 
-from albert_jax.prepare import prepare
-from albert_jax.run_log import read_metrics
+from albert_jax.prepare.pipeline import prepare
+from albert_jax.train.curves import read_metrics
 
 SLURM_CONF = """
 ClusterName=one

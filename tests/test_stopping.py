@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from tiny_runs import prepare_rows, tiny_config, tiny_run, tiny_settings
 
-from albert_jax.checkpoint import Checkpoints
-from albert_jax.convert.read import read
-from albert_jax.run_log import read_metrics
-from albert_jax.stopping import EXIT_CODE, StopRequests
-from albert_jax.train import make_plan, train
+from albert_jax.checkpoints.manager import Checkpoints
+from albert_jax.checkpoints.read import read
+from albert_jax.train import make_plan
+from albert_jax.train.curves import read_metrics
+from albert_jax.train.loop import train
+from albert_jax.train.preemption import EXIT_CODE, StopRequests
 
 pytestmark = pytest.mark.slow
 

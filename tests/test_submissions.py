@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from albert_jax import submissions
-from albert_jax.data.conll import read_columns
-from albert_jax.submissions import (
+from albert_jax.tasks import submissions
+from albert_jax.tasks.readers.conll import read_columns
+from albert_jax.tasks.submissions import (
     write_choices,
     write_squad,
     write_tags,

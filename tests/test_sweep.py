@@ -12,13 +12,13 @@ from tiny_runs import prepare_rows, tiny_config, tiny_run, tiny_settings
 
 import albert_jax
 import albert_jax.sweep as sweeping
-from albert_jax.analysis.tables import draw_table, write_table
+from albert_jax.analysis.paper_tables import draw_table, write_table
 from albert_jax.config import Config, config_from_dict
+from albert_jax.config.paper import Row, Scores
+from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.evaluate import evaluate
-from albert_jax.init_from import read_start
-from albert_jax.paper import Row, Scores
 from albert_jax.sweep import main, sweep
-from albert_jax.tokenizer import Tokenizer
+from albert_jax.train.initialization import read_start
 
 pytestmark = pytest.mark.slow
 

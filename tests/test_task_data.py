@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from albert_jax.data.examples import NOT_FOUND, Answer, TextExample
-from albert_jax.data.squad import read_squad, split_by_article
-from albert_jax.data.task_data import read_task
+from albert_jax.tasks.examples import NOT_FOUND, Answer, TextExample
+from albert_jax.tasks.readers.squad import read_squad, split_by_article
+from albert_jax.tasks.registry import read_task
 
 
 def write(path, text):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from albert_jax.data.task_data import read_task
+from albert_jax.tasks.registry import read_task
 
 RTE = "index|sentence1|sentence2|label\n0|A|B|entailment\n"
 STSB = "sentence1|sentence2|score\nA|B|5.0\n"

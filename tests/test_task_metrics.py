@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 
-from albert_jax.task_metrics import entity_metrics, main_metric, text_metrics
+from albert_jax.tasks.metrics import entity_metrics, main_metric, text_metrics
 
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ax")
 TEXT_TASKS = (*(f"glue/{name}" for name in GLUE), "race", "race/middle", "race/high")

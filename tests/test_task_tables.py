@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from albert_jax.data.examples import TextExample
-from albert_jax.data.task_data import read_task
+from albert_jax.tasks.examples import TextExample
+from albert_jax.tasks.registry import read_task
 
 
 def write(path, text):

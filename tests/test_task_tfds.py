@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from albert_jax.data import tfds_splits
-from albert_jax.data.examples import Answer, TextExample
-from albert_jax.data.task_data import read_task
+from albert_jax.data import tfds as tfds_splits
+from albert_jax.tasks.examples import Answer, TextExample
+from albert_jax.tasks.registry import read_task
 
 Text, Sequence, ClassLabel = tfds.features.Text, tfds.features.Sequence, tfds.features.ClassLabel
 # Source: tensorflow_datasets 4.9.10.

@@ -11,9 +11,9 @@ from flax import traverse_util
 from models import tiny_model
 from params import equal_trees, random_params
 
+from albert_jax.checkpoints.formats.tensorflow import read_tf, write_tf
+from albert_jax.checkpoints.weights import Moments, Weights
 from albert_jax.config import ModelConfig
-from albert_jax.convert.tf import read_tf, write_tf
-from albert_jax.convert.weights import Moments, Weights
 
 # The variables of a published checkpoint of one group, without LAMB's slots. Source: the scopes
 # of google-research/albert modeling.py and run_pretraining.py, as albert_base lists them.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sentencepiece as spm
 
-from albert_jax.tokenizer import (
+from albert_jax.data.tokenizer import (
     CLS,
     MASK,
     NUM_SPECIAL,
@@ -17,8 +17,8 @@ from albert_jax.tokenizer import (
     Tokenizer,
     normalize,
     normalize_with_offsets,
-    train_tokenizer,
 )
+from albert_jax.prepare.vocabulary import train_tokenizer
 
 WORDS = [
     "the",

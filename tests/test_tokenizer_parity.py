@@ -15,8 +15,9 @@ import pytest
 from other_tokenizers import Explainer, original_ids, original_text
 from transformers import AlbertTokenizer
 
-from albert_jax.convert.hf_tokenizer import write_tokenizer
-from albert_jax.tokenizer import UNK, Tokenizer, normalize, train_tokenizer
+from albert_jax.checkpoints.formats.hf_tokenizer import write_tokenizer
+from albert_jax.data.tokenizer import UNK, Tokenizer, normalize
+from albert_jax.prepare.vocabulary import train_tokenizer
 
 FOLDERS = ["wikipedia", "books", "glue", "cola", "multi30k", "squad", "race", "conll2003"]
 QUOTES = ("``", "''")

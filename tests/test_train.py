@@ -17,15 +17,17 @@ import numpy as np
 import pytest
 
 import albert_jax
-from albert_jax.checkpoint import Checkpoints
+from albert_jax.checkpoints.formats.huggingface import write_hf
+from albert_jax.checkpoints.manager import Checkpoints
+from albert_jax.checkpoints.read import read
 from albert_jax.config import Config, config_from_dict
-from albert_jax.convert.__main__ import main as convert
-from albert_jax.convert.hf import write_hf
-from albert_jax.convert.read import read
-from albert_jax.prepare import prepare
-from albert_jax.run_log import read_metrics
-from albert_jax.tokenizer import train_tokenizer
-from albert_jax.train import main, make_plan, train
+from albert_jax.convert import main as convert
+from albert_jax.prepare.pipeline import prepare
+from albert_jax.prepare.vocabulary import train_tokenizer
+from albert_jax.train import make_plan
+from albert_jax.train.__main__ import main
+from albert_jax.train.curves import read_metrics
+from albert_jax.train.loop import train
 
 STEPS = 12
 CONSONANTS = ("bcdfghjk", "lmnprstvwxyz")

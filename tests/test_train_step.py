@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from models import random_batch, tiny_config
 
+from albert_jax.checkpoints.state import TrainState, set_up
 from albert_jax.config import Config
 from albert_jax.model import is_stacked
-from albert_jax.optimizer import make_optimizer
-from albert_jax.sharding import global_batch, make_mesh
-from albert_jax.tasks.pretrain import Pretrain
-from albert_jax.train_state import TrainState, set_up
-from albert_jax.train_step import compile_steps
+from albert_jax.model.sharding import global_batch, make_mesh
+from albert_jax.tasks.pretraining import Pretrain
+from albert_jax.train.optimizer import make_optimizer
+from albert_jax.train.step import compile_steps
 
 
 @functools.cache  # many tests compare with the same plain run

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from albert_jax.data.workers import worker_pool
+from albert_jax.prepare.workers import worker_pool
 
 _factor = 0
 

@@ -6,8 +6,9 @@ from typing import Any
 from texts import VOCAB_SIZE, write_corpus, write_vocabulary
 
 from albert_jax.config import Config, config_from_dict
-from albert_jax.prepare import prepare
-from albert_jax.train import make_plan, train
+from albert_jax.prepare.pipeline import prepare
+from albert_jax.train import make_plan
+from albert_jax.train.loop import train
 
 
 def prepare_rows(folder: Path, documents: int = 120) -> Path:

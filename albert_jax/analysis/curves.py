@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
-from albert_jax.run_dir import read_run
-from albert_jax.run_log import read_metrics
+from albert_jax.checkpoints.run_dir import read_run
+from albert_jax.train.curves import read_metrics
 
 
 class Curve(NamedTuple):

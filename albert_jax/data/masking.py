@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_jax.data.sentence_pairs import Layout, before
-from albert_jax.tokenizer import MASK, NUM_SPECIAL
+from albert_jax.data.tokenizer import MASK, NUM_SPECIAL
 
 MASKED, MASKED_OR_RANDOM = 0.8, 0.9  # Source: arXiv:1810.04805, section 3.1; the rest is kept
 SLACK = 5  # room for the last n-gram, which may pass the budget; measured in tests/test_masking.py

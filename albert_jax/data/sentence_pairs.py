@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from albert_jax.tokenizer import CLS, SEP
+from albert_jax.data.tokenizer import CLS, SEP
 
 Row = Mapping[str, np.ndarray]
 

@@ -1,7 +1,7 @@
 """ALBERT: embeddings, encoder, and whichever heads are asked for."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from flax import nnx
 
 from albert_jax.config import ModelConfig
 from albert_jax.model.encoder import Encoder
-from albert_jax.model.heads import MaskedLMHead, gather, make_head
+from albert_jax.model.heads import MaskedLMHead, gather, heads_of, make_head
 from albert_jax.model.layers import Compute, Dense, Embeddings, dropout, split_keys
 
 _COMPUTE = Compute()
@@ -118,3 +118,10 @@ class Albert(nnx.Module):
     def span_logits(self, x_BTD: jax.Array) -> jax.Array:
         """Float32 logits [B,T,2]: of a span to begin, and to end, at each piece."""
         return self.span(x_BTD).astype(jnp.float32)
+
+
+def abstract_model(config: ModelConfig, params: Mapping[str, Any]) -> Albert:
+    """The model whose parameters these are (arrays or shapes), shapes in place of arrays."""
+    heads = heads_of(params)
+    labels = params["classifier"]["bias"].shape[0] if "classifier" in heads else 0
+    return nnx.eval_shape(lambda: Albert(config, heads, num_labels=labels, rngs=nnx.Rngs(0)))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from albert_jax.config import ModelConfig
-from albert_jax.model.gradients import softmax
+from albert_jax.model.custom_gradients import softmax
 from albert_jax.model.layers import Compute, Dense, LayerNorm, dropout, split_keys
 
 

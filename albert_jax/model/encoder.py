@@ -14,15 +14,8 @@ from flax import nnx
 
 from albert_jax.config import ModelConfig
 from albert_jax.model.attention import Attention, segment_mask
-from albert_jax.model.layers import (
-    ACTIVATIONS,
-    Compute,
-    Dense,
-    LayerNorm,
-    dropout,
-    split_keys,
-)
-from albert_jax.sharding import split_rows
+from albert_jax.model.layers import ACTIVATIONS, Compute, Dense, LayerNorm, dropout, split_keys
+from albert_jax.model.sharding import split_rows
 
 # share -> the blocks of which every layer has its own weights.
 _UNSHARED = {

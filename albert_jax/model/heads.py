@@ -1,11 +1,14 @@
 """What stands on the encoder, in pretraining and in fine-tuning."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from albert_jax.config import ModelConfig
-from albert_jax.model.gradients import add_bias
+from albert_jax.model.custom_gradients import add_bias
 from albert_jax.model.layers import ACTIVATIONS, Dense, LayerNorm
 
 PRETRAINING = ("pooler", "mlm", "sop")
@@ -55,3 +58,24 @@ class MaskedLMHead(nnx.Module):
             preferred_element_type=jnp.float32,
         )
         return add_bias(logits_BPV, self.bias[...])
+
+
+HEADS = ("pooler", "mlm", "sop", "classifier", "span")
+
+
+def heads_of(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The heads that a parameter tree has."""
+    return tuple(head for head in HEADS if head in params)
+
+
+# What a model is for -> its heads. `classifier` stands on the pooled [CLS] but in `tagging`,
+# where it stands on every piece.
+KINDS = {
+    "encoder": ("pooler",),
+    "pretraining": ("pooler", "mlm", "sop"),
+    "masked_lm": ("mlm",),
+    "classification": ("pooler", "classifier"),
+    "choice": ("pooler", "classifier"),
+    "tagging": ("classifier",),
+    "span": ("span",),
+}

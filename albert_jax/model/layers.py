@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from albert_jax.config import ModelConfig, TrainConfig
-from albert_jax.model.gradients import add_bias, keeping_slope, normalize, product
+from albert_jax.model.custom_gradients import add_bias, keeping_slope, normalize, product
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_new": keeping_slope(lambda x: jax.nn.gelu(x, approximate=True)),

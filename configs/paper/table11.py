@@ -10,12 +10,12 @@ Sweep:  python -m albert_jax.sweep configs/paper/table11.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table11.py:1 \\
             --workdir runs/1
         configs/paper/table11.py:1,small is the same at the small scale.
-Small:  H = 128, the depths as they are, 4,000 steps each (see albert_jax/paper.py).
+Small:  H = 128, the depths as they are, 4,000 steps each (see albert_jax/config/paper.py).
 """
 
 from ml_collections import ConfigDict
 
-from albert_jax.paper import Row, Scores, row_config
+from albert_jax.config.paper import Row, Scores, row_config
 
 BASE = "large.py:v1"
 ROWS = {

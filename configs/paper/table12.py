@@ -10,12 +10,12 @@ Sweep:  python -m albert_jax.sweep configs/paper/table12.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table12.py:1024 \\
             --workdir runs/1024
         configs/paper/table12.py:1024,small is the same at the small scale.
-Small:  H = 128, 256, 512 and 768, 3 layers, 4,000 steps (see albert_jax/paper.py).
+Small:  H = 128, 256, 512 and 768, 3 layers, 4,000 steps (see albert_jax/config/paper.py).
 """
 
 from ml_collections import ConfigDict
 
-from albert_jax.paper import Row, Scores, row_config
+from albert_jax.config.paper import Row, Scores, row_config
 
 BASE = "large.py:v1"
 SMALL = {"model.num_hidden_layers": 3}

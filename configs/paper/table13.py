@@ -9,12 +9,12 @@ Sweep:  python -m albert_jax.sweep configs/paper/table13.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table13.py:12 \\
             --workdir runs/12
         configs/paper/table13.py:12,small is the same at the small scale.
-Small:  H = 512, 4 and 8 layers, 4,000 steps (see albert_jax/paper.py).
+Small:  H = 512, 4 and 8 layers, 4,000 steps (see albert_jax/config/paper.py).
 """
 
 from ml_collections import ConfigDict
 
-from albert_jax.paper import Row, Scores, row_config
+from albert_jax.config.paper import Row, Scores, row_config
 
 BASE = "xxlarge.py:v1"
 ROWS = {

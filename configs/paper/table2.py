@@ -10,12 +10,12 @@ Sweep:  python -m albert_jax.sweep configs/paper/table2.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table2.py:albert-base \\
             --workdir runs/albert-base
         configs/paper/table2.py:albert-base,small is the same at the small scale.
-Small:  widths / 8, E / 4, depths / 3, 4,000 steps (see albert_jax/paper.py).
+Small:  widths / 8, E / 4, depths / 3, 4,000 steps (see albert_jax/config/paper.py).
 """
 
 from ml_collections import ConfigDict
 
-from albert_jax.paper import Row, Scores, row_config
+from albert_jax.config.paper import Row, Scores, row_config
 
 ROWS = {
     "bert-base": Row(

@@ -11,12 +11,12 @@ Sweep:  python -m albert_jax.sweep configs/paper/table3.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table3.py:all-shared-128 \\
             --workdir runs/all-shared-128
         configs/paper/table3.py:all-shared-128,small is the same at the small scale.
-Small:  E is 16, 32, 64 and 96 with H = 96, 4 layers, 4,000 steps (see albert_jax/paper.py).
+Small:  E is 16, 32, 64 and 96 with H = 96, 4 layers, 4,000 steps (see albert_jax/config/paper.py).
 """
 
 from ml_collections import ConfigDict
 
-from albert_jax.paper import Row, Scores, row_config
+from albert_jax.config.paper import Row, Scores, row_config
 
 BASE = "base.py:v1"
 ROWS = {

@@ -11,12 +11,12 @@ Sweep:  python -m albert_jax.sweep configs/paper/table5.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table5.py:sop \\
             --workdir runs/sop
         configs/paper/table5.py:sop,small is the same at the small scale.
-Small:  H = 96, 4 layers, 4,000 steps (see albert_jax/paper.py).
+Small:  H = 96, 4 layers, 4,000 steps (see albert_jax/config/paper.py).
 """
 
 from ml_collections import ConfigDict
 
-from albert_jax.paper import Row, Scores, row_config
+from albert_jax.config.paper import Row, Scores, row_config
 
 BASE = "base.py:v1"
 ROWS = {

@@ -11,12 +11,12 @@ One:    python -m albert_jax.train --config configs/paper/table6.py:albert-xxlar
             --workdir runs/albert-xxlarge
         configs/paper/table6.py:albert-xxlarge,small is the same at the small scale.
 Small:  widths / 8, E / 4, depths / 3; 12,800 and 4,000 steps, the paper's ratio
-        (see albert_jax/paper.py).
+        (see albert_jax/config/paper.py).
 """
 
 from ml_collections import ConfigDict
 
-from albert_jax.paper import Row, Scores, row_config
+from albert_jax.config.paper import Row, Scores, row_config
 
 ROWS = {
     "bert-large": Row(

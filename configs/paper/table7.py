@@ -12,12 +12,12 @@ One:    python -m albert_jax.train --config configs/paper/table7.py:without \\
             --workdir runs/without
         configs/paper/table7.py:without,small is the same at the small scale.
 Small:  data/small32 and data/small32-more, say Wikipedia alone and with books; H = 96, 4 layers,
-        4,000 steps (see albert_jax/paper.py).
+        4,000 steps (see albert_jax/config/paper.py).
 """
 
 from ml_collections import ConfigDict
 
-from albert_jax.paper import Row, Scores, row_config
+from albert_jax.config.paper import Row, Scores, row_config
 
 BASE = "base.py:v1"
 ROWS = {

@@ -9,13 +9,13 @@ Sweep:  python -m albert_jax.sweep configs/paper/table8.py --scale small
 One:    python -m albert_jax.train --config configs/paper/table8.py:without \\
             --workdir runs/without
         configs/paper/table8.py:without,small is the same at the small scale.
-Small:  data/small32-more, H = 512, 4 layers (see albert_jax/paper.py); 2,000 steps, far fewer than
-        1M, so do not expect to see the effect.
+Small:  data/small32-more, H = 512, 4 layers (albert_jax/config/paper.py); 2,000 steps, far
+        fewer than 1M, so do not expect to see the effect.
 """
 
 from ml_collections import ConfigDict
 
-from albert_jax.paper import Row, Scores, row_config
+from albert_jax.config.paper import Row, Scores, row_config
 
 BASE = "xxlarge.py:v1"
 LONG = {"train.num_steps": 1_000_000, "data.path": "data/wikibooks-more"}

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from albert_jax.checkpoint import Checkpoints
+from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.config import Config
-from albert_jax.run_log import read_metrics
 from albert_jax.train import make_plan
+from albert_jax.train.curves import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "from ml_collections import ConfigDict\nget_config = lambda: ConfigDict({!r})\n"

@@ -20,10 +20,11 @@ from safetensors.numpy import load_file, save_file
 from texts import VOCAB_SIZE, WORDS
 from tiny_runs import prepare_rows, tiny_run, tiny_settings
 
-from albert_jax.convert.hf import write_hf
-from albert_jax.convert.run import write_run
-from albert_jax.convert.tf import write_tf
-from albert_jax.convert.weights import KINDS, Weights
+from albert_jax.checkpoints.formats.huggingface import write_hf
+from albert_jax.checkpoints.formats.tensorflow import write_tf
+from albert_jax.checkpoints.weights import Weights
+from albert_jax.convert import write_run
+from albert_jax.model.heads import KINDS
 
 CONFIG_FILE = '''"""A small run."""
 

@@ -42,14 +42,17 @@ from sound_input import (
 from texts import make_sentence
 
 import albert_jax
-from albert_jax import evaluate, inspect, predict, prepare, sweep, train
+from albert_jax import convert, evaluate, inspect, sweep
 from albert_jax.config import DataConfig
-from albert_jax.config_file import load_config
-from albert_jax.convert import __main__ as convert
+from albert_jax.config.errors import USER_ERRORS, fail
+from albert_jax.config.load import load_config
 from albert_jax.data.loader import Rows
-from albert_jax.data.stored_rows import open_rows
-from albert_jax.tokenizer import Tokenizer, train_tokenizer
-from albert_jax.user_errors import USER_ERRORS, fail
+from albert_jax.data.row_reader import open_rows
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.predict import __main__ as predict
+from albert_jax.prepare import __main__ as prepare
+from albert_jax.prepare.vocabulary import train_tokenizer
+from albert_jax.train import __main__ as train
 
 pytestmark = pytest.mark.slow
 

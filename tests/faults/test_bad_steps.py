@@ -16,8 +16,10 @@ from tiny_runs import prepare_rows, tiny_config, tiny_settings
 
 from albert_jax import inspect
 from albert_jax.config import Config
-from albert_jax.run_errors import RunError
-from albert_jax.train import main, make_plan, train
+from albert_jax.config.errors import RunError
+from albert_jax.train import make_plan
+from albert_jax.train.__main__ import main
+from albert_jax.train.loop import train
 
 pytestmark = pytest.mark.slow
 

@@ -12,14 +12,15 @@ from fault_runs import assert_same_end, numbers, snapshot, steps_in
 from tiny_runs import prepare_rows, tiny_config, tiny_run
 
 import albert_jax
-from albert_jax.checkpoint import Checkpoints
-from albert_jax.checksums import FILE, damage_of, seal
-from albert_jax.convert.read import read
+from albert_jax.checkpoints.checksums import FILE, damage_of, seal
+from albert_jax.checkpoints.manager import Checkpoints
+from albert_jax.checkpoints.read import read
+from albert_jax.config.errors import RunError
 from albert_jax.evaluate import evaluate
 from albert_jax.evaluate import main as evaluate_command
-from albert_jax.init_from import wants_start
-from albert_jax.run_errors import RunError
-from albert_jax.train import make_plan, train
+from albert_jax.train import make_plan
+from albert_jax.train.initialization import wants_start
+from albert_jax.train.loop import train
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import pytest
 from fault_runs import CONFIG, error_line
 from tiny_runs import prepare_rows, tiny_settings
 
-from albert_jax.data.stored_rows import DamagedRowsError, open_rows
-from albert_jax.train import main
+from albert_jax.data.row_reader import DamagedRowsError, open_rows
+from albert_jax.train.__main__ import main
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,10 @@ from fault_runs import (
 )
 from tiny_runs import prepare_rows, tiny_config, tiny_settings
 
-from albert_jax.checkpoint import Checkpoints
-from albert_jax.run_errors import RunError
-from albert_jax.train import make_plan, train
+from albert_jax.checkpoints.manager import Checkpoints
+from albert_jax.config.errors import RunError
+from albert_jax.train import make_plan
+from albert_jax.train.loop import train
 
 pytestmark = pytest.mark.slow
 

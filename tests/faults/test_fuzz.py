@@ -17,19 +17,21 @@ from models import tiny_model
 from params import equal_trees, random_params
 from texts import write_vocabulary
 
+from albert_jax.checkpoints.formats.hf_tokenizer import read_tokenizer
+from albert_jax.checkpoints.formats.huggingface import read_hf, write_hf
+from albert_jax.checkpoints.formats.sentencepiece import parse_model
+from albert_jax.checkpoints.formats.variables import check_grouping, external_groups
+from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import ModelConfig
-from albert_jax.convert.hf import read_hf, write_hf
-from albert_jax.convert.hf_tokenizer import read_tokenizer
-from albert_jax.convert.names import check_grouping, external_groups
-from albert_jax.convert.spm_model import parse_model
-from albert_jax.convert.weights import KINDS, Weights
 from albert_jax.data.masking import mask, ngram_cdf, num_slots
-from albert_jax.data.packing import Run, pack
-from albert_jax.data.readers import FORMATS, format_of, read_items
-from albert_jax.data.rows import NumberedDocument, RowBuilder
+from albert_jax.data.row_format import CHUNK_OVERHEAD
 from albert_jax.data.sentence_pairs import choose_pairs, lay_out
-from albert_jax.data.settings import CHUNK_OVERHEAD, RowSettings
-from albert_jax.tokenizer import CLS, NUM_SPECIAL, SEP, UNK, Tokenizer, normalize
+from albert_jax.data.tokenizer import CLS, NUM_SPECIAL, SEP, UNK, Tokenizer, normalize
+from albert_jax.model.heads import KINDS
+from albert_jax.prepare.formats import FORMATS, format_of, read_items
+from albert_jax.prepare.packing import Run, pack
+from albert_jax.prepare.row_builder import NumberedDocument, RowBuilder
+from albert_jax.prepare.settings import RowSettings
 
 # Without a deadline: the first example of each property also loads what it needs.
 fuzzed = settings(

@@ -10,7 +10,8 @@ from fault_runs import command_for, numbers, steps_in
 from tiny_runs import prepare_rows, tiny_config, tiny_settings
 from two_processes import DEVICES, start_two
 
-from albert_jax.train import make_plan, train
+from albert_jax.train import make_plan
+from albert_jax.train.loop import train
 
 TRAIN = {"log_every": 1, "eval_every": 3, "checkpoint_every": 3, "keep_checkpoints": 9}
 

@@ -15,8 +15,8 @@ from fault_runs import assert_same_end, command_for, snapshot, start
 from texts import write_corpus, write_vocabulary
 from tiny_runs import prepare_rows, tiny_config, tiny_settings
 
-from albert_jax.checksums import damage_of, is_sealed
-from albert_jax.run_log import read_metrics
+from albert_jax.checkpoints.checksums import damage_of, is_sealed
+from albert_jax.train.curves import read_metrics
 
 KILLS = 21
 TRAIN = {"num_steps": 100, "log_every": 1, "eval_every": 2, "checkpoint_every": 1,

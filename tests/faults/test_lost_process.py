@@ -10,7 +10,7 @@ from fault_runs import command_for, numbers, steps_in
 from tiny_runs import prepare_rows, tiny_settings
 from two_processes import start_two
 
-from albert_jax.run_log import read_metrics
+from albert_jax.train.curves import read_metrics
 
 TRAIN = {"num_steps": 30, "log_every": 1, "eval_every": 10, "checkpoint_every": 5}
 

@@ -8,10 +8,11 @@ import pytest
 from fault_runs import command_for, error_line, snapshot, start
 from tiny_runs import prepare_rows, tiny_config, tiny_settings
 
+from albert_jax.checkpoints.run_dir import LOCK_FILE, locked
+from albert_jax.config.errors import RunError
 from albert_jax.evaluate import evaluate
-from albert_jax.run_errors import RunError
-from albert_jax.run_lock import FILE, locked
-from albert_jax.train import make_plan, train
+from albert_jax.train import make_plan
+from albert_jax.train.loop import train
 
 ENDLESS = {"num_steps": 10**6, "checkpoint_every": 2, "eval_every": 10**6, "log_every": 1}
 
@@ -27,9 +28,9 @@ def test_one_at_a_time(tmp_path):
         locked(tmp_path).__enter__()
     with locked(tmp_path):
         pass
-    (tmp_path / FILE).write_text("process 1 on another host, which ended\n")
+    (tmp_path / LOCK_FILE).write_text("process 1 on another host, which ended\n")
     with locked(tmp_path):
-        assert "another" not in (tmp_path / FILE).read_text()
+        assert "another" not in (tmp_path / LOCK_FILE).read_text()
 
 
 @pytest.mark.slow
@@ -45,7 +46,7 @@ def test_a_run_refuses_and_goes_on(rows, tmp_path):
         assert evaluate(run)["step"] == 12
     after = snapshot(run)
     assert after.keys() == before.keys()
-    assert all(after[name] == before[name] for name in before.keys() - {FILE})
+    assert all(after[name] == before[name] for name in before.keys() - {LOCK_FILE})
     train(make_plan(config, run))
 
 

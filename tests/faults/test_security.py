@@ -19,16 +19,17 @@ from params import random_params
 from tiny_runs import prepare_rows, tiny_settings
 
 import albert_jax
+from albert_jax.checkpoints.formats.hub import fetch
+from albert_jax.checkpoints.formats.huggingface import write_hf
+from albert_jax.checkpoints.formats.tensorflow import write_tf
+from albert_jax.checkpoints.read import read
+from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import Config, config_from_dict
-from albert_jax.convert.__main__ import main as convert
-from albert_jax.convert.hf import write_hf
-from albert_jax.convert.hub import fetch
-from albert_jax.convert.read import read
-from albert_jax.convert.tf import write_tf
-from albert_jax.convert.weights import Weights
-from albert_jax.data.tfds_splits import _our_name
+from albert_jax.convert import main as convert
+from albert_jax.data.tfds import _our_name
 from albert_jax.evaluate import evaluate
-from albert_jax.train import make_plan, train
+from albert_jax.train import make_plan
+from albert_jax.train.loop import train
 
 # Names that run code that they read, or hand it on to something that does.
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "yaml"}

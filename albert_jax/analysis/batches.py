@@ -1,0 +1,247 @@
+"""What a step of a run was fed: documents, sentence pairs and masks."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from albert_jax.checkpoints.run_dir import read_run
+from albert_jax.config import Config, config_from_dict
+from albert_jax.data.files import read_object
+from albert_jax.data.loader import Rows
+from albert_jax.data.row_reader import StoredRows, open_rows
+from albert_jax.data.sampling import row_of, rows_of_step
+from albert_jax.data.tokenizer import MASK, NUM_SPECIAL, WORD_MARK, Tokenizer
+
+# What became of a piece to predict -> how it is written, plainly and in a terminal (ANSI colours).
+_PLAIN = {"masked": "{%s}", "replaced": "{%s>%s}", "kept": "{%s=}"}
+_COLOURED = {
+    "masked": "\x1b[1;31m%s\x1b[0m",
+    "replaced": "\x1b[1;33m%s>%s\x1b[0m",
+    "kept": "\x1b[1;32m%s\x1b[0m",
+}
+_LEGEND = {"masked": ("[MASK]",), "replaced": ("replaced", "by"), "kept": ("left to see",)}
+_LABELS = {
+    "sop": ("in order", "swapped"),
+    "nsp": ("B follows A", "B from another document"),
+    "none": ("",),
+}
+
+
+class Slot(NamedTuple):
+    """A piece: what stands in the text, what the model is given, whether it is to be predicted."""
+
+    piece: int
+    given: int
+    predicted: bool
+
+
+class Chunk(NamedTuple):
+    """`[CLS] A [SEP] B [SEP]`.
+
+    Attributes:
+      document: its number in the corpus.
+      label: 1 where swapped (sop) or B is from another document (nsp), 0 where not; None where
+        there is no sentence loss.
+      a, b: the pieces of the segments, without special ones; b may be empty.
+    """
+
+    document: int
+    label: int | None
+    a: tuple[Slot, ...]
+    b: tuple[Slot, ...]
+
+
+class RowView(NamedTuple):
+    """A row of a batch: its place there, what it is made of, its used slots, its chunks."""
+
+    place: int
+    epoch: int
+    row: int
+    used: int
+    chunks: tuple[Chunk, ...]
+
+
+class Run:
+    """A pretraining run and its rows.
+
+    Attributes:
+      config: its settings.
+      tokenizer: its vocabulary.
+    """
+
+    def __init__(self, workdir: Path, data: str | None = None):
+        """Opens a run and what it is trained on.
+
+        Args:
+          workdir: the run directory.
+          data: where its rows are now; by default where they were.
+
+        Raises:
+          FileNotFoundError: where there is no run, or its rows are gone.
+          ValueError: where it is no pretraining run, or the rows are others.
+        """
+        run = read_run(workdir)
+        if run.config.task.name != "pretrain":
+            raise ValueError(
+                f"{str(workdir)!r} is a run of {run.config.task.name}, not pretraining"
+            )
+        self.config = _with_data(run.config, data)
+        self._loader = Rows(self.config.data, "train")
+        self._check_rows(workdir)
+        self._stored: StoredRows = open_rows(self.config.data.path, "train")
+        self.tokenizer = Tokenizer(Path(self.config.data.path) / "tokenizer.model")
+
+    def _check_rows(self, workdir: Path) -> None:
+        record = read_object(workdir / "config.json")
+        asked, found = record["data_fingerprint"], self._loader.manifest["fingerprint"]
+        if asked not in (None, found):
+            raise ValueError(
+                f"data.path {self.config.data.path!r} holds other rows than the run was fed "
+                f"(fingerprint {found[:12]}, not {asked[:12]}); say where they are with --data"
+            )
+
+    def rows_of_step(self, step: int) -> list[tuple[int, int]]:
+        """(epoch, row) of each row of a step's batch; steps count from 1, as in metrics.jsonl.
+
+        Raises:
+          ValueError: for a step that the run does not have.
+        """
+        train = self.config.train
+        if not 1 <= step <= train.num_steps:
+            raise ValueError(f"--step {step} must be from 1 to train.num_steps={train.num_steps}")
+        return rows_of_step(train.seed, self._loader.num_rows, train.batch_size, step)
+
+    def view(self, step: int, place: int) -> RowView:
+        """One row of a step's batch, as the loader makes it.
+
+        Raises:
+          ValueError: for a step that the run, or a place that a batch, does not have.
+        """
+        rows = self.rows_of_step(step)
+        if not 0 <= place < len(rows):
+            raise ValueError(f"--row {place} must be from 0 to {len(rows) - 1}")
+        epoch, row = rows[place]
+        example = self._loader.make_example(self.config.train.seed, epoch, row)
+        documents = self._stored[row]["chunk_documents"].tolist()
+        used = int((example["segment_ids"] > 0).sum())
+        return RowView(place, epoch, row, used, tuple(_chunks(example, documents)))
+
+    def next_step(self, document: int, step: int = 1) -> tuple[int, list[int]]:
+        """The first step from `step` on that is fed a document, and the places in its batch.
+
+        As a B that next sentence prediction borrows it may be seen earlier.
+
+        Raises:
+          ValueError: where no training row holds the document.
+        """
+        seed, rows = self.config.train.seed, self._loader.num_rows
+        size = self.config.train.batch_size
+        first = (step - 1) * size
+        # All of this epoch that is left, and all of the next: every row comes in it.
+        for example in range(first, (first // rows + 2) * rows):
+            if self._holds(row_of(seed, rows, example)[1], document):
+                step = example // size + 1
+                break
+        else:
+            raise ValueError(
+                f"--document {document}: no training row holds it; it may be held out, a "
+                "duplicate, or beyond the corpus"
+            )
+        batch = enumerate(rows_of_step(seed, rows, size, step))
+        return step, [place for place, (_, row) in batch if self._holds(row, document)]
+
+    def _holds(self, row: int, document: int) -> bool:
+        return document in self._stored[row]["chunk_documents"]
+
+    def source_of(self, document: int) -> str:
+        """The file or data set that a document came from, as `prepare` was given it."""
+        for source in self._loader.manifest["sources"]:
+            first = source["first_document"]
+            if first is not None and first <= document < first + source["documents"]:
+                return source["path"]
+        return "?"
+
+
+def _with_data(config: Config, path: str | None) -> Config:
+    if path is None:
+        return config
+    values = config.to_dict()
+    values["data"]["path"] = path
+    return config_from_dict(values)
+
+
+def _chunks(example: dict[str, np.ndarray], documents: list[int]) -> Iterator[Chunk]:
+    """The chunks of a loader's example."""
+    is_real = example["mlm_weights"] > 0
+    positions = example["mlm_positions"][is_real]
+    pieces, predicted = example["input_ids"].copy(), np.zeros(len(example["input_ids"]), bool)
+    pieces[positions], predicted[positions] = example["mlm_labels"][is_real], True
+    special = np.zeros_like(predicted)
+    for c, document in enumerate(documents):
+        inside = example["segment_ids"] == c + 1
+        special[:] = False
+        special[example["cls_positions"][c]] = True
+        for kind in (0, 1):  # each segment ends in [SEP]
+            special[np.flatnonzero(inside & (example["token_type_ids"] == kind))[-1:]] = True
+
+        def segment(kind: int, slots: np.ndarray) -> tuple[Slot, ...]:
+            chosen = np.flatnonzero(slots & (example["token_type_ids"] == kind))
+            return tuple(
+                Slot(int(pieces[i]), int(example["input_ids"][i]), bool(predicted[i]))
+                for i in chosen
+            )
+
+        has_loss = bool(example["sop_weights"][c])
+        label = int(example["sop_labels"][c]) if has_loss else None
+        yield Chunk(document, label, segment(0, inside & ~special), segment(1, inside & ~special))
+
+
+def spell(slots: Sequence[Slot], tokenizer: Tokenizer, marks: dict[str, str]) -> str:
+    """The text of some pieces, those to predict marked."""
+    parts = []
+    for slot in slots:
+        piece, given = tokenizer.pieces([slot.piece, slot.given])
+        text = piece.removeprefix(WORD_MARK)
+        parts.append(" " * (len(piece) - len(text)))
+        shown = text or WORD_MARK  # a piece may be a space alone
+        if not slot.predicted:
+            parts.append(text)
+        elif slot.given == MASK:
+            parts.append(marks["masked"] % shown)
+        elif slot.given == slot.piece:
+            parts.append(marks["kept"] % shown)
+        else:
+            parts.append(marks["replaced"] % (shown, given.removeprefix(WORD_MARK)))
+    return "".join(parts).strip()
+
+
+def describe(run: Run, view: RowView, *, colour: bool) -> list[str]:
+    """Lines that show a row."""
+    marks = _COLOURED if colour else _PLAIN
+    slots = [slot for chunk in view.chunks for slot in (*chunk.a, *chunk.b)]
+    predicted = sum(slot.predicted for slot in slots)
+    maskable = sum(slot.piece >= NUM_SPECIAL for slot in slots)
+    said = _LABELS[run.config.data.sentence_objective]
+    slots_used = f"{view.used} of {run.config.data.seq_len} slots"
+    to_predict = f"{predicted} of {maskable} pieces to predict"
+    where = f"row {view.place} of the batch: row {view.row} of epoch {view.epoch}"
+    lines = [f"{where}, {slots_used}, {to_predict}"]
+    for number, chunk in enumerate(view.chunks, 1):
+        label = "no sentence loss" if chunk.label is None else said[chunk.label]
+        source = run.source_of(chunk.document)
+        lines.append(f"  chunk {number}: document {chunk.document} ({source}), {label}")
+        for name, segment in (("A", chunk.a), ("B", chunk.b)):
+            if segment:
+                lines.append(f"    {name}: {spell(segment, run.tokenizer, marks)}")
+    return lines
+
+
+def report(run: Run, step: int, places: Sequence[int], *, colour: bool) -> Iterator[str]:
+    """Lines that show rows of a step's batch."""
+    marks = _COLOURED if colour else _PLAIN
+    legend = ", ".join(f"{marks[name] % words}" for name, words in _LEGEND.items())
+    yield f"step {step} of {run.config.train.num_steps}; to predict: {legend}"
+    for place in places:
+        yield from ("", *describe(run, run.view(step, place), colour=colour))

@@ -1,0 +1,174 @@
+"""The `config.json` of transformers to our settings, and back."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from albert_jax.checkpoints.formats.variables import check_grouping, external_groups
+from albert_jax.checkpoints.weights import Weights
+from albert_jax.config import ModelConfig, config_from_dict
+
+# kind -> the end of the name of transformers' class.
+CLASSES = {
+    "encoder": "Model",
+    "pretraining": "ForPreTraining",
+    "masked_lm": "ForMaskedLM",
+    "classification": "ForSequenceClassification",
+    "tagging": "ForTokenClassification",
+    "span": "ForQuestionAnswering",
+    "choice": "ForMultipleChoice",
+}
+KNOWN = {
+    "albert": tuple(CLASSES.values()),
+    "bert": tuple(CLASSES[kind] for kind in ("encoder", "pretraining", "masked_lm")),
+}
+# Other names of the same function. Source: transformers activations.py, ACT2FN.
+_ACTIVATIONS = {
+    "gelu_fast": "gelu_new",
+    "gelu_pytorch_tanh": "gelu_new",
+    "gelu_python": "gelu",
+    "swish": "silu",
+}
+_SHARED = tuple(
+    field.name
+    for field in dataclasses.fields(ModelConfig)
+    if field.name not in ("share", "project_embeddings")
+)
+# Without these the model is not described; transformers has defaults for the rest, which are ours.
+_NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
+           "intermediate_size")  # fmt: skip
+# Settings that would make another computation: the only values that we have.
+_FIXED = {
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+    "pad_token_id": (0,),
+}
+
+
+def kind_of(values: Mapping[str, Any], where: str) -> str:
+    """The kind of model that a `config.json` describes.
+
+    Raises:
+      ValueError: for another architecture.
+    """
+    family = values.get("model_type")
+    if not isinstance(family, str) or family not in KNOWN:
+        raise ValueError(
+            f"{where}: model_type is {family!r}; read are {', '.join(map(repr, KNOWN))}"
+        )
+    names = values.get("architectures") or [f"{family.capitalize()}Model"]
+    prefix = family.capitalize()
+    ends = [str(n).removeprefix(prefix) for n in names] if isinstance(names, list) else []
+    if len(ends) != 1 or ends[0] not in KNOWN[family]:
+        known = ", ".join(f"{prefix}{end}" for end in KNOWN[family])
+        raise ValueError(f"{where}: architectures are {names}; read are {known}")
+    return next(kind for kind, end in CLASSES.items() if end == ends[0])
+
+
+def to_model_config(values: Mapping[str, Any], where: str) -> ModelConfig:
+    """Our settings for the model that a `config.json` describes.
+
+    Raises:
+      ValueError: for settings that are missing or that make a model we do not have.
+    """
+    missing = [name for name in _NEEDED if name not in values]
+    if missing:
+        raise ValueError(f"{where}: no {', '.join(missing)}")
+    for name, allowed in _FIXED.items():
+        if values.get(name) is not None and values[name] not in allowed:
+            raise ValueError(f"{where}: {name}={values[name]!r} is not supported, only {allowed}")
+    model = {name: values[name] for name in _SHARED if name in values}
+    act = values.get("hidden_act", ModelConfig.hidden_act)
+    model["hidden_act"] = _ACTIVATIONS.get(str(act), act)
+    if values["model_type"] == "bert":
+        model |= {"embedding_size": values["hidden_size"], "share": "none"}
+    else:
+        model |= our_settings(values, where)
+    try:
+        config = checked_model_config(model)
+        if values["model_type"] == "albert":
+            _check_groups(config, values.get("num_hidden_groups", 1))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return config
+
+
+def to_hf_config(weights: Weights) -> dict[str, Any]:
+    """The `config.json` with which transformers reads a model of ours.
+
+    Raises:
+      ValueError: where transformers' ALBERT cannot represent it.
+    """
+    config = weights.config
+    groups = len(external_groups(config))
+    _check_groups(config, groups)
+    values: dict[str, Any] = {name: getattr(config, name) for name in _SHARED}
+    values |= {
+        "architectures": [f"Albert{CLASSES[weights.kind]}"],
+        "model_type": "albert",
+        "num_hidden_groups": groups,
+        "dtype": "float32",
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "tie_word_embeddings": True,
+    }
+    if config.share != "all":  # not a word of transformers': so that we read back what we wrote
+        values["albert_jax"] = {
+            "share": config.share,
+            "num_hidden_groups": config.num_hidden_groups,
+        }
+    if "classifier" in weights.params:
+        labels = weights.labels or _unnamed(weights.params["classifier"]["bias"].shape[0])
+        values["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        values["label2id"] = {label: i for i, label in enumerate(labels)}
+    return values
+
+
+def our_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What we wrote into a config of another code base because it has no word for it.
+
+    Raises:
+      ValueError: where it is no object.
+    """
+    ours = values.get("albert_jax", {})
+    if not isinstance(ours, dict):
+        raise ValueError(f"{where}: albert_jax must be an object of settings, not {ours!r}")
+    return ours
+
+
+def labels_of(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """Names of the classes in the order of their ids; empty where they are not named.
+
+    Raises:
+      ValueError: where they are not those of the ids 0, 1, 2, …
+    """
+    names = values.get("id2label") or {}
+    ids = [str(i) for i in range(len(names))] if isinstance(names, dict) else None
+    if ids is None or not set(ids) == set(names):
+        raise ValueError(f'{where}: id2label must name the classes "0", "1", …, not {names!r}')
+    labels = tuple(str(names[i]) for i in ids)
+    return () if labels == _unnamed(len(labels)) else labels
+
+
+def _unnamed(count: int) -> tuple[str, ...]:
+    """What transformers calls classes without names."""
+    return tuple(f"LABEL_{i}" for i in range(count))
+
+
+def checked_model_config(model: Mapping[str, Any]) -> ModelConfig:
+    """A ModelConfig by the rules of config files, with their errors."""
+    return config_from_dict({"model": model, "data": {"seq_len": 1}}).model
+
+
+def _check_groups(config: ModelConfig, groups: int) -> None:
+    """Checks that `groups` of theirs are our model, layer by layer."""
+    if groups != len(external_groups(config)):
+        raise ValueError(
+            f"num_hidden_groups={groups} does not agree with share={config.share!r} in albert_jax"
+        )
+    # Source: transformers modeling_albert.py, AlbertTransformer.forward.
+    layers = config.num_hidden_layers
+    theirs = [int(layer / (layers / groups)) for layer in range(layers)]
+    check_grouping(config, theirs, "transformers")

@@ -1,0 +1,195 @@
+"""Directories of Hugging Face transformers: config, safetensors, tokenizer."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from albert_jax.checkpoints.formats.hf_config import (
+    kind_of,
+    labels_of,
+    to_hf_config,
+    to_model_config,
+)
+from albert_jax.checkpoints.formats.hf_tokenizer import (
+    read_tokenizer,
+    tokenizer_files,
+    write_tokenizer,
+)
+from albert_jax.checkpoints.formats.variables import from_variables, to_variables
+from albert_jax.checkpoints.weights import Weights
+from albert_jax.data.files import read_object
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+            "pytorch_model.bin.index.json")  # fmt: skip
+_PROJECTION = "albert.encoder.embedding_hidden_mapping_in"
+# dialect -> tied copies of variables: name -> what it is a copy of.
+_COPIES = {
+    "albert": {
+        "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+        "predictions.decoder.bias": "predictions.bias",
+    },
+    "bert": {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
+}
+
+
+def is_hf(directory: Path) -> bool:
+    """Whether a directory is one of transformers'."""
+    with contextlib.suppress(OSError, ValueError):
+        return "model_type" in read_object(directory / "config.json")
+    return False
+
+
+def read_hf(directory: Path) -> Weights:
+    """Reads ALBERT with any of transformers' heads, or BERT as pretrained.
+
+    BERT comes without tokenizer: its vocabulary is not of SentencePiece.
+
+    Raises:
+      FileNotFoundError: where a file is missing.
+      ValueError: where the model is one that we do not have, or a file is damaged.
+    """
+    path = directory / "config.json"
+    values = read_object(path)
+    kind, config = kind_of(values, str(path)), to_model_config(values, str(path))
+    dialect = values["model_type"]
+    tensors, files = _read_tensors(directory)
+    variables = _plain_names(tensors, dialect, str(directory))
+    if dialect == "albert" and config.embedding_size == config.hidden_size:
+        if _is_identity(variables):
+            del variables[f"{_PROJECTION}.weight"], variables[f"{_PROJECTION}.bias"]
+        else:
+            config = dataclasses.replace(config, project_embeddings=True)
+    params = from_variables(variables, config, dialect, str(directory))
+    tokenizer = _tokenizer(directory) if dialect == "albert" else None
+    files += [path, *(tokenizer_files(directory) if tokenizer else [])]
+    labels = labels_of(values, str(path))
+    if labels and kind in ("classification", "tagging"):
+        classes = params["classifier"]["bias"].size
+        if len(labels) != classes:
+            raise ValueError(
+                f"{path}: id2label names {len(labels)} classes, the model has {classes}"
+            )
+    return Weights(config, params, kind, tokenizer, labels=labels, files=tuple(files))
+
+
+def write_hf(weights: Weights, directory: Path) -> None:
+    """Writes a directory that transformers' `from_pretrained` reads.
+
+    Raises:
+      ValueError: where transformers cannot represent the model.
+    """
+    values = to_hf_config(weights)
+    variables = to_variables(weights.params, weights.config, "albert")
+    if not weights.config.has_projection:
+        # transformers always projects; x·1 + 0 is x to the bit.
+        variables[f"{_PROJECTION}.weight"] = np.eye(weights.config.hidden_size, dtype=np.float32)
+        variables[f"{_PROJECTION}.bias"] = np.zeros(weights.config.hidden_size, np.float32)
+    if weights.kind == "encoder":  # transformers' AlbertModel saves itself without this prefix
+        variables = {name.removeprefix("albert."): a for name, a in variables.items()}
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+    (directory / "config.json").write_text(text, "utf-8")
+    save_file(variables, directory / "model.safetensors", metadata={"format": "pt"})
+    if weights.tokenizer is not None:
+        write_tokenizer(weights.tokenizer, directory, weights.config.max_position_embeddings)
+
+
+def _plain_names(
+    found: Mapping[str, np.ndarray], dialect: str, source: str
+) -> dict[str, np.ndarray]:
+    """Variables by the names of today's full models, without what is only a copy."""
+    prefix = f"{dialect}."
+    is_bare = not any(name.startswith(prefix) for name in found)
+    plain = {}
+    for name, array in found.items():
+        if name.endswith("position_ids"):  # a buffer that old releases saved: 0, 1, 2, …
+            continue
+        # Checkpoints made from TensorFlow's keep its names for norms.
+        name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
+        name = name.replace("LayerNorm.beta", "LayerNorm.bias")
+        plain[prefix + name if is_bare else name] = array
+    for copy, original in _COPIES[dialect].items():
+        if copy not in plain:
+            continue
+        array = plain.pop(copy)
+        if not np.array_equal(plain.setdefault(original, array), array):
+            raise ValueError(
+                f"{source}: {copy} differs from {original}; here the two are always one"
+            )
+    return plain
+
+
+def _is_identity(variables: Mapping[str, np.ndarray]) -> bool:
+    weight = variables.get(f"{_PROJECTION}.weight", np.zeros((0, 1)))
+    bias = variables.get(f"{_PROJECTION}.bias", np.ones(1))
+    return np.array_equal(weight, np.eye(*weight.shape)) and not np.any(bias)
+
+
+def _read_tensors(directory: Path) -> tuple[dict[str, np.ndarray], list[Path]]:
+    """The tensors of a directory, and the files that they are in."""
+    path = next((directory / n for n in _WEIGHTS if (directory / n).is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"{str(directory)!r} has none of {', '.join(_WEIGHTS)}")
+    read = _read_bin if ".bin" in path.name else _read_safetensors
+    return _read_shards(path, read) if path.suffix == ".json" else (read(path), [path])
+
+
+def _read_shards(
+    index: Path, read: Callable[[Path], dict[str, np.ndarray]]
+) -> tuple[dict[str, np.ndarray], list[Path]]:
+    try:
+        weight_map = read_object(index)["weight_map"]
+        files = sorted(set(weight_map.values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{index}: not an index of shards (no weight_map)") from None
+    found: dict[str, Any] = {}
+    for file in files:
+        if Path(file).name != file:
+            raise ValueError(f"{index}: the shard {file!r} is not a file of this directory")
+        if not (index.parent / file).is_file():
+            raise FileNotFoundError(f"{index} names the shard {file!r}, which does not exist")
+        found |= read(index.parent / file)
+    lost = sorted(set(weight_map) ^ set(found))
+    if lost:
+        raise ValueError(f"{index} and its shards do not hold the same: {', '.join(lost[:8])}")
+    return found, [index, *(index.parent / file for file in files)]
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged: {error}; take a sound copy") from None
+
+
+def _read_bin(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError:
+        raise ValueError(
+            f"{path}: reading it needs torch (pip install torch); or save the model as safetensors"
+        ) from None
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch promises no kind of error for a damaged file
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path}: cannot be read as weights alone: {reason}") from None
+    if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
+        raise ValueError(f"{path}: cannot be read as weights alone: other than tensors is in it")
+    return {str(name): tensor.float().numpy() for name, tensor in tensors.items()}
+
+
+def _tokenizer(directory: Path) -> bytes | None:
+    with contextlib.suppress(FileNotFoundError):
+        return read_tokenizer(directory)
+    return None

@@ -1,0 +1,259 @@
+"""The run directory: its settings, its tokenizer, and what may change when it goes on."""
+
+import errno
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from albert_jax.config import Config, config_from_dict
+from albert_jax.data.files import read_object
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.model.heads import KINDS
+
+# Settings of a run that may differ when it is resumed: they change no number in it.
+_FREE = (
+    "mesh.",
+    "data.path",
+    "data.num_workers",
+    "task.data",
+    "task.tokenizer",
+    "train.remat",
+    "train.attention",
+    "train.unroll",
+    "train.log_every",
+    "train.eval_every",
+    "train.eval_batches",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.max_bad_steps",
+    "train.max_loss_rise",
+    "train.debug_nans",
+)
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
+             "sentencepiece", "tensorflow-datasets")  # fmt: skip
+
+
+def open_run(
+    workdir: Path,
+    config: Config,
+    data_fingerprint: str | None,
+    tokenizer: bytes | None,
+    kind: str = "pretraining",
+    labels: Sequence[str] = (),
+    start: dict[str, Any] | None = None,
+) -> None:
+    """Makes a run directory, or checks that an existing one may go on with `config`.
+
+    Writes `config.json` (settings, data fingerprint, checksums of what it begins with, versions,
+    git commit) and `tokenizer.model`.
+
+    Args:
+      workdir: the directory.
+      config: all settings.
+      data_fingerprint: of the rows; None for a run that has not met its data yet. Such a
+        run takes the fingerprint that it is first opened with.
+      tokenizer: a SentencePiece model, the bytes of its file, if there is one.
+      kind: what the model is for, a key of `convert.weights.KINDS`.
+      labels: names of its classes.
+      start: the weights that it begins with, as `convert.weights.provenance` tells; None where
+        it has begun, or begins with random ones.
+
+    Raises:
+      ValueError: where the directory belongs to a run with other settings or data;
+        names every key that differs.
+    """
+    record = {
+        "config": config.to_dict(),
+        "kind": kind,
+        "labels": list(labels),
+        "data_fingerprint": data_fingerprint,
+        "tokenizer_sha256": hashlib.sha256(tokenizer).hexdigest() if tokenizer else None,
+        "start": start,
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+    }
+    record = json.loads(json.dumps(record))  # as it will be read again
+    path = workdir / "config.json"
+    if path.exists():
+        _go_on(workdir, record, tokenizer)
+        return
+    if workdir.exists() and any(workdir.iterdir()):
+        raise ValueError(
+            f"--workdir {str(workdir)!r} is not empty and holds no config.json; "
+            "choose a new directory"
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    if tokenizer is not None:
+        (workdir / "tokenizer.model").write_bytes(tokenizer)
+    _write_record(path, record)  # last: a directory with config.json is whole
+
+
+def _go_on(workdir: Path, record: dict[str, Any], tokenizer: bytes | None) -> None:
+    """Checks that a run may go on as `record` says; one without data takes the data there."""
+    path = workdir / "config.json"
+    old = _read_record(path)
+    _check_resumable(workdir, old, record)
+    if old["data_fingerprint"] is None:
+        if tokenizer is not None:
+            check_vocabulary(
+                Tokenizer("data.path", tokenizer),
+                Tokenizer(workdir / "tokenizer.model"),
+                "prepare the data with --tokenizer WORKDIR/tokenizer.model",
+            )
+        _write_record(path, old | {"data_fingerprint": record["data_fingerprint"]})
+
+
+class Run(NamedTuple):
+    """What `config.json` says: settings, what the model is for, names of its classes."""
+
+    config: Config
+    kind: str
+    labels: tuple[str, ...]
+
+
+def read_run(workdir: Path) -> Run:
+    """The settings a run was made with.
+
+    Raises:
+      FileNotFoundError: where `workdir` is no run directory.
+      ValueError: where its settings cannot be used.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{str(workdir)!r} is no run directory: it has no config.json")
+    record = _read_record(path)
+    try:
+        config = config_from_dict(record["config"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Run(config, record["kind"], tuple(record["labels"]))
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    record = read_object(path)
+    missing = [
+        name for name in ("config", "kind", "labels", "data_fingerprint") if name not in record
+    ]
+    if missing:
+        raise ValueError(f"{path}: no {', '.join(missing)} in it; is it a run directory of ours?")
+    if record["kind"] not in KINDS:
+        raise ValueError(f"{path}: kind {record['kind']!r} is none of {', '.join(KINDS)}")
+    labels = record["labels"]
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"{path}: labels must be a list of names, not {labels!r}")
+    return record
+
+
+def check_vocabulary(ours: Tokenizer, theirs: Tokenizer, remedy: str) -> None:
+    """Checks that two tokenizers have the same pieces.
+
+    Raises:
+      ValueError: naming the first that differs, and `remedy`.
+    """
+    for i in range(max(ours.vocab_size, theirs.vocab_size)):
+        a, b = (t.pieces([i])[0] if i < t.vocab_size else None for t in (ours, theirs))
+        if a != b:
+            raise ValueError(
+                f"the vocabulary of {ours.path} is not that of {theirs.path}: "
+                f"piece {i} is {a!r} and {b!r}; {remedy}"
+            )
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    temporary = path.with_name(".config.json")
+    temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    temporary.replace(path)
+
+
+def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    before, after = _flatten(old["config"]), _flatten(new["config"])
+    differing = [
+        f"{key}: was {before.get(key)!r}, now {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not key.startswith(_FREE)
+    ]
+    if old["kind"] != new["kind"]:
+        differing.append(
+            f"the model: was {old['kind']!r}, now {new['kind']!r}, which begins a run of its own "
+            "with config.init_from"
+        )
+    if old["data_fingerprint"] not in (None, new["data_fingerprint"]):
+        source = "data.path" if new["kind"] == "pretraining" else "task.data"
+        differing.append(
+            f"{source}: other rows (fingerprint was {old['data_fingerprint'][:12]}, "
+            f"now {new['data_fingerprint'][:12]})"
+        )
+    if new["start"] is not None and old.get("start") not in (None, new["start"]):
+        differing.append("config.init_from: its files have changed since the run was begun")
+    if differing:
+        raise ValueError(
+            f"{str(workdir)!r} holds a run with other settings, which cannot go on with these: "
+            f"{'; '.join(differing)}. Set them back, or choose another --workdir"
+        )
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version()} | packages
+
+
+def _git_commit() -> str | None:
+    """The commit of this source tree, with + where files differ from it; None outside git."""
+    root = Path(__file__).parent
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+LOCK_FILE = ".lock"
+# Of file systems that cannot lock. There nothing keeps a second run out.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+@contextmanager
+def locked(directory: Path) -> Generator[None]:
+    """Within it, `directory`, which exists, is this process's alone.
+
+    The lock is on a file that stays: to remove it would let a third process lock another.
+
+    Raises:
+      ValueError: where it is another's; names that process.
+    """
+    with (directory / LOCK_FILE).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(
+                f"{str(directory)!r} is in use by {file.read().strip() or 'another process'}; "
+                "wait for it, stop it, or choose another directory"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield

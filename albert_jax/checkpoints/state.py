@@ -1,0 +1,58 @@
+"""The state that training changes, where it lives on the mesh, and how it begins."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+
+from albert_jax.model.sharding import REPLICATED, param_sharding
+
+
+class TrainState(NamedTuple):
+    """step int32 [], updates done; params and opt_state pytrees of float32 arrays."""
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+
+
+class Setup(NamedTuple):
+    """What a step is compiled from: the structure around the arrays."""
+
+    graphdef: Any
+    tx: optax.GradientTransformation
+    abstract_state: TrainState  # shapes, dtypes and shardings
+    init: Callable[[jax.Array], TrainState]  # key -> state, placed on the mesh
+
+
+def set_up(
+    build: Callable[[jax.Array], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh
+) -> Setup:
+    """Plans the state of the model that `build` makes from a key; computes nothing."""
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))), nnx.Param)
+
+    def init(key: jax.Array) -> TrainState:
+        params = nnx.to_pure_dict(nnx.state(build(key), nnx.Param))
+        return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    replicated = NamedSharding(mesh, REPLICATED)
+    params = param_sharding(shapes.params, mesh)
+    opt_state = optax.tree.map_params(
+        tx,
+        lambda _, sharding: sharding,
+        shapes.opt_state,
+        params,
+        transform_non_params=lambda _: replicated,
+    )
+    shardings = shapes._replace(step=replicated, params=params, opt_state=opt_state)
+    abstract_state = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
+    return Setup(graphdef, tx, abstract_state, jax.jit(init, out_shardings=shardings))

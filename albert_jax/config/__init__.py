@@ -1,0 +1,25 @@
+"""Every setting of a run: what there is, defaults, checks, files."""
+
+from albert_jax.config.schema import (
+    Config,
+    DataConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TaskConfig,
+    TrainConfig,
+    config_from_dict,
+    default_config,
+)
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "MeshConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "TaskConfig",
+    "TrainConfig",
+    "config_from_dict",
+    "default_config",
+]

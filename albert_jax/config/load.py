@@ -1,0 +1,130 @@
+"""Config files and command line overrides.
+
+A config file is a Python module whose `get_config()` returns an
+`ml_collections.ConfigDict`: `default_config()`, changed. An override is
+`--config.GROUP.KEY=VALUE`.
+"""
+
+import dataclasses
+import os
+import runpy
+import traceback
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from albert_jax.config.schema import Config, config_from_dict, convert, nearest
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
+    """Runs a config file and applies overrides.
+
+    Args:
+      path: the file, or `file.py:argument`; the argument is given to `get_config`.
+      overrides: command line words `--config.a.b=value` or `--config.a.b value`.
+
+    Raises:
+      FileNotFoundError: where there is no such file.
+      ValueError: for a file that fails or has no `get_config`, or a wrong key, type or value.
+    """
+    file, _, argument = path.partition(":")
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"config file {file!r} does not exist")
+    get_config = run_file(file).get("get_config")
+    if not callable(get_config):
+        raise ValueError(f"config file {file!r} defines no get_config()")
+    with _named_errors(file):
+        found: Any = get_config(argument) if argument else get_config()
+    if not isinstance(found, Mapping | ml_collections.ConfigDict):
+        raise ValueError(
+            f"config file {file!r}: get_config() must return a ConfigDict, not "
+            f"{type(found).__name__}"
+        )
+    values = found.to_dict() if isinstance(found, ml_collections.ConfigDict) else dict(found)
+    convert(Config, values, "config")  # so that overrides meet known keys only
+    for key, text in _parse_overrides(overrides).items():
+        _override(values, key, text)
+    return config_from_dict(values)
+
+
+def run_file(path: str) -> dict[str, Any]:
+    """Runs a Python file; returns what it defines.
+
+    Raises:
+      ValueError: where it fails, with the line.
+    """
+    with _named_errors(path):
+        return runpy.run_path(path)
+
+
+@contextmanager
+def _named_errors(file: str) -> Generator[None]:
+    """Turns whatever goes wrong in a user's file into a ValueError that names the line."""
+    try:
+        yield
+    except Exception as error:  # the file may raise anything
+        line = error.lineno if isinstance(error, SyntaxError) else _line_in(file, error)
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        place = f"{file}:{line}" if line else file
+        raise ValueError(f"config file {place}: {type(error).__name__}: {reason}") from error
+
+
+def _line_in(file: str, error: Exception) -> int | None:
+    """The last line of the file that the error passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if os.path.abspath(f.filename) == os.path.abspath(file)]
+    return lines[-1] if lines else None
+
+
+def _parse_overrides(words: Sequence[str]) -> dict[str, str]:
+    """`--config.a.b=1` and `--config.a.b 1` as {"a.b": "1"}."""
+    overrides, words = {}, list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--config."):
+            raise ValueError(f"unknown argument {word!r}; settings are --config.GROUP.KEY=VALUE")
+        key, equals, text = word.removeprefix("--config.").partition("=")
+        if not equals:
+            if not words or words[0].startswith("--config."):
+                raise ValueError(f"{word} has no value; write {word}=VALUE")
+            text = words.pop(0)
+        overrides[key] = text
+    return overrides
+
+
+def _override(values: dict[str, Any], key: str, text: str) -> None:
+    """Sets `values[a][b]` for key "a.b" from text, by the type of the default."""
+    *groups, name = key.split(".")
+    where = "config"
+    cls: Any = Config
+    for group in groups:
+        default = getattr(cls(), group, None)
+        if not dataclasses.is_dataclass(default):
+            known = [f.name for f in dataclasses.fields(cls)]
+            raise ValueError(f"unknown key {where}.{group}{nearest(group, known)}")
+        where, cls, values = f"{where}.{group}", type(default), values.setdefault(group, {})
+    fields = {f.name: f.default for f in dataclasses.fields(cls)}
+    if name not in fields:
+        raise ValueError(f"unknown key {where}.{name}{nearest(name, fields)}")
+    values[name] = _parse_text(text, fields[name], f"{where}.{name}")
+
+
+def _parse_text(text: str, default: Any, where: str) -> Any:
+    kind = type(default)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind in (int, float):
+            return kind(text)
+        if kind is tuple:
+            return tuple(int(word) for word in text.strip("[]()").replace(",", " ").split())
+    except (KeyError, ValueError):
+        names = {bool: "true or false", tuple: "whole numbers, as [0,1,2]"}
+        name = names.get(kind, kind.__name__)
+        raise ValueError(f"{where} must be {name}, not {text!r}") from None
+    if kind is str:
+        return text
+    raise ValueError(f"{where} is a group of settings; set its keys, as {where}.KEY=VALUE")

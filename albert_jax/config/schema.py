@@ -1,0 +1,284 @@
+"""Every setting: frozen dataclasses and strict conversion.
+
+The only place where a default stands. `config_from_dict` refuses unknown keys, wrong
+types and values that cannot work, whatever the devices.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ml_collections
+
+from albert_jax.config.checks import check_values
+
+
+def _choice(default: str, *others: str) -> Any:
+    return field(default=default, metadata={"choices": (default, *others)})
+
+
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ax")
+FINE_TUNING = (
+    *(f"glue/{name}" for name in GLUE),
+    "squad/v1.1",
+    "squad/v2.0",
+    "race",
+    "race/middle",
+    "race/high",
+    "conll2003",
+    "classification",
+    "regression",
+)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network, in the names of `albert_config.json`. Defaults: ALBERT base v2.
+
+    Attributes:
+      share: the blocks whose weights all layers of a group share.
+      project_embeddings: project from E to D also where E = D, as transformers'
+        ALBERT does and the original does not; where E ≠ D it is always done.
+
+    Source: arXiv:1909.11942, Table 1, and the published `albert_config.json` files.
+    """
+
+    vocab_size: int = 30000
+    embedding_size: int = 128
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_hidden_groups: int = 1
+    inner_group_num: int = 1
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = _choice("gelu_new", "gelu", "relu", "silu", "tanh")
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    share: str = _choice("all", "attention", "ffn", "none")
+    project_embeddings: bool = False
+
+    @property
+    def has_projection(self) -> bool:
+        """Whether the encoder begins with a projection from E to D."""
+        return self.project_embeddings or self.embedding_size != self.hidden_size
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Prepared rows and how examples are drawn from them.
+
+    Attributes:
+      path: a folder written by `python -m albert_jax.prepare`.
+      seq_len: slots in a row; must be what the rows were prepared for.
+      packing: rows hold several chunks each; must be what the rows were prepared for.
+      mask_rate: share of the pieces to predict.
+      max_ngram: longest run of whole words masked together; p(n) is proportional to 1/n.
+      sentence_objective: sentence order, next sentence, or no sentence loss.
+      num_workers: reader processes; 0 reads in threads of this process.
+    """
+
+    path: str = ""
+    seq_len: int = 512
+    packing: bool = True
+    mask_rate: float = 0.15
+    max_ngram: int = 3
+    sentence_objective: str = _choice("sop", "nsp", "none")
+    num_workers: int = 0
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """LAMB or AdamW and the learning rate's course, in optimizer steps.
+
+    Attributes:
+      schedule: after the warmup, `linear` and `cosine` fall to zero at the last step;
+        `wsd` stays at the peak and falls linearly over the last `decay_fraction`.
+      clip_norm: largest global gradient norm; 0 does not clip.
+      bias_correction: divide Adam's moments by 1 - b^t. The ALBERT reference's LAMB
+        does not; AdamW as published does.
+
+    Source: arXiv:1909.11942, section 4.1; google-research/albert lamb_optimizer.py.
+    """
+
+    name: str = _choice("lamb", "adamw")
+    learning_rate: float = 0.00176
+    warmup_steps: int = 3125
+    schedule: str = _choice("linear", "cosine", "wsd")
+    decay_fraction: float = 0.1
+    weight_decay: float = 0.01
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-6
+    clip_norm: float = 1.0
+    bias_correction: bool = False
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The loop. A step is one optimizer update.
+
+    Attributes:
+      batch_size: rows a step, over all devices and accumulation steps.
+      dtype: dtype of the matrix products; parameters and sums stay float32.
+      remat: what the backward pass computes again: nothing, all but matrix products,
+        or the whole layer.
+      attention: how it is computed; `auto` takes cuDNN's on an NVIDIA GPU, where dtype and head
+        size allow it, and XLA's elsewhere.
+      unroll: layers compiled into one pass of the loop over them.
+      eval_batches: held-out batches an evaluation reads; 0 reads the whole split.
+      keep_checkpoints: newest checkpoints kept.
+      max_bad_steps: so many in a row end the run. A step is bad where its loss or gradient is not
+        finite, in which case its update is skipped, or where its loss leaps.
+      max_loss_rise: nats that the loss of a step may lie above the mean of the last 100 good
+        ones; 0 lets it leap.
+      debug_nans: end the run at the first step that is not finite, and say which operation made
+        the NaN; waits for each step.
+    """
+
+    batch_size: int = 4096
+    num_steps: int = 125_000
+    grad_accum_steps: int = 1
+    dtype: str = _choice("bfloat16", "float32")
+    remat: str = _choice("none", "dots", "full")
+    attention: str = _choice("auto", "xla", "cudnn")
+    unroll: int = 1
+    seed: int = 0
+    log_every: int = 100
+    eval_every: int = 2500
+    eval_batches: int = 0
+    checkpoint_every: int = 2500
+    keep_checkpoints: int = 3
+    max_bad_steps: int = 10
+    max_loss_rise: float = 0.0
+    debug_nans: bool = False
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each mesh axis; -1 (on one axis at most) takes what is left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What is learnt. All but the name is for fine-tuning.
+
+    Attributes:
+      data: a directory of the task's official files, a file, or `tfds:NAME`.
+      tokenizer: a SentencePiece model, for `init_from="scratch"`.
+      max_length: pieces of a row, special ones included.
+      classifier_dropout: before the new head. Source: arXiv:1909.11942, Table 14.
+      freeze_encoder: train only the new head.
+      seeds: several runs, one a seed, in place of `train.seed`.
+      stride: of the windows over a long context (squad), in pieces.
+      max_question: pieces kept of a question (squad).
+      max_answer: most pieces of an answer (squad).
+      n_best: answers listed for a question (squad). Source of these four:
+        google-research/albert run_squad_v2.py.
+    """
+
+    name: str = _choice("pretrain", *FINE_TUNING)
+    data: str = ""
+    tokenizer: str = ""
+    max_length: int = 512
+    classifier_dropout: float = 0.1
+    freeze_encoder: bool = False
+    seeds: tuple[int, ...] = ()
+    stride: int = 128
+    max_question: int = 64
+    max_answer: int = 30
+    n_best: int = 20
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run.
+
+    Attributes:
+      init_from: what a new run begins with in place of random parameters: whatever
+        `albert_jax.load` reads, by the same name.
+    """
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    mesh: MeshConfig = MeshConfig()
+    task: TaskConfig = TaskConfig()
+    init_from: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same settings as nested plain dicts."""
+        return dataclasses.asdict(self)
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """A ConfigDict of every key with its default, for config files to change."""
+    return ml_collections.ConfigDict(Config().to_dict())
+
+
+def config_from_dict(values: Mapping[str, Any]) -> Config:
+    """Converts nested dicts to a `Config`; missing keys take their defaults.
+
+    Raises:
+      ValueError: for an unknown key or a value of the wrong type or range.
+    """
+    config = convert(Config, values, "config")
+    check_values(config)
+    return config
+
+
+def convert(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    """Builds dataclass `cls` from `values`, by key and type only; for `config_file`."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} must be a group of settings, not {values!r}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    converted = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise ValueError(f"unknown key {where}.{key}{nearest(key, fields)}")
+        default = fields[key].default
+        if dataclasses.is_dataclass(default):
+            converted[key] = convert(type(default), value, f"{where}.{key}")
+        else:
+            converted[key] = _convert_value(fields[key], value, f"{where}.{key}")
+    return cls(**converted)
+
+
+def _convert_value(spec: dataclasses.Field, value: Any, where: str) -> Any:
+    kind = type(spec.default)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is tuple and isinstance(value, list | tuple):
+        if any(type(element) is not int for element in value):
+            raise ValueError(f"{where} must be whole numbers, not {value!r}")
+        return tuple(value)
+    if type(value) is not kind:
+        raise ValueError(
+            f"{where} must be of type {kind.__name__}, not {type(value).__name__} {value!r}"
+        )
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{where} must be finite, not {value}")
+    choices = spec.metadata.get("choices")
+    if choices and value not in choices:
+        raise ValueError(
+            f"{where} must be one of {', '.join(choices)}; got {value!r}{nearest(value, choices)}"
+        )
+    return value
+
+
+def nearest(word: Any, known: Iterable[str]) -> str:
+    """The end of an error message: the likeliest of the known words, or all of them."""
+    known = list(known)
+    matches = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"

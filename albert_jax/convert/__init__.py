@@ -1,1 +1,0 @@
-"""Models to and from other formats; `python -m albert_jax.convert`."""

@@ -1,0 +1,13 @@
+"""The format of stored rows, for those who write and those who read them."""
+
+import numpy as np
+
+FORMAT_VERSION = 1  # of the rows, their files and the manifest
+CHUNK_OVERHEAD = 3  # [CLS] and two [SEP]
+
+ROW_DTYPES = {
+    "pieces": np.uint16,
+    "sentence_lengths": np.uint16,
+    "chunk_sentences": np.uint16,
+    "chunk_documents": np.uint64,
+}

@@ -1,0 +1,141 @@
+"""Reading what `prepare` wrote: the manifest, and rows by their number."""
+
+import bisect
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
+from google.protobuf.json_format import ParseError
+from tensorflow_datasets.proto import tf_example_pb2
+
+from albert_jax.config import DataConfig
+from albert_jax.data import sentence_pairs
+from albert_jax.data.files import read_object
+from albert_jax.data.row_format import FORMAT_VERSION, ROW_DTYPES
+
+# What reading rows and training on them needs of a manifest.
+_NEEDED = ("format_version", "seq_len", "packing", "max_chunks", "vocab_size", "rows",
+           "tokenizer_sha256", "unigram_entropy", "fingerprint")  # fmt: skip
+
+
+def read_manifest(config: DataConfig) -> dict[str, Any]:
+    """Reads the description of prepared rows and checks that it fits the configuration.
+
+    Raises:
+      FileNotFoundError: there is no such folder, or no prepared rows in it.
+      ValueError: the rows were prepared with other settings.
+    """
+    path = Path(config.path)
+    remedy = "prepare it with `python -m albert_jax.prepare --output`"
+    if not config.path or not path.is_dir():
+        raise FileNotFoundError(f"data.path {config.path!r}: no such folder; {remedy}")
+    if not (path / "manifest.json").is_file():
+        raise FileNotFoundError(f"data.path {config.path!r}: no manifest.json in it; {remedy}")
+    manifest = read_object(path / "manifest.json")
+    missing = [name for name in _NEEDED if name not in manifest]
+    if missing:
+        raise ValueError(
+            f"{path / 'manifest.json'}: no {', '.join(missing)}; prepare the data again"
+        )
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"data.path {config.path!r}: format_version is {manifest['format_version']}, this "
+            f"code reads {FORMAT_VERSION}; prepare the data again"
+        )
+    for name in ("seq_len", "packing"):
+        asked, found = getattr(config, name), manifest[name]
+        if asked != found:
+            raise ValueError(
+                f"data.{name} {asked}: the rows in {config.path!r} were prepared with {name} "
+                f"{found}; set data.{name}={found} or prepare the data with {name} {asked}"
+            )
+    return manifest
+
+
+class DamagedRowsError(ValueError):
+    """A file of rows is not what was written."""
+
+    def __init__(self, path: str, reason: object):
+        """Names the file; `reason` is what is wrong with it."""
+        self._arguments = path, str(reason)
+        super().__init__(
+            f"{path} is damaged: {' '.join(str(reason).split())}; bring it back from a copy, or "
+            "prepare the data again"
+        )
+
+    def __reduce__(self) -> tuple:
+        return type(self), self._arguments  # from a reader process
+
+
+class StoredRows:
+    """A TFDS data source of rows, decoded in a quarter of the time TFDS takes. Can be pickled.
+
+    What is read is checked by ArrayRecord; see `DamagedRowsError`.
+    """
+
+    def __init__(self, records: Any, shards: Sequence[tuple[str, int]]):
+        """Wraps the records of files, given with the number of records of each."""
+        self._records = records
+        self._paths = [path for path, _ in shards]
+        self._ends = list(itertools.accumulate(length for _, length in shards))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, row: int) -> sentence_pairs.Row:
+        try:
+            record = self._records[row]
+        except RuntimeError as error:
+            path = self._paths[bisect.bisect_right(self._ends, row)]
+            raise DamagedRowsError(path, error) from None
+        example = tf_example_pb2.Example.FromString(record)  # pyright: ignore
+        features = example.features.feature
+        return {
+            name: np.frombuffer(features[name].bytes_list.value[0], dtype)
+            for name, dtype in ROW_DTYPES.items()
+        }
+
+
+def open_rows(path: str | Path, split: str) -> StoredRows:
+    """Opens the rows of a split ("train" or "validation") for random access.
+
+    Raises:
+      FileNotFoundError: there is no TFDS data set in `path`.
+      DamagedRowsError: one of its files is missing, or not whole.
+      ValueError: it is damaged.
+    """
+    if not (Path(path) / "dataset_info.json").is_file():
+        raise FileNotFoundError(
+            f"data.path {str(path)!r}: no TFDS data set in it; prepare the data again"
+        )
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    try:
+        builder = tfds.builder_from_directory(path)
+        source = builder.as_data_source(split, deserialize_method=raw)  # pyright: ignore
+    except (ParseError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"data.path {str(path)!r}: its {split} rows cannot be opened: {reason}; "
+            "prepare the data again"
+        ) from None
+    info = builder.info.splits[split]
+    shards = list(zip(map(str, info.filepaths), info.shard_lengths, strict=True))
+    for file, length in shards:
+        _check_shard(file, length)
+    return StoredRows(source, shards)
+
+
+def _check_shard(path: str, length: int) -> None:
+    """Reads where the records of a file are, which stands at its end."""
+    try:
+        reader = ArrayRecordReader(path)
+        found = reader.num_records()
+        reader.close()
+    except RuntimeError as error:
+        raise DamagedRowsError(path, error) from None
+    if found != length:
+        raise DamagedRowsError(path, f"it holds {found} rows, {length} in dataset_info.json")

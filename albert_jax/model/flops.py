@@ -1,0 +1,53 @@
+"""Metrics: sums on the device, ratios on the host; model FLOPs and their peak."""
+
+from albert_jax.config import ModelConfig
+
+
+def pretraining_flops(
+    config: ModelConfig, tokens: float, pairs: float, predictions: float, chunks: float
+) -> float:
+    """Floating point operations of one training pass: forward, and backward twice that.
+
+    Matrix products only, 2 operations a multiply-add; work on padding is not counted.
+
+    Args:
+      config: sizes.
+      tokens: real tokens.
+      pairs: attended (query, key) pairs, Σ over chunks of length².
+      predictions: masked pieces.
+      chunks: pooled chunks.
+    """
+    D, E, F, V = (
+        config.hidden_size,
+        config.embedding_size,
+        config.intermediate_size,
+        config.vocab_size,
+    )
+    layers = config.num_hidden_layers * config.inner_group_num
+    encoder = layers * (tokens * (8 * D * D + 4 * D * F) + pairs * 4 * D)
+    projection = 2 * E * D * tokens if config.has_projection else 0
+    mlm = predictions * (2 * D * E + 2 * E * V)
+    return 3 * (encoder + projection + mlm + chunks * 2 * D * D)
+
+
+# Dense bfloat16 peak of one device, in FLOP/s. Source: the makers' data sheets.
+_PEAK_FLOPS = {
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA B200": 2250e12,
+    "TPU v3": 123e12 / 2,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+}
+
+
+def peak_flops(device_kind: str, dtype: str) -> float | None:
+    """Peak FLOP/s of one device for bfloat16 products; None where unknown."""
+    if dtype != "bfloat16":
+        return None
+    names = [name for name in _PEAK_FLOPS if device_kind.startswith(name)]
+    return _PEAK_FLOPS[max(names, key=len)] if names else None

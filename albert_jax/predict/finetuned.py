@@ -1,0 +1,243 @@
+"""A model to use: masks, and once it is fine-tuned classes of texts, answers, tags, choices."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from albert_jax.checkpoints.weights import Weights
+from albert_jax.config import TaskConfig
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.model.albert import abstract_model
+from albert_jax.predict.pretrained import Pretrained
+from albert_jax.tasks.batching import eval_batches
+from albert_jax.tasks.examples import ChoiceExample, QuestionExample, TaggedExample, TextExample
+from albert_jax.tasks.features import Features, length_of
+from albert_jax.tasks.question_answering import text_of
+from albert_jax.tasks.registry import make_task
+
+# Sequences that are computed together, at most; a power of two.
+_BATCH = 32
+# What rows are learnt by: not needed here, and in a file of RACE's some may be without.
+_TARGETS = ("label", "tags", "start", "end")
+# What a model that was fine-tuned elsewhere is taken for.
+_TASKS = {"classification": "classification", "tagging": "conll2003", "span": "squad/v2.0",
+          "choice": "race"}  # fmt: skip
+
+
+class Classified(NamedTuple):
+    """The likeliest class of a text, and the probability of each; the score of a regression."""
+
+    label: str | float
+    probabilities: dict[str, float]
+
+
+class Answered(NamedTuple):
+    """A span of the context as answer ("" for none), where it is, and its probability."""
+
+    text: str
+    start: int
+    end: int
+    probability: float
+
+
+class Tagged(NamedTuple):
+    """A word, its tag and the tag's probability."""
+
+    word: str
+    tag: str
+    probability: float
+
+
+class Chosen(NamedTuple):
+    """The likeliest option, its number from 0, and the probability of each."""
+
+    option: str
+    index: int
+    probabilities: list[float]
+
+
+class Model(Pretrained):
+    """What `albert_jax.load` returns: masks to fill, or a task that it was fine-tuned for.
+
+    Attributes:
+      kind: what it is for, a key of `convert.weights.KINDS`.
+      labels: names of its classes; empty for a regression, for answers and for choices.
+    """
+
+    def __init__(self, weights: Weights, params: Any, tokenizer: Tokenizer | None):
+        """Wraps weights, placed on a device as `params`."""
+        super().__init__(weights.config, params, tokenizer)
+        self.kind, self.validation = weights.kind, weights.validation
+        self.labels: tuple[str, ...] = ()
+        self.task: Any = None
+        if self.kind not in _TASKS:
+            return
+        self.labels = _class_names(weights)
+        self.task = make_task(weights.task or _settings(weights, self.labels), self.labels)
+        graphdef, _ = nnx.split(abstract_model(weights.config, params), nnx.Param)
+        self._outputs = jax.jit(
+            lambda params, batch: self.task.outputs(nnx.merge(graphdef, params), batch)
+        )
+
+    def classify(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> list[Classified]:
+        """The class, or the score, of each text, or of each text with its pair.
+
+        Raises:
+          ValueError: for another kind of model, what is no list of strings, an empty list, or
+            as many pairs as texts are not given.
+        """
+        self._require("classification")
+        firsts = _strings("texts", texts)
+        seconds = _strings("pairs", pairs) if pairs is not None else [None] * len(firsts)
+        if len(seconds) != len(firsts):
+            raise ValueError(f"{len(firsts)} texts but {len(seconds)} pairs")
+        both = enumerate(zip(firsts, seconds, strict=True))
+        outputs, _ = self.run([TextExample(str(i), a, b, None) for i, (a, b) in both])
+        if not self.labels:
+            return [Classified(float(output["logits"][0]), {}) for output in outputs]
+        found = []
+        for output in outputs:
+            probabilities = softmax(output["logits"])
+            named = dict(zip(self.labels, probabilities.tolist(), strict=True))
+            found.append(Classified(self.labels[int(np.argmax(probabilities))], named))
+        return found
+
+    def answer(self, question: str, context: str, top_k: int = 1) -> list[Answered]:
+        """The likeliest answers to a question, the best first; "" says that there is none.
+
+        Probabilities are over the answers considered, no answer among them.
+
+        Raises:
+          ValueError: for another kind of model, a question or a context that is no text, or
+            fewer than one answer asked for.
+        """
+        self._require("span")
+        if top_k < 1:
+            raise ValueError(f"top_k={top_k}: ask for at least one answer")
+        for name, text in (("question", question), ("context", context)):
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(f"the {name} must be a text, not {text!r}")
+        example = QuestionExample("0", "", context, question, ())
+        outputs, features = self.run([example])
+        (found,) = self.task.predictions(outputs, features, 1)
+        best = found.spans[0].score if found.spans else 0.0
+        answers: dict[tuple[int, int], Answered] = {}
+        for span in found.spans:
+            # A piece may stand for nothing but white space, which is no answer and no part of one.
+            if text := text_of(example, span):
+                begin = context.index(text, span.begin)
+                answer = Answered(text, begin, begin + len(text), span.score - best)
+                answers.setdefault((answer.start, answer.end), answer)
+        scored = list(answers.values())
+        if self.task.may_be_unanswerable:
+            threshold = self.validation.get("null_threshold", 0.0)
+            scored.append(Answered("", 0, 0, found.null_odds - threshold))
+        if not scored:
+            raise ValueError(f"no piece of the context {context!r} can be an answer")
+        probabilities = softmax(np.array([a.probability for a in scored])).tolist()
+        named = [a._replace(probability=p) for a, p in zip(scored, probabilities, strict=True)]
+        return sorted(named, key=lambda a: -a.probability)[:top_k]
+
+    def tag(self, words: str | Sequence[str]) -> list[Tagged]:
+        """The tag of each word of a sentence, given as words or as a text cut at spaces.
+
+        Raises:
+          ValueError: for another kind of model, no word, or what is no string.
+        """
+        self._require("tagging")
+        words = _strings("words", words.split() if isinstance(words, str) else words)
+        outputs, features = self.run([TaggedExample("0", tuple(words), None)])
+        found = {}
+        for output, row in zip(outputs, features.rows, strict=True):
+            for slot in np.flatnonzero(row["words"] >= 0):
+                log_probs_K = output["log_probs"][slot]
+                k, word = int(np.argmax(log_probs_K)), int(row["words"][slot])
+                found[word] = Tagged(words[word], self.labels[k], float(np.exp(log_probs_K[k])))
+        return [found[i] for i in sorted(found)]
+
+    def choose(self, context: str, question: str, options: Sequence[str]) -> Chosen:
+        """The option that best answers a question about a text.
+
+        Raises:
+          ValueError: for another kind of model, what is no string, or fewer than two options.
+        """
+        self._require("choice")
+        _strings("context and question", [context, question])
+        options = _strings("options", options)
+        if len(options) < 2:
+            raise ValueError(f"options are at least two strings, not {options!r}")
+        outputs, _ = self.run([ChoiceExample("0", context, question, tuple(options), None)])
+        probabilities = softmax(outputs[0]["logits"])
+        best = int(np.argmax(probabilities))
+        return Chosen(options[best], best, probabilities.tolist())
+
+    def run(self, examples: Sequence[Any]) -> tuple[list[dict[str, np.ndarray]], Features]:
+        """The task's outputs for each row of some examples, and the rows."""
+        features = self.task.features(examples, self.tokenizer)
+        rows = [{k: v for k, v in row.items() if k not in _TARGETS} for row in features.rows]
+        outputs: list[Any] = [None] * len(rows)
+        # Sizes are powers of two, so that few shapes are compiled; a choice's row has several
+        # sequences.
+        parts = max((row["input_ids"].size // length_of(row) for row in rows), default=1)
+        size = min(max(_BATCH // parts, 1), 1 << max(len(rows) - 1, 0).bit_length())
+        for members, batch in eval_batches(rows, size, self.task.config.max_length):
+            results = jax.device_get(self._outputs(self.params, batch))
+            for position, member in enumerate(members):
+                outputs[member] = {name: array[position] for name, array in results.items()}
+        return outputs, features
+
+    def _require(self, kind: str) -> None:
+        if self.kind != kind:
+            raise ValueError(f"this model is for {self.kind}, not for {kind}")
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities along the last axis."""
+    shifted = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
+    return shifted / np.sum(shifted, axis=-1, keepdims=True)
+
+
+def _class_names(weights: Weights) -> tuple[str, ...]:
+    """Names of the classes; none where the classifier's one output is a score of its own."""
+    if weights.kind not in ("classification", "tagging"):
+        return ()
+    count = weights.params["classifier"]["bias"].shape[0]
+    if weights.kind == "classification" and count == 1:
+        return ()
+    labels = weights.labels or tuple(f"LABEL_{i}" for i in range(count))
+    if len(labels) != count:
+        raise ValueError(f"the model has {count} classes, but names for {len(labels)}: {labels}")
+    return tuple(labels)
+
+
+def _settings(weights: Weights, labels: Sequence[str]) -> TaskConfig:
+    """Settings for a model that does not tell its own: the usual ones, as far as they fit in."""
+    is_regression = weights.kind == "classification" and not labels
+    config = TaskConfig(name="regression" if is_regression else _TASKS[weights.kind])
+    limit = weights.config.max_position_embeddings
+    return dataclasses.replace(
+        config,
+        max_length=min(config.max_length, limit),
+        # The context has most of a row, and the next row begins before this one's end.
+        max_question=min(config.max_question, limit // 4),
+        stride=min(config.stride, limit // 4),
+    )
+
+
+def _strings(name: str, given: Sequence[str]) -> list[str]:
+    """A list of strings as it was given, which others are not."""
+    if isinstance(given, str):
+        raise ValueError(f"{name}: a list of strings is needed; put one text in a list")
+    found = list(given)
+    wrong = [value for value in found if not isinstance(value, str)]
+    if wrong or not found:
+        raise ValueError(
+            f"{name}: strings are needed, not {wrong[0]!r}" if wrong else f"no {name}"
+        )
+    return found

@@ -1,0 +1,173 @@
+"""A trained model to use: encoding texts, filling masks."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from albert_jax.config import ModelConfig
+from albert_jax.data.tokenizer import CLS, MASK, SEP, Tokenizer
+from albert_jax.model.albert import abstract_model
+from albert_jax.model.heads import heads_of
+
+_MASK_TEXT = "[MASK]"
+
+
+class Filled(NamedTuple):
+    """A candidate for a mask: its piece, its id and its probability."""
+
+    piece: str
+    id: int
+    probability: float
+
+
+class Encoded(NamedTuple):
+    """Numpy results of encoding B texts padded to T pieces.
+
+    Attributes:
+      input_ids: int32 [B,T].
+      attention_mask: int32 [B,T], 0 on padding.
+      last_hidden_state: float32 [B,T,D].
+      pooled_output: float32 [B,D], tanh of a dense layer over [CLS]; None where the model
+        has no pooler.
+      hidden_states: float32 [L+1,B,T,D], the encoder's input and each layer's output.
+    """
+
+    input_ids: np.ndarray
+    attention_mask: np.ndarray
+    last_hidden_state: np.ndarray
+    pooled_output: np.ndarray | None
+    hidden_states: np.ndarray
+
+
+class Pretrained:
+    """A model with its tokenizer; runs in float32 on one device.
+
+    Attributes:
+      config: the model's sizes.
+      params: nested dict of arrays.
+      heads: what stands on the encoder: some of `pooler`, `mlm`, `sop`, `classifier`, `span`.
+    """
+
+    def __init__(self, config: ModelConfig, params: Any, tokenizer: Tokenizer | None):
+        """Wraps parts that belong together; without tokenizer, only ids are encoded."""
+        self.config, self.params, self._tokenizer = config, params, tokenizer
+        self.heads = heads_of(params)
+        graphdef, _ = nnx.split(abstract_model(config, params), nnx.Param)
+
+        def encode(params: Any, ids_BT: jax.Array, types_BT: jax.Array, mask_BT: jax.Array) -> Any:
+            model = nnx.merge(graphdef, params)
+            positions_BT = jnp.broadcast_to(jnp.arange(ids_BT.shape[1])[None], ids_BT.shape)
+            output = model(ids_BT, types_BT, positions_BT, mask_BT, keep_hidden=True)
+            if "pooler" not in self.heads:
+                return output.last_hidden_state, None, output.hidden_states
+            cls_B1 = jnp.zeros((len(ids_BT), 1), jnp.int32)
+            pooled_BD = model.pool(output.last_hidden_state, cls_B1)[:, 0]
+            return output.last_hidden_state, pooled_BD, output.hidden_states
+
+        def mask_probs(params: Any, x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
+            return jax.nn.softmax(nnx.merge(graphdef, params).mlm_logits(x_BTD, positions_BP))
+
+        self._encode, self._mask_probs = jax.jit(encode), jax.jit(mask_probs)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back.
+
+        Raises:
+          ValueError: where the model came without one.
+        """
+        if self._tokenizer is None:
+            raise ValueError("this model came without a SentencePiece vocabulary; use encode_ids")
+        return self._tokenizer
+
+    def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
+        """Encodes texts, each with its pair if given, as `[CLS] text [SEP] pair [SEP]`.
+
+        "[MASK]" in a text stands for the mask.
+
+        Raises:
+          ValueError: for a single string, as many pairs as texts are not given, or a
+            text longer than the model's positions.
+        """
+        if isinstance(texts, str) or isinstance(pairs, str):
+            raise ValueError("texts and pairs are lists of strings; put one text in a list")
+        if pairs is not None and len(pairs) != len(texts):
+            raise ValueError(f"{len(texts)} texts but {len(pairs)} pairs")
+        if not texts:
+            raise ValueError("no texts to encode")
+        firsts = [self._ids(text) for text in texts]
+        seconds = [self._ids(pair) for pair in pairs] if pairs is not None else [[]] * len(firsts)
+        return self._run([_join(a, b) for a, b in zip(firsts, seconds, strict=True)])
+
+    def fill_mask(self, text: str, top_k: int = 5) -> list[list[Filled]]:
+        """The `top_k` likeliest pieces for each "[MASK]" of a text, in order.
+
+        Raises:
+          ValueError: where there is no mask in the text, or no masked LM head in the model.
+        """
+        if "mlm" not in self.heads:
+            raise ValueError(f"the model has no masked LM head, only {', '.join(self.heads)}")
+        encoded = self([text])
+        positions = np.flatnonzero(encoded.input_ids[0] == MASK)
+        if not positions.size:
+            raise ValueError(f"no {_MASK_TEXT} in {text!r}")
+        probs_PV = np.asarray(
+            self._mask_probs(self.params, encoded.last_hidden_state, positions[None])
+        )[0]
+        best_PK = np.argsort(-probs_PV, axis=-1)[:, :top_k]
+        return [
+            [
+                Filled(piece, int(i), float(probs[i]))
+                for i, piece in zip(best, self.tokenizer.pieces(best.tolist()), strict=True)
+            ]
+            for best, probs in zip(best_PK, probs_PV, strict=True)
+        ]
+
+    def _ids(self, text: str) -> list[int]:
+        """Pieces of the text between masks, and the masks."""
+        parts = [self.tokenizer.encode(part) for part in text.split(_MASK_TEXT)]
+        return parts[0] + [i for part in parts[1:] for i in (MASK, *part)]
+
+    def _run(self, rows: list[tuple[list[int], list[int]]]) -> Encoded:
+        longest = max(len(ids) for ids, _ in rows)
+        ids_BT, types_BT, mask_BT = np.zeros((3, len(rows), longest), np.int32)
+        for b, (ids, types) in enumerate(rows):
+            ids_BT[b, : len(ids)], types_BT[b, : len(ids)] = ids, types
+            mask_BT[b, : len(ids)] = 1
+        return self.encode_ids(ids_BT, types_BT, mask_BT)
+
+    def encode_ids(
+        self, input_ids: np.ndarray, token_type_ids: np.ndarray, attention_mask: np.ndarray
+    ) -> Encoded:
+        """Encodes integer ids [B,T]; the mask is 1 on pieces and 0 on padding after them.
+
+        Raises:
+          ValueError: for more pieces than the model has positions.
+        """
+        length, limit = input_ids.shape[1], self.config.max_position_embeddings
+        if length > limit:
+            raise ValueError(f"a text has {length} pieces, the model {limit} positions; cut it")
+        # Few different lengths, so that few shapes are compiled.
+        width = min(limit, -(-length // 32) * 32)
+        padded = (
+            np.pad(np.asarray(x, np.int32), ((0, 0), (0, width - length)))
+            for x in (input_ids, token_type_ids, attention_mask)
+        )
+        last_BTD, pooled_BD, hidden_LBTD = jax.tree.map(
+            np.asarray, self._encode(self.params, *padded)
+        )
+        return Encoded(
+            input_ids, attention_mask, last_BTD[:, :length], pooled_BD, hidden_LBTD[:, :, :length]
+        )
+
+
+def _join(first: list[int], second: list[int]) -> tuple[list[int], list[int]]:
+    """Ids and token types of `[CLS] first [SEP]`, and `second [SEP]` where there is one."""
+    ids, types = [CLS, *first, SEP], [0] * (len(first) + 2)
+    if second:
+        ids, types = [*ids, *second, SEP], [*types, *[1] * (len(second) + 1)]
+    return ids, types

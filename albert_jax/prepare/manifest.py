@@ -1,0 +1,127 @@
+"""The output folder: it appears whole or not at all, and its manifest says what is in it."""
+
+import contextlib
+import glob
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from albert_jax.data.row_format import FORMAT_VERSION
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.prepare.corpus import Corpus
+from albert_jax.prepare.documents import Intake
+from albert_jax.prepare.row_builder import RowCounts
+from albert_jax.prepare.settings import Settings
+
+MANIFEST = "manifest.json"
+
+
+def fingerprint(corpus: Corpus, settings: Settings) -> str:
+    """Returns a sha256 over everything that determines the rows."""
+    what = {
+        "format_version": FORMAT_VERSION,
+        "settings": settings.as_dict(),
+        "sources": [(source.format, source.sha256) for source in corpus.sources],
+        "libraries": {n: importlib.metadata.version(n) for n in ("sentencepiece", "sentencex")},
+    }
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def manifest_of(
+    corpus: Corpus,
+    settings: Settings,
+    tokenizer: Tokenizer,
+    intake: Intake,
+    counts: dict[str, RowCounts],
+) -> dict[str, Any]:
+    """Returns what manifest.json says: how the rows were made, from what, and how many."""
+    rows = settings.rows
+    sources = []
+    for i, source in enumerate(corpus.sources):
+        first, documents = intake.per_source.get(i, (None, 0))
+        sources.append(
+            {
+                "path": source.path,
+                "format": source.format,
+                "sha256": source.sha256,
+                "bytes": source.bytes,
+                "first_document": first,
+                "documents": documents,
+                **source.counts,
+            }
+        )
+    return {
+        "format_version": FORMAT_VERSION,
+        "seq_len": rows.seq_len,
+        "packing": rows.packing,
+        "max_chunks": rows.max_chunks,
+        "vocab_size": tokenizer.vocab_size,
+        "tokenizer_sha256": tokenizer.sha256,
+        "rows": {split: c.rows for split, c in counts.items()},
+        "documents": intake.documents,
+        "duplicates_dropped": intake.duplicates,
+        "pieces": {split: c.pieces for split, c in counts.items()},
+        "fill": {split: c.used_slots / (c.rows * rows.seq_len) for split, c in counts.items()},
+        "sentences_split": sum(c.sentences_split for c in counts.values()),
+        "empty_sentences": sum(c.empty_sentences for c in counts.values()),
+        "unigram_entropy": counts["train"].entropy(),
+        "settings": settings.as_dict(),
+        "sources": sources,
+        "fingerprint": fingerprint(corpus, settings),
+    }
+
+
+def already_prepared(output: Path, corpus: Corpus, settings: Settings) -> dict[str, Any] | None:
+    """Returns the manifest of `output` if it holds these rows, None if there is nothing.
+
+    Raises:
+      ValueError: `output` holds something else.
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return None
+    way_out = "choose another --output or remove it"
+    try:
+        manifest = json.loads((output / MANIFEST).read_text())
+        found = manifest["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"output {output}: exists and is no prepared data; {way_out}") from None
+    if found != fingerprint(corpus, settings):
+        raise ValueError(f"output {output}: prepared from other input or settings; {way_out}")
+    return manifest
+
+
+@contextlib.contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """Gives a temporary folder that becomes `output` at the end, or goes away after an error.
+
+    Those left behind by killed runs for the same output are removed first.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{output.name}.tmp-{socket.gethostname()}-"
+    for left in output.parent.glob(f"{glob.escape(prefix)}*"):
+        pid = left.name.removeprefix(prefix)
+        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
+            shutil.rmtree(left)
+    folder = output.parent / f"{prefix}{os.getpid()}"
+    folder.mkdir()
+    try:
+        yield folder
+        os.rename(folder, output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

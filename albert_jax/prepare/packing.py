@@ -1,0 +1,149 @@
+"""Chunks and rows: which sentences of which document stand together.
+
+A chunk is a run of whole sentences of one document that becomes one ALBERT input
+([CLS] A [SEP] B [SEP], hence three slots more than its pieces). A row holds one chunk, or as many
+as fit when packing. Nothing here knows more of a sentence than its length.
+"""
+
+import bisect
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from albert_jax.data.row_format import CHUNK_OVERHEAD
+from albert_jax.prepare.settings import RowSettings
+
+# A shorter end of a document is left where it is: it teaches little, and a row loses less.
+MIN_TAIL = 8
+# Source: measured; more stretches per block give closer fits, fewer keep contexts long.
+ROWS_PER_STRAND = 8
+
+
+class Run(NamedTuple):
+    """Sentences [first, last) of document `owner`, all three counted within the block."""
+
+    owner: int
+    first: int
+    last: int
+
+
+def target_length(digest: int, sentence: int, settings: RowSettings) -> int:
+    """Returns how many pieces the chunk that begins at a document's `sentence` should have.
+
+    All a row can take, or with probability `short_seq_prob` uniform from 2 to that.
+    Source: arXiv:1909.11942, section 4.1.
+    """
+    key = struct.pack("<QqQ", digest, settings.seed, sentence)
+    chance, length = struct.unpack("<QQ", hashlib.blake2b(key, digest_size=16).digest())
+    if chance >= settings.short_seq_prob * 2**64:
+        return settings.max_pieces
+    return 2 + length % (settings.max_pieces - 1)
+
+
+def chunk_end(ends: Sequence[int], first: int, last: int, target: int, limit: int) -> int:
+    """Returns where the chunk ends that begins at sentence `first` of [first, last).
+
+    It ends where `target` pieces are reached, or before the sentence that would take it over
+    `limit`. `ends[j] - ends[i]` is what sentences [i, j) hold; none holds more than `limit`.
+    """
+    stop = bisect.bisect_left(ends, ends[first] + target, first + 1, last)
+    return stop if ends[stop] - ends[first] <= limit else stop - 1
+
+
+def pack(
+    ends: Sequence[int], runs: Sequence[Run], digests: Sequence[int], settings: RowSettings
+) -> list[list[Run]]:
+    """Makes the rows of a block.
+
+    Documents are cut into chunks from their beginning (see `chunk_end`). Without packing a row is
+    a chunk. With it a chunk opens a row, and the room it leaves goes to the best fitting document
+    ends of the block.
+
+    Args:
+      ends: pieces of the block up to each sentence, 0 first.
+      runs: the sentences of each document, each of at most seq_len - 3 pieces.
+      digests: the hash of each document.
+      settings: the row settings.
+
+    Returns:
+      The chunks of each row. Every sentence is in exactly one chunk.
+    """
+    limit = settings.max_pieces
+    strands = list(_strands(ends, runs, settings.seq_len))
+    tails = Tails(ends, strands, limit)
+    rows = []
+    for i, strand in enumerate(strands):
+        first, begin, digest = strand.first, runs[strand.owner].first, digests[strand.owner]
+        while first < (last := tails.lasts[i]):
+            target = target_length(digest, first - begin, settings)
+            stop = chunk_end(ends, first, last, target, limit)
+            tails.begin(i, stop)
+            row = [Run(strand.owner, first, stop)]
+            room = limit - (ends[stop] - ends[first])
+            while len(row) < settings.max_chunks and (tail := tails.take(room - CHUNK_OVERHEAD)):
+                row.append(Run(strands[tail.owner].owner, tail.first, tail.last))
+                room -= ends[tail.last] - ends[tail.first] + CHUNK_OVERHEAD
+            rows.append(row)
+            first = stop
+    return rows
+
+
+def _strands(ends: Sequence[int], runs: Sequence[Run], seq_len: int) -> Iterator[Run]:
+    """Cuts long documents into stretches, so that few books have as many ends as many articles."""
+    for run in runs:
+        first = run.first
+        while first < run.last:
+            goal = ends[first] + ROWS_PER_STRAND * seq_len
+            last = bisect.bisect_left(ends, goal, first + 1, run.last)
+            yield Run(run.owner, first, last)
+            first = last
+
+
+class Tails:
+    """The ends of runs, by length, to fill the room that a chunk leaves in its row.
+
+    Taking whole sentences from the end of a run leaves the rest of it in one piece.
+
+    Attributes:
+      lasts: where each run ends now.
+    """
+
+    def __init__(self, ends: Sequence[int], runs: Sequence[Run], limit: int):
+        self._ends = ends
+        self._firsts = [run.first for run in runs]
+        self.lasts = [run.last for run in runs]
+        self._by_length: list[list[Run]] = [[] for _ in range(limit + 1)]
+        self._lengths = 0  # bit n: by_length[n] may hold something
+        for i in range(len(runs)):
+            self._offer(i)
+
+    def begin(self, i: int, first: int) -> None:
+        """Says that the sentences of run `i` before `first` are gone."""
+        self._firsts[i] = first
+
+    def _offer(self, i: int) -> None:
+        """Files all ends of run `i`; those filed before are void because `lasts[i]` has moved."""
+        first, last = self._firsts[i], self.lasts[i]
+        for start in range(last - 1, first - 1, -1):
+            length = self._ends[last] - self._ends[start]
+            if length >= len(self._by_length):
+                break
+            if length >= MIN_TAIL or start == first:
+                self._by_length[length].append(Run(i, start, last))
+                self._lengths |= 1 << length
+
+    def take(self, longest: int) -> Run | None:
+        """Takes the longest end of at most `longest` pieces; its owner is the run's index."""
+        while longest > 0 and (fitting := self._lengths & ((2 << longest) - 1)):
+            length = fitting.bit_length() - 1
+            filed = self._by_length[length]
+            while filed:
+                tail = filed.pop()
+                i, start, last = tail
+                if last == self.lasts[i] and start >= self._firsts[i]:
+                    self.lasts[i] = start
+                    self._offer(i)
+                    return tail
+            self._lengths ^= 1 << length
+        return None

@@ -1,0 +1,208 @@
+"""Corpus to rows: `python -m albert_jax.prepare --input X --output DIR`.
+
+Reads text once (twice when it also trains a vocabulary), splits it into sentences and pieces,
+packs chunks of whole sentences into rows of fixed length and writes a TFDS data set on
+ArrayRecord, with the tokenizer and a manifest beside it. The same input and settings give the
+same rows, whatever the number of processes. The output appears whole or not at all.
+"""
+
+import collections
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.prepare.corpus import Corpus
+from albert_jax.prepare.documents import SPLITS, Intake, SeenDigests
+from albert_jax.prepare.manifest import MANIFEST, already_prepared, manifest_of, new_folder
+from albert_jax.prepare.row_builder import RowCounts, build, start_builder
+from albert_jax.prepare.settings import RowSettings, Settings
+from albert_jax.prepare.vocabulary import train_tokenizer, training_sentences
+from albert_jax.prepare.workers import worker_pool
+
+TOKENIZER = "tokenizer.model"
+
+# Makes the rows of a corpus with a tokenizer and writes their shards into a folder; returns what
+# came in, counts over the rows of each split, and a `row_writer.SplitShards` for each.
+WriteRows = Callable[
+    [Path, Corpus, Settings, Tokenizer], tuple[Intake, dict[str, RowCounts], list[Any]]
+]
+
+
+def prepare(
+    inputs: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    *,
+    tokenizer: str | os.PathLike | None = None,
+    vocab_size: int | None = None,
+    seq_len: int = RowSettings.seq_len,
+    file_format: str = Settings.format,
+    text_field: str = Settings.text_field,
+    validation_fraction: float = Settings.validation_fraction,
+    short_seq_prob: float = RowSettings.short_seq_prob,
+    keep_duplicates: bool = Settings.keep_duplicates,
+    packing: bool = RowSettings.packing,
+    num_workers: int | None = None,
+    seed: int = RowSettings.seed,
+    data_dir: str | None = None,
+    write_rows: WriteRows | None = None,
+) -> dict[str, Any]:
+    """Makes training rows from text.
+
+    Args: see the command line's help, and
+      write_rows: makes and writes the rows; None does it in `num_workers` processes here.
+
+    Returns:
+      The manifest of `output`, also if it was prepared before.
+
+    Raises:
+      FileNotFoundError: an input or the tokenizer does not exist.
+      ValueError: an argument, the text or an existing output does not fit.
+    """
+    if tokenizer is not None and vocab_size is not None:
+        raise ValueError("tokenizer and vocab_size: pass one of them, not both")
+    workers = _checked_workers(num_workers)
+    given = None if tokenizer is None else Tokenizer(tokenizer)
+    trained_size = Settings.vocab_size if vocab_size is None else vocab_size
+    settings = Settings(
+        rows=RowSettings(seq_len, packing, short_seq_prob, seed),
+        format=file_format,
+        text_field=text_field,
+        validation_fraction=validation_fraction,
+        keep_duplicates=keep_duplicates,
+        vocab_size=given.vocab_size if given else trained_size,
+        tokenizer_sha256=given.sha256 if given else None,
+    )
+    output = Path(os.path.abspath(output))
+    corpus = Corpus(inputs, file_format, text_field, data_dir, workers)
+    _check_apart(output, inputs)
+    if manifest := already_prepared(output, corpus, settings):
+        print(f"{output}: already prepared", file=sys.stderr)
+        return manifest
+    _announce(corpus)
+    with new_folder(output) as folder:
+        return _fill(folder, corpus, settings, given, write_rows or LocalRows(workers))
+
+
+def _check_apart(output: Path, inputs: Sequence[str | os.PathLike]) -> None:
+    """Refuses to write into a folder that is read: the next time it would be read too."""
+    above = Path(os.path.realpath(output)).parents
+    for name in inputs:
+        if os.path.isdir(name) and Path(os.path.realpath(name)) in above:
+            raise ValueError(
+                f"output {output}: lies in the input {name}, of which it would become a part; "
+                "choose another --output"
+            )
+
+
+def _checked_workers(num_workers: int | None) -> int:
+    if num_workers is None:
+        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if num_workers < 1:
+        raise ValueError(f"num_workers {num_workers}: must be at least 1")
+    return num_workers
+
+
+def _announce(corpus: Corpus) -> None:
+    formats = collections.Counter(source.format for source in corpus.sources)
+    kinds = ", ".join(f"{n} {name}" for name, n in sorted(formats.items()))
+    print(f"reading {kinds}: {corpus.bytes_total / 1e6:.1f} MB", file=sys.stderr)
+
+
+def _fill(
+    folder: Path, corpus: Corpus, settings: Settings, given: Tokenizer | None, write: WriteRows
+) -> dict[str, Any]:
+    """Writes tokenizer, rows and manifest into an empty folder; returns the manifest."""
+    # Here, not above: worker processes import this module too, and TFDS costs each over a second.
+    from albert_jax.prepare.row_writer import write_dataset_info
+
+    if given:
+        shutil.copyfile(given.path, folder / TOKENIZER)
+    else:
+        sentences = training_sentences(corpus, settings)
+        train_tokenizer(sentences, folder / TOKENIZER, settings.vocab_size)
+    tokenizer = Tokenizer(folder / TOKENIZER)
+    intake, counts, shards = write(folder, corpus, settings, tokenizer)
+    _check_splits(intake, counts, settings)
+    write_dataset_info(folder, shards)
+    manifest = manifest_of(corpus, settings, tokenizer, intake, counts)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    return manifest
+
+
+def _check_splits(intake: Intake, counts: dict[str, RowCounts], settings: Settings) -> None:
+    for split in SPLITS:
+        if not counts[split].rows:
+            raise ValueError(
+                f"validation_fraction {settings.validation_fraction}: of {intake.documents} "
+                f"documents ({intake.duplicates} duplicates) none fell to the {split} split; "
+                f"{'raise' if split == 'validation' else 'lower'} --validation_fraction or give "
+                "more documents (a plain text file is one)"
+            )
+
+
+class LocalRows:
+    """Makes all rows in processes of this machine; a `WriteRows`."""
+
+    def __init__(self, num_workers: int):
+        self._num_workers = num_workers
+
+    def __call__(
+        self, folder: Path, corpus: Corpus, settings: Settings, tokenizer: Tokenizer
+    ) -> tuple[Intake, dict[str, RowCounts], list[Any]]:
+        """Makes the rows and writes their shards."""
+        from albert_jax.prepare.row_writer import SplitWriter
+
+        intake = Intake()
+        counts = {split: RowCounts(np.zeros(tokenizer.vocab_size, np.int64)) for split in SPLITS}
+        writers = {split: SplitWriter(folder, split) for split in SPLITS}
+        seen_file = folder / "seen.sqlite"
+        builder = (str(tokenizer.path), settings.rows)
+        with (
+            contextlib.closing(Progress(corpus, "preparing")) as progress,
+            contextlib.closing(SeenDigests(seen_file)) as seen,
+            worker_pool(self._num_workers, start_builder, builder) as run,
+        ):
+            for split, rows, block_counts in run(build, intake.blocks(corpus, settings, seen)):
+                writers[split].write(rows)
+                counts[split].add(block_counts)
+                progress.update()
+        seen_file.unlink()
+        return intake, counts, [writers[split].finish() for split in SPLITS]
+
+
+class Progress:
+    """A bar on a terminal, else a line every half minute; both on standard error."""
+
+    SECONDS = 30
+
+    def __init__(self, corpus: Corpus, what: str):
+        self._corpus, self._what = corpus, what
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            desc=what, total=corpus.bytes_total, unit="B", unit_scale=True,
+            disable=not self._terminal,
+        )  # fmt: skip
+        self._next = time.monotonic() + self.SECONDS
+
+    def update(self) -> None:
+        """Shows how far the corpus has been read."""
+        self._bar.update(self._corpus.bytes_read - self._bar.n)
+        if not self._terminal and time.monotonic() >= self._next:
+            self._next += self.SECONDS
+            share = self._corpus.bytes_read / max(1, self._corpus.bytes_total)
+            print(f"{self._what}: {share:.0%} read", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self._bar.close()

@@ -1,0 +1,190 @@
+"""Documents to rows: their sentences, the pieces of those, and the rows that `packing` makes.
+
+Everything here is a pure function of the documents' content and the settings.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import sentencex
+
+from albert_jax.data.row_format import CHUNK_OVERHEAD
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.prepare.packing import Run, pack
+from albert_jax.prepare.settings import RowSettings
+
+Row = dict[str, np.ndarray]
+
+
+class NumberedDocument(NamedTuple):
+    """A document on its way into rows.
+
+    Attributes:
+      number: its position in the corpus.
+      digest: 64-bit hash of its content; draws its short chunks.
+      paragraphs: its text.
+      is_sentences: whether each paragraph is one sentence already.
+    """
+
+    number: int
+    digest: int
+    paragraphs: list[str]
+    is_sentences: bool
+
+
+@dataclass
+class RowCounts:
+    """What to know about rows.
+
+    Attributes:
+      histogram: int64[vocab_size], how often each piece occurs.
+      rows: their number.
+      used_slots: Σ over chunks of pieces + 3.
+      sentences_split: sentences too long for a row, cut into parts.
+      empty_sentences: sentences of which normalisation left nothing (accents only, say).
+    """
+
+    histogram: np.ndarray
+    rows: int = 0
+    used_slots: int = 0
+    sentences_split: int = 0
+    empty_sentences: int = 0
+
+    def add(self, other: "RowCounts") -> None:
+        """Adds the counts of other rows."""
+        self.histogram += other.histogram
+        self.rows += other.rows
+        self.used_slots += other.used_slots
+        self.sentences_split += other.sentences_split
+        self.empty_sentences += other.empty_sentences
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces the rows hold."""
+        return int(self.histogram.sum())
+
+    def entropy(self) -> float:
+        """Returns the entropy of the piece distribution in nats per piece."""
+        p = self.histogram[self.histogram > 0] / self.pieces
+        return float(-(p * np.log(p)).sum())
+
+
+def split_sentences(paragraphs: Iterable[str]) -> list[str]:
+    """Returns the sentences of all paragraphs in order; only white space is dropped."""
+    parts = (part for paragraph in paragraphs for part in sentencex.segment("en", paragraph))  # pyright: ignore
+    return [sentence for part in parts if (sentence := part.strip())]
+
+
+def cut_sentence(starts: np.ndarray, limit: int) -> list[int]:
+    """Cuts a sentence of too many pieces into parts of at most `limit`.
+
+    Args:
+      starts: bool[n], True where a piece begins a word.
+      limit: the longest part, in pieces.
+
+    Returns:
+      The lengths of the parts. A part ends before a word's beginning where there is one to end at.
+    """
+    parts, at = [], 0
+    while len(starts) - at > limit:
+        words = np.flatnonzero(starts[at + 1 : at + limit + 1])
+        parts.append(int(words[-1]) + 1 if len(words) else limit)
+        at += parts[-1]
+    return [*parts, len(starts) - at]
+
+
+class _Sentences(NamedTuple):
+    """The encoded sentences of a block, one after the other."""
+
+    pieces: np.ndarray  # uint16[n]
+    lengths: np.ndarray  # uint16[k], pieces per sentence
+    ends: list[int]  # k + 1 running sums of the lengths, 0 first
+    runs: list[Run]  # per document
+
+    def row(self, chunks: Sequence[Run], numbers: Sequence[int]) -> Row:
+        """Returns a row of these chunks; `numbers` are those of the block's documents."""
+        pieces = [self.pieces[self.ends[c.first] : self.ends[c.last]] for c in chunks]
+        return {
+            "pieces": np.concatenate(pieces),
+            "sentence_lengths": np.concatenate([self.lengths[c.first : c.last] for c in chunks]),
+            "chunk_sentences": np.array([c.last - c.first for c in chunks], np.uint16),
+            "chunk_documents": np.array([numbers[c.owner] for c in chunks], np.uint64),
+        }
+
+
+class RowBuilder:
+    """Makes the rows of a block of documents; lives in each worker process."""
+
+    def __init__(self, tokenizer_file: str, settings: RowSettings):
+        self._tokenizer = Tokenizer(tokenizer_file)
+        self._settings = settings
+
+    def __call__(self, documents: Sequence[NumberedDocument]) -> tuple[list[Row], RowCounts]:
+        """Makes the rows of a block.
+
+        Args:
+          documents: the block; a row holds chunks of one block only.
+
+        Returns:
+          The rows and counts over them. A row is a dict of
+            pieces: uint16[n], ids without special ones.
+            sentence_lengths: uint16[k], pieces per sentence.
+            chunk_sentences: uint16[m], sentences per chunk.
+            chunk_documents: uint64[m], document number per chunk.
+        """
+        counts = RowCounts(np.zeros(self._tokenizer.vocab_size, np.int64))
+        block = self._encode(documents, counts)
+        rows = pack(block.ends, block.runs, [d.digest for d in documents], self._settings)
+        counts.rows = len(rows)
+        counts.used_slots = counts.pieces + CHUNK_OVERHEAD * sum(map(len, rows))
+        numbers = [d.number for d in documents]
+        return [block.row(chunks, numbers) for chunks in rows], counts
+
+    def _encode(self, documents: Sequence[NumberedDocument], counts: RowCounts) -> _Sentences:
+        texts = [
+            d.paragraphs if d.is_sentences else split_sentences(d.paragraphs) for d in documents
+        ]
+        pieces, sizes = self._tokenizer.encode_flat(list(itertools.chain(*texts)))
+        counts.histogram += np.bincount(pieces, minlength=len(counts.histogram))
+        counts.empty_sentences += int((sizes == 0).sum())
+        parts = self._cut(pieces, sizes.tolist(), counts)
+        lengths: list[int] = []
+        runs = []
+        for i, own in enumerate(texts):
+            first = len(lengths)
+            for part in itertools.islice(parts, len(own)):
+                lengths += part
+            runs.append(Run(i, first, len(lengths)))
+        ends = list(itertools.accumulate(lengths, initial=0))
+        return _Sentences(pieces, np.array(lengths, np.uint16), ends, runs)
+
+    def _cut(self, pieces: np.ndarray, sizes: list[int], counts: RowCounts) -> Iterator[list[int]]:
+        """Yields the lengths of each sentence's parts: one, none if empty, more if too long."""
+        limit = self._settings.max_pieces
+        at = 0
+        for size in sizes:
+            if size <= limit:
+                yield [size] if size else []
+            else:
+                counts.sentences_split += 1
+                yield cut_sentence(self._tokenizer.word_starts[pieces[at : at + size]], limit)
+            at += size
+
+
+_builder: RowBuilder | None = None  # one per process
+
+
+def start_builder(tokenizer_file: str, settings: RowSettings) -> None:
+    """Sets up this process for `build`."""
+    global _builder
+    _builder = RowBuilder(tokenizer_file, settings)
+
+
+def build(item: tuple[str, Sequence[NumberedDocument]]) -> tuple[str, list[Row], RowCounts]:
+    """Returns (split, rows, counts) of a block given as (split, documents)."""
+    assert _builder is not None, "start_builder has not run in this process"
+    split, documents = item
+    return split, *_builder(documents)

@@ -1,0 +1,81 @@
+"""What determines prepared rows besides the text; the only place where a default stands."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from albert_jax.data.row_format import CHUNK_OVERHEAD
+
+MIN_SEQ_LEN = 16  # at least one chunk of a dozen pieces
+MAX_SEQ_LEN = 65_535  # lengths are stored as uint16
+MIN_SLOTS_PER_CHUNK = 16  # bounds the chunks of a row, and with them the loader's [B, C] arrays
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """What determines the rows made from a block of documents.
+
+    Attributes:
+      seq_len: slots in a row.
+      packing: whether a row may hold several chunks.
+      short_seq_prob: share of the chunks that get a shorter target length.
+      seed: draws those chunks, and the split.
+    """
+
+    seq_len: int = 512
+    packing: bool = True
+    short_seq_prob: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self):
+        if not MIN_SEQ_LEN <= self.seq_len <= MAX_SEQ_LEN:
+            raise ValueError(
+                f"seq_len {self.seq_len}: must be from {MIN_SEQ_LEN} to {MAX_SEQ_LEN}"
+            )
+        if not 0 <= self.short_seq_prob <= 1:
+            raise ValueError(f"short_seq_prob {self.short_seq_prob}: must be from 0 to 1")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed {self.seed}: must be from -2**63 to 2**63 - 1")
+
+    @property
+    def max_chunks(self) -> int:
+        """How many chunks a row may hold."""
+        return max(1, self.seq_len // MIN_SLOTS_PER_CHUNK) if self.packing else 1
+
+    @property
+    def max_pieces(self) -> int:
+        """How many pieces a chunk may hold: all of a row."""
+        return self.seq_len - CHUNK_OVERHEAD
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines the output besides the input.
+
+    Attributes:
+      rows: how rows are made of documents.
+      format: how files are read, one of `readers.FORMATS`.
+      text_field: the JSON or TFDS field with the text.
+      validation_fraction: share of the documents that become the validation split.
+      keep_duplicates: whether documents with equal text stay.
+      vocab_size: pieces of the vocabulary.
+      tokenizer_sha256: hex digest of the given vocabulary, None where one is trained.
+    """
+
+    rows: RowSettings
+    format: str = "auto"
+    text_field: str = "text"
+    validation_fraction: float = 0.005
+    keep_duplicates: bool = False
+    vocab_size: int = 30_000  # Source: arXiv:1909.11942, section 4.1
+    tokenizer_sha256: str | None = None
+
+    def __post_init__(self):
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(
+                f"validation_fraction {self.validation_fraction}: must be between 0 and 1"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns one flat dict for the manifest."""
+        settings = asdict(self)
+        return settings.pop("rows") | settings

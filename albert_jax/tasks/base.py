@@ -1,0 +1,94 @@
+"""What tasks share: losses, metrics as sums, what a step needs of a task."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Weighted sums of the cross entropy (nats) and of the right answers.
+
+    Args:
+      logits: float32 [B,N,K].
+      labels: int32 [B,N], classes.
+      weights: float32 [B,N]; 0 leaves an element out.
+    """
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    # Not argmax, which is several times slower than a maximum.
+    label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    correct = label_logits >= jnp.max(logits, axis=-1)
+    return jnp.sum(losses * weights), jnp.sum(correct * weights)
+
+
+def squared_error(predictions: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+    """Weighted sum of squared differences; all arguments float32 [B]."""
+    return jnp.sum(jnp.square(predictions - labels) * weights)
+
+
+class Ratio(NamedTuple):
+    """A mean as its two sums, so that means add up over batches and devices."""
+
+    total: Any
+    count: Any
+
+
+class Sums:
+    """Running sums of named ratios, in float64 on the host."""
+
+    def __init__(self, values: Mapping[str, tuple[float, float]] | None = None):
+        """Starts from `values`, the `as_dict()` of another, or from nothing."""
+        self._sums = {name: (total, count) for name, (total, count) in (values or {}).items()}
+
+    def add(self, ratios: Mapping[str, Ratio]) -> None:
+        """Adds one step's ratios; waits for the device to have computed them."""
+        for name, ratio in jax.device_get(dict(ratios)).items():
+            total, count = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = (total + float(ratio.total), count + float(ratio.count))
+
+    def total(self, name: str) -> float:
+        """The sum called `name`; 0 where nothing was added."""
+        return self._sums.get(name, (0.0, 0.0))[0]
+
+    def means(self) -> dict[str, float]:
+        """Every ratio of which something was counted."""
+        return {name: total / count for name, (total, count) in self._sums.items() if count}
+
+    def as_dict(self) -> dict[str, tuple[float, float]]:
+        """The sums themselves, to be saved."""
+        return dict(self._sums)
+
+
+def row_work(mask_BT: jax.Array) -> dict[str, Ratio]:
+    """What a batch of rows of one text each really holds, for `pretraining_flops`.
+
+    These are counts, not means: nothing divides them.
+    """
+    lengths_B = jnp.sum(mask_BT, axis=-1, dtype=jnp.float32)
+    return {
+        "tokens": Ratio(jnp.sum(lengths_B), 0.0),
+        "attention_pairs": Ratio(jnp.sum(jnp.square(lengths_B)), 0.0),
+        "chunks": Ratio(jnp.sum(lengths_B > 0, dtype=jnp.float32), 0.0),
+    }
+
+
+Batch = dict[str, jax.Array]
+Ratios = dict[str, Ratio]
+
+
+class Task(Protocol):
+    """What a step needs of a task."""
+
+    loss_terms: tuple[str, ...]
+
+    def counts(self, batch: Batch) -> dict[str, jax.Array]:
+        """What each loss term is divided by."""
+        ...
+
+    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> Ratios:
+        """Losses and metrics as sums; dropout with each row's key, if there are any."""
+        ...

@@ -1,0 +1,88 @@
+"""Batches of rows of like length, so that short rows do not pay for long ones.
+
+The batch of a step is a pure function of (rows, seed, step): resuming is exact.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from albert_jax.tasks.features import Row, length_of, stack
+
+# Rows are drawn in windows of at most so many batches; within one, rows of like length share a
+# batch. A window is at most a part of an epoch: it would hold rows several times over, and as
+# they are of one length, side by side in one batch.
+WINDOW = 32
+_WINDOWS_AN_EPOCH = 4
+_SMALLEST = 16
+
+
+def width_for(length: int, longest: int) -> int:
+    """The slots of a batch: the next power of two from 16, so that few shapes are compiled."""
+    width = _SMALLEST
+    while width < length:
+        width *= 2
+    return min(width, longest)
+
+
+def collate(rows: Sequence[Row], batch_size: int, max_length: int) -> Row:
+    """One batch; rows that are missing to fill it are copies of the first with weight 0."""
+    width = width_for(max(map(length_of, rows)), max_length)
+    filled = [*rows, *[rows[0]] * (batch_size - len(rows))]
+    batch = {name: stack([row[name] for row in filled], name, width) for name in rows[0]}
+    weights = np.zeros(batch_size, np.float32)
+    weights[: len(rows)] = 1
+    return batch | {"weights": weights}
+
+
+def window_size(rows: int, batch_size: int) -> int:
+    """The batches of a window."""
+    return max(1, min(WINDOW, rows // (_WINDOWS_AN_EPOCH * batch_size)))
+
+
+def train_batches(
+    rows: Sequence[Row], batch_size: int, max_length: int, seed: int, first_step: int, steps: int
+) -> Iterator[Row]:
+    """Batches of the steps from `first_step` (from 0) on.
+
+    Rows come in epochs, each in another order; the last of one and the first of the next
+    may stand in one window, and so in one batch.
+    """
+    lengths = np.array([length_of(row) for row in rows])
+    size = window_size(len(rows), batch_size)
+    step = first_step
+    while step < first_step + steps:
+        window = step // size
+        for batch in _window(lengths, (size, batch_size), seed, window)[step % size :]:
+            if step == first_step + steps:
+                return
+            yield collate([rows[i] for i in batch], batch_size, max_length)
+            step += 1
+
+
+def eval_batches(
+    rows: Sequence[Row], batch_size: int, max_length: int
+) -> Iterator[tuple[np.ndarray, Row]]:
+    """(positions of its rows, batch) until every row was in one, the longest first."""
+    order = np.argsort([-length_of(row) for row in rows], kind="stable")
+    for begin in range(0, len(order), batch_size):
+        members = order[begin : begin + batch_size]
+        yield members, collate([rows[i] for i in members], batch_size, max_length)
+
+
+def _window(lengths: np.ndarray, shape: tuple[int, int], seed: int, window: int) -> np.ndarray:
+    """Row numbers of a window's batches, in the shape [batches, rows of one]."""
+    size = shape[0] * shape[1]
+    first = window * size
+    numbers = np.arange(first, first + size)
+    epochs = numbers // len(lengths)
+    chosen = np.empty(size, np.int64)
+    for epoch in np.unique(epochs):
+        order = np.random.default_rng((seed, 0, epoch)).permutation(len(lengths))
+        here = epochs == epoch
+        chosen[here] = order[numbers[here] % len(lengths)]
+    draw = np.random.default_rng((seed, 1, window))
+    # Shuffled before the stable sort: rows of one length meet others each time.
+    chosen = draw.permutation(chosen)
+    batches = chosen[np.argsort(lengths[chosen], kind="stable")].reshape(shape)
+    return batches[draw.permutation(shape[0])]

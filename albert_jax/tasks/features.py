@@ -1,0 +1,91 @@
+"""Task examples as rows of ids: pairs cut to length, windows over long contexts, word labels.
+
+A row is a dict of arrays. Those named in `SEQUENCES` run along the pieces (their last axis) and
+are padded when rows are put together; the others are one value a row.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from albert_jax.data.tokenizer import CLS, SEP
+
+Row = dict[str, np.ndarray]
+
+NONE = -1  # of a piece that has no tag, begins no word, or is not of the context
+
+# Arrays along the pieces, and what stands on padding.
+SEQUENCES = {
+    "input_ids": 0,
+    "token_type_ids": 0,
+    "attention_mask": 0,
+    "tags": NONE,  # of the word that begins at the piece
+    "words": NONE,  # its number
+    "begins": NONE,  # the characters of the context that the piece stands for
+    "ends": NONE,
+}
+
+
+class Features(NamedTuple):
+    """Rows, the example that each is of, and what had to be cut.
+
+    Attributes:
+      rows: one or more for an example.
+      owners: int64[len(rows)], positions in the examples.
+      notes: counts of what could not be used whole, for the log.
+    """
+
+    rows: list[Row]
+    owners: np.ndarray
+    notes: dict[str, int]
+
+
+def join(first: Sequence[int], second: Sequence[int], max_length: int) -> tuple[Row, bool]:
+    """`[CLS] first [SEP] second [SEP]` as a row, and whether pieces were cut to make it fit.
+
+    The longer of the two loses its last piece until both fit. An empty second is left out.
+
+    Raises:
+      ValueError: there is no room for a piece of each.
+    """
+    first, second = list(first), list(second)
+    room, least = max_length - (3 if second else 2), bool(first) + bool(second)
+    if room < least:
+        raise ValueError(
+            f"task.max_length={max_length} leaves no room for a piece of each text; make it at "
+            f"least {max_length - room + least}"
+        )
+    is_cut = len(first) + len(second) > room
+    while len(first) + len(second) > room:
+        (first if len(first) > len(second) else second).pop()
+    ids = [CLS, *first, SEP, *([*second, SEP] if second else [])]
+    types = [0] * (len(first) + 2)
+    types += [1] * (len(ids) - len(types))
+    row = {"input_ids": ids, "token_type_ids": types, "attention_mask": [1] * len(ids)}
+    return {name: np.array(values, np.int32) for name, values in row.items()}, is_cut
+
+
+def stack(arrays: Sequence[np.ndarray], name: str, width: int | None = None) -> np.ndarray:
+    """Arrays of one kind in one, those along the pieces padded to `width` or to the longest."""
+    if name not in SEQUENCES:
+        return np.stack(arrays)
+    longest = max(a.shape[-1] for a in arrays) if width is None else width
+    shape = (len(arrays), *arrays[0].shape[:-1], longest)
+    stacked = np.full(shape, SEQUENCES[name], arrays[0].dtype)
+    for into, array in zip(stacked, arrays, strict=True):
+        into[..., : array.shape[-1]] = array
+    return stacked
+
+
+def length_of(row: Row) -> int:
+    """Slots that a row needs."""
+    return row["input_ids"].shape[-1]
+
+
+def total_notes(features: Sequence[Features]) -> dict[str, int]:
+    """Sums of the notes, without what did not occur."""
+    names = dict.fromkeys(itertools.chain.from_iterable(f.notes for f in features))
+    sums = {name: sum(f.notes.get(name, 0) for f in features) for name in names}
+    return {name: count for name, count in sums.items() if count}

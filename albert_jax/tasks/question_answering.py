@@ -1,0 +1,240 @@
+"""Answers as spans of a context: SQuAD."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from albert_jax.config import TaskConfig
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.tasks.base import Ratio, cross_entropy, row_work
+from albert_jax.tasks.examples import (
+    NOT_FOUND,
+    Answer,
+    QuestionExample,
+)
+from albert_jax.tasks.features import NONE, Features, join
+from albert_jax.tasks.metrics import main_metric
+from albert_jax.tasks.squad_metrics import best_null_threshold, squad_metrics
+
+Batch = dict[str, jax.Array]
+LOWEST = -1e9  # the logit of what may not be
+
+
+class Span(NamedTuple):
+    """A candidate: its characters in the context, and the sum of its two logits."""
+
+    begin: int
+    end: int
+    score: float
+
+
+class Found(NamedTuple):
+    """What a model finds for a question.
+
+    Attributes:
+      spans: the best first; empty where no row has a context.
+      null_odds: score of no answer less that of the best span.
+    """
+
+    spans: list[Span]
+    null_odds: float
+
+
+class QuestionAnswering:
+    """A start and an end logit on every piece; [CLS] stands for no answer.
+
+    Attributes: as of `Classify`.
+    """
+
+    kind = "span"
+    loss_terms = ("task_loss",)
+    num_labels = 2
+
+    def __init__(self, config: TaskConfig, labels: Sequence[str] = ()):
+        """Keeps the settings."""
+        self.config, self.labels = config, tuple(labels)
+        self.best = main_metric(config.name)
+        self.may_be_unanswerable = config.name == "squad/v2.0"
+
+    def features(self, examples: Sequence[QuestionExample], tokenizer: Tokenizer) -> Features:
+        """Rows of the examples: as many as it takes to see all of the context."""
+        c = self.config
+        return question_features(examples, tokenizer, c.max_length, c.stride, c.max_question)
+
+    def counts(self, batch: Batch) -> dict[str, jax.Array]:
+        """What the loss is divided by: the rows, once for each end of the span."""
+        return {"task_loss": 2 * jnp.sum(batch["weights"])}
+
+    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> dict[str, Ratio]:
+        """The loss, and how often an end is right, as sums; dropout with `keys_B`."""
+        logits_B2T = self._logits(model, batch, keys_B)
+        labels_B2 = jnp.stack([batch["start"], batch["end"]], axis=1)
+        weights_B2 = jnp.broadcast_to(batch["weights"][:, None], labels_B2.shape)
+        loss, correct = cross_entropy(logits_B2T, labels_B2, weights_B2)
+        count = jnp.sum(weights_B2)
+        work = row_work(batch["attention_mask"] * batch["weights"][:, None])
+        return work | {"task_loss": Ratio(loss, count), "task_accuracy": Ratio(correct, count)}
+
+    def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Float32 logits [B,2,T], very low where no span may begin or end."""
+        return {"logits": self._logits(model, batch, None)}
+
+    def predictions(
+        self, outputs: Sequence[Mapping[str, np.ndarray]], features: Features, count: int
+    ) -> list[Found]:
+        """The best spans of each question over all of its rows."""
+        spans: list[list[Span]] = [[] for _ in range(count)]
+        null = np.full(count, np.inf)
+        for output, row, owner in zip(outputs, features.rows, features.owners, strict=True):
+            start_T, end_T = output["logits"]
+            null[owner] = min(null[owner], start_T[0] + end_T[0])
+            spans[owner] += self._best_spans(row, start_T, end_T)
+        found = []
+        for candidates, null_score in zip(spans, null, strict=True):
+            ordered = _distinct(sorted(candidates, key=lambda s: -s.score))[: self.config.n_best]
+            best = ordered[0].score if ordered else LOWEST
+            found.append(Found(ordered, float(null_score - best)))
+        return found
+
+    def texts(
+        self, found: Sequence[Found], examples: Sequence[QuestionExample], threshold: float
+    ) -> dict[str, str]:
+        """id -> the best answer; "" where the null odds are above the threshold."""
+        answers = {}
+        for example, candidates in zip(examples, found, strict=True):
+            is_null = self.may_be_unanswerable and candidates.null_odds > threshold
+            answers[example.id] = (
+                "" if is_null or not candidates.spans else text_of(example, candidates.spans[0])
+            )
+        return answers
+
+    def score(
+        self,
+        outputs: Sequence[Mapping[str, np.ndarray]],
+        features: Features,
+        examples: Sequence[QuestionExample],
+    ) -> dict[str, float]:
+        """Exact match and F1; for v2.0 at the best threshold, `null_threshold`."""
+        found = self.predictions(outputs, features, len(examples))
+        texts = self.texts(found, examples, np.inf)
+        if not self.may_be_unanswerable:
+            return squad_metrics(texts, examples)
+        odds = {e.id: f.null_odds for e, f in zip(examples, found, strict=True)}
+        threshold = best_null_threshold(texts, examples, odds)
+        metrics = squad_metrics(texts, examples, odds, threshold)
+        return metrics | {"null_threshold": threshold}
+
+    def _best_spans(self, row: Mapping[str, np.ndarray], start_T: Any, end_T: Any) -> list[Span]:
+        slots = np.flatnonzero(row["begins"] >= 0)
+        if not slots.size:
+            return []
+        scores = start_T[slots][:, None] + end_T[slots][None]
+        length = slots[None] - slots[:, None]
+        scores = np.where((length >= 0) & (length < self.config.max_answer), scores, -np.inf)
+        count = min(self.config.n_best, int(np.isfinite(scores).sum()))
+        best = np.argsort(-scores, axis=None, kind="stable")[:count]
+        starts, ends = np.unravel_index(best, scores.shape)
+        return [
+            Span(int(row["begins"][slots[s]]), int(row["ends"][slots[e]]), float(scores[s, e]))
+            for s, e in zip(starts, ends, strict=True)
+        ]
+
+    def _logits(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> jax.Array:
+        logits_BT2 = model.span_logits(model.encode(batch, keys_B))
+        may_BT = (batch["begins"] >= 0).at[:, 0].set(True)
+        return jnp.where(may_BT[:, None], jnp.swapaxes(logits_BT2, 1, 2), LOWEST)
+
+
+def text_of(example: QuestionExample, span: Span) -> str:
+    """The words of a span."""
+    return example.context[span.begin : span.end].strip()
+
+
+def _distinct(spans: Sequence[Span]) -> list[Span]:
+    """Without spans that a better one equals (of another row)."""
+    seen: dict[tuple[int, int], Span] = {}
+    for span in spans:
+        seen.setdefault((span.begin, span.end), span)
+    return list(seen.values())
+
+
+def question_features(
+    examples: Sequence[QuestionExample],
+    tokenizer: Tokenizer,
+    max_length: int,
+    stride: int,
+    max_question: int,
+) -> Features:
+    """Rows `[CLS] question [SEP] part of the context [SEP]` that overlap over a long context.
+
+    `begins` and `ends` are the characters of the context that a piece stands for; a piece of
+    white space alone has none, as it is no end of an answer. `start` and
+    `end` are the slots of the first and the last piece of the first answer that has a place;
+    both are 0, [CLS], where it is not wholly in the row or there is none.
+
+    Raises:
+      ValueError: a question leaves no room for a piece of its context.
+
+    Source: google-research/albert squad_utils.py, convert_examples_to_features.
+    """
+    rows, owners, cut, lost = [], [], 0, 0
+    encode = functools.lru_cache(maxsize=1)(tokenizer.encode_with_offsets)  # questions share one
+    questions = tokenizer.encode_batch([e.question for e in examples])
+    for i, (example, question) in enumerate(zip(examples, questions, strict=True)):
+        cut += len(question) > max_question
+        question = question[:max_question]
+        room = max_length - 3 - len(question)
+        if room < 1:
+            raise ValueError(
+                f"task.max_length={max_length} leaves no room for a context beside question "
+                f"{example.id!r} of {len(question)} pieces; make it larger than "
+                f"task.max_question={max_question} + 3"
+            )
+        ids, offsets = encode(example.context)
+        places = np.array(
+            [o if example.context[slice(*o)].strip() else (NONE, NONE) for o in offsets], np.int32
+        )
+        places = places.reshape(-1, 2).T
+        answer = _locate(example.answers, *places)
+        lost += bool(example.answers) and answer is None
+        for first in _window_starts(len(ids), room, stride):
+            row, _ = join(question, ids[first : first + room], max_length)
+            part, slot = places[:, first : first + room], len(question) + 2
+            begins, ends = np.full((2, len(row["input_ids"])), NONE, np.int32)
+            begins[slot:-1], ends[slot:-1] = part
+            start, end = _slots(answer, range(first, first + room), slot)
+            row |= {"begins": begins, "ends": ends}
+            row |= {"start": np.array(start, np.int32), "end": np.array(end, np.int32)}
+            rows.append(row)
+            owners.append(i)
+    notes = {"questions cut": cut, "answers not found": lost}
+    return Features(rows, np.array(owners, np.int64), notes)
+
+
+def _window_starts(length: int, room: int, stride: int) -> range:
+    """Where windows of `room` pieces begin, every `stride`, the last one reaching the end."""
+    step = min(stride, room)  # a longer one would pass over what lies between two windows
+    return range(0, max(length - room + step, 1), step)
+
+
+def _locate(
+    answers: Sequence[Answer], begins: np.ndarray, ends: np.ndarray
+) -> tuple[int, int] | None:
+    """The first and the last of a context's pieces that have a character of the answer."""
+    for answer in answers:
+        if answer.start != NOT_FOUND:
+            inside = (begins < answer.start + len(answer.text)) & (ends > answer.start)
+            pieces = np.flatnonzero(inside)
+            return (int(pieces[0]), int(pieces[-1])) if pieces.size else None
+    return None
+
+
+def _slots(answer: tuple[int, int] | None, window: range, slot: int) -> tuple[int, int]:
+    """Slots of an answer's ends in the row of a window that begins at `slot`, or (0, 0)."""
+    if answer is None or answer[0] not in window or answer[1] not in window:
+        return 0, 0
+    return slot + window.index(answer[0]), slot + window.index(answer[1])

@@ -1,0 +1,1 @@
+"""Readers of task files: text in, examples out."""

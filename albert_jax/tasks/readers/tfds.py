@@ -1,0 +1,199 @@
+"""Fine-tuning data from TFDS.
+
+Source of features and splits: tensorflow_datasets 4.9.10, text/glue.py, datasets/squad,
+datasets/race and text/conll2003.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from albert_jax.data.tfds import TFDS_PREFIX, TfdsSplits, in_order
+from albert_jax.tasks.examples import TaskData
+from albert_jax.tasks.readers.conll import Sentence, tagged_data, to_iob2
+from albert_jax.tasks.readers.glue import GLUE_TASKS
+from albert_jax.tasks.readers.race import LEVELS, read_passages
+from albert_jax.tasks.readers.squad import questions_of
+from albert_jax.tasks.readers.tables import CLASS, PAIR, SCORE, TEXT, Row, text_data
+
+# Where TFDS names the texts other than the official files do.
+GLUE_FEATURES = {
+    "mnli": ("premise", "hypothesis"),
+    "ax": ("premise", "hypothesis"),
+    "mrpc": ("sentence1", "sentence2"),
+}
+NO_LABEL = -1  # TFDS's label of a test record
+
+
+def read_tfds(name: str, source: str, data_dir: str | None = None) -> TaskData:
+    """Reads a task from a TFDS data set; prepares it first where it is not there.
+
+    The set must have the features of TFDS's own of that task; `classification` and `regression`
+    take any set with the features that `tables` takes for columns, and the order of classes that
+    the set has. `tfds:race` is both halves. Where a label is -1 (GLUE's test splits), there is
+    none.
+
+    Args:
+      name: the task.
+      source: `tfds:NAME`, NAME as TFDS has it.
+      data_dir: where the data sets lie; TFDS's own default if None.
+
+    Returns:
+      The splits there are, "dev" under the name of validation. Splits that are neither train nor
+      validation nor test are passed over, and `notes` says so.
+
+    Raises:
+      FileNotFoundError: TFDS has no such data set.
+      ValueError: it has no random access, or other features, or a record is malformed.
+    """
+    kind, _, rest = name.partition("/")
+    if kind == "race":
+        return _race(name, source, rest or None, data_dir)
+    data = TfdsSplits(source, data_dir)
+    if kind == "glue":
+        found = _glue(data, rest)
+    elif kind == "squad":
+        found = _squad(data, rest == "v2.0")
+    elif kind == "conll2003":
+        found = _conll(data)
+    else:
+        found = _texts(data, kind == "regression")
+    return found._replace(notes=(*data.notes, *found.notes))
+
+
+def _glue(data: TfdsSplits, task_name: str) -> TaskData:
+    task = GLUE_TASKS[task_name]
+    texts = GLUE_FEATURES.get(task_name, task.columns)
+    data.need(*texts, "label", "idx")
+    names = data.class_names("label") or []
+    if sorted(names) != sorted(task.labels):
+        raise ValueError(
+            f"{data.source}: the classes are {', '.join(names) or 'scores'}, not those of "
+            f"glue/{task_name} ({', '.join(task.labels) or 'scores'}); name the task's data set"
+        )
+    columns = [*zip(texts, ("text", "pair"), strict=False), ("label", "label")]
+    rows = _rows(data, columns, _class_or_score(names))
+    return text_data(rows, not names, task.labels, blank=task_name == "qqp")
+
+
+def _texts(data: TfdsSplits, regression: bool) -> TaskData:
+    def pick(names: tuple[str, ...], fits: Callable[[str], bool], needed: bool) -> list[str]:
+        there = [name for name in names if fits(name)]
+        if len(there) > 1 or (needed and not there):
+            raise ValueError(
+                f"{data.source}: needs one feature {' or '.join(map(repr, names))} "
+                f"(has: {', '.join(data.features)}); name another set"
+            )
+        return there
+
+    [text] = pick(TEXT, data.is_text, True)
+    [label] = pick(SCORE if regression else CLASS, data.features.__contains__, True)
+    columns = [(text, "text"), (label, "label")]
+    columns += [(name, "pair") for name in pick(PAIR, data.is_text, False)]
+    names = data.class_names(label)
+    if regression and names:
+        raise ValueError(
+            f"{data.source}: feature {label!r} holds classes, no scores; the task is "
+            "classification"
+        )
+    # -1 is a score as good as any other.
+    plain = (lambda value: value) if regression else _class_or_score(names or [])
+    return text_data(_rows(data, columns, plain), regression, tuple(names) if names else None)
+
+
+def _class_or_score(names: list[str]) -> Callable[[Any], Any]:
+    def plain(value: Any) -> Any:
+        if value == NO_LABEL:
+            return None
+        return names[value] if names else value
+
+    return plain
+
+
+def _rows(
+    data: TfdsSplits, columns: list[tuple[str, str]], plain: Callable[[Any], Any]
+) -> dict[str, tuple[str, list[Row]]]:
+    """Returns rows for `text_data`.
+
+    Args:
+      data: the data set.
+      columns: for each feature, the column it becomes.
+      plain: makes a class's name, a score or None of a label.
+    """
+    found = {}
+    for split in data.splits:
+        rows = []
+        for where, record in data.records(split):
+            cells = {ours: record[theirs] for theirs, ours in columns}
+            cells["label"] = plain(cells["label"])
+            rows.append(Row(where, cells, str(record["idx"]) if "idx" in record else None))
+        found[split] = (f"{data.source} {split}", rows)
+    return found
+
+
+def _squad(data: TfdsSplits, unanswerable: bool) -> TaskData:
+    data.need("id", "context", "question", "answers")
+    notes: list[str] = []
+    splits = {
+        split: questions_of(
+            {"data": [_article(record) for _, record in data.records(split)]},
+            f"{data.source} {split}",
+            notes,
+            unanswerable,
+            split != "test",
+        )
+        for split in data.splits
+    }
+    return TaskData(splits, (), tuple(notes))
+
+
+def _article(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns a record as an article of the official file, with one question."""
+    answers = record["answers"]
+    pairs = zip(answers["text"], answers["answer_start"], strict=True)
+    entry = {key: record[key] for key in ("id", "question", "is_impossible") if key in record}
+    entry["answers"] = [{"text": text, "answer_start": start} for text, start in pairs]
+    paragraph = {"context": record["context"], "qas": [entry]}
+    return {"title": record.get("title", ""), "paragraphs": [paragraph]}
+
+
+def _race(name: str, source: str, level: str | None, data_dir: str | None) -> TaskData:
+    match = re.fullmatch(rf"({TFDS_PREFIX}race)(?:/(\w+))?(:.*)?", source)
+    base, half, version = match.groups() if match else (source, None, None)
+    if level and half not in (None, level):
+        raise ValueError(f"{source}: the task is {name}; name {TFDS_PREFIX}{name}")
+    sets = {half: source}
+    if match and half is None:
+        sets = {one: f"{base}/{one}{version or ''}" for one in ([level] if level else LEVELS)}
+    opened = {one: TfdsSplits(path, data_dir) for one, path in sets.items()}
+    notes = [note for data in opened.values() for note in data.notes]
+    splits = {}
+    for split in in_order({s for data in opened.values() for s in data.splits}):
+        passages = []
+        for one, data in opened.items():
+            data.need("article", "questions", "options", "example_id")
+            passages += [
+                (where, one, record | {"id": record["example_id"]})
+                for where, record in data.records(split)
+            ]
+        splits[split] = read_passages(passages, f"{source} {split}", level, split != "test", notes)
+    return TaskData(splits, (), tuple(notes))
+
+
+def _conll(data: TfdsSplits) -> TaskData:
+    data.need("tokens", "ner")
+    names = data.class_names("ner")
+    if names is None:
+        raise ValueError(f"{data.source}: feature 'ner' holds no classes; name another set")
+    notes: list[str] = []
+    found = {}
+    for split in data.splits:
+        sentences = []
+        for i, (_, record) in enumerate(data.records(split)):
+            words, tags = tuple(record["tokens"]), tuple(names[t] for t in record["ner"])
+            # TFDS's last record of a split may hold no word: it only closes the file.
+            if words:
+                sentences.append(Sentence(words, tags, (i,) * len(words)))
+        path = f"{data.source} {split}"
+        found[split] = (path, to_iob2(sentences, path, notes))
+    return tagged_data(found)._replace(notes=tuple(notes))

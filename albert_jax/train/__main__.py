@@ -1,0 +1,77 @@
+"""The command `python -m albert_jax.train`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import jax
+
+from albert_jax.config.errors import USER_ERRORS, RunError, fail
+from albert_jax.config.load import load_config
+from albert_jax.train import make_plan
+from albert_jax.train.distributed import HELP, agreed, fatal_errors, joined, wait_for_all
+from albert_jax.train.experiment import Plan
+from albert_jax.train.failures import hide_late_writes
+from albert_jax.train.loop import _take, train
+from albert_jax.train.preemption import EXIT_CODE, StoppedError
+from albert_jax.train.report import _report
+from albert_jax.train.seeds import run_seeds
+
+
+def _run(plan: Plan) -> str:
+    """Trains, says how it went, and returns the metric that the run is judged by.
+
+    Raises:
+      StoppedError: where it was asked to end before the last step.
+    """
+    with fatal_errors():
+        state = train(plan)
+    wait_for_all()  # the others may read what process 0 wrote
+    if int(state.step) < plan.config.train.num_steps:
+        raise StoppedError
+    if jax.process_index() == 0:
+        print(*_report(plan), sep="\n")
+    return plan.best or "loss"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m albert_jax.train",
+        description="Trains; started again on its --workdir, goes on from the newest checkpoint.",
+        epilog="Settings are overridden with --config.GROUP.KEY=VALUE. Asked to stop, by SIGTERM "
+        f"or Ctrl-C, it saves and ends with code {EXIT_CODE}. {HELP}",
+    )
+    parser.add_argument("--config", required=True, help="configs/X.py, or configs/X.py:ARGUMENT")
+    parser.add_argument("--workdir", required=True, type=Path, help="the run directory")
+    args, overrides = parser.parse_known_args(argv)
+    with joined():
+        try:
+            return _command(args.config, overrides, args.workdir)
+        except StoppedError:
+            return EXIT_CODE
+        except RunError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+
+
+def _command(file: str, overrides: Sequence[str], workdir: Path) -> int:
+    try:
+        with agreed():
+            config = load_config(file, overrides)
+        if config.task.seeds:
+            with ExitStack() as stack:
+                _take(workdir, stack)
+                return run_seeds(config, workdir, lambda c, d: _run(make_plan(c, d)))
+        plan = make_plan(config, workdir)
+    except USER_ERRORS as error:
+        return fail(error) if jax.process_index() == 0 else 1
+    _run(plan)
+    return 0
+
+
+if __name__ == "__main__":
+    hide_late_writes()
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""The training loop, and the command `python -m albert_jax.train`."""
+
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from albert_jax.checkpoints.manager import Checkpoints, set_aside_damaged
+from albert_jax.checkpoints.run_dir import locked
+from albert_jax.checkpoints.state import TrainState
+from albert_jax.config.errors import RunError
+from albert_jax.data.row_reader import DamagedRowsError
+from albert_jax.model.flops import peak_flops
+from albert_jax.tasks.base import Sums
+from albert_jax.train.distributed import agreed
+from albert_jax.train.experiment import Plan
+from albert_jax.train.failures import BadSteps, first_nan, told_in_a_line
+from albert_jax.train.initialization import describe_start, start_with
+from albert_jax.train.loggers import RunLog
+from albert_jax.train.metrics import Meter
+from albert_jax.train.optimizer import make_schedule
+from albert_jax.train.preemption import StopRequests
+
+
+def train(plan: Plan) -> TrainState:
+    """Trains to the last step, from the newest checkpoint of the run if there is one.
+
+    Asked to stop (see `StopRequests`), it saves, and returns the state of an earlier step.
+
+    Raises:
+      RunError: where the run cannot go on.
+    """
+    settings, is_first = plan.config.train, jax.process_index() == 0
+    with ExitStack() as stack:
+        stack.enter_context(told_in_a_line(plan.workdir, DamagedRowsError))
+        lines = _take(plan.workdir, stack)
+        stack.enter_context(jax.set_mesh(plan.mesh))
+        checkpoints = stack.enter_context(
+            Checkpoints(plan.workdir / "checkpoints", settings.keep_checkpoints, best=plan.best)
+        )
+        saved_step = checkpoints.latest_step
+        first_step = saved_step or 0
+        log = stack.enter_context(
+            RunLog(plan.workdir, first_step, settings.num_steps, active=is_first)
+        )
+        for line in (*lines, _describe(plan, first_step), *plan.notes):
+            log.say(line)
+        init_key, dropout_key = jax.random.split(jax.random.key(settings.seed))
+        if saved_step is not None:
+            state, record = checkpoints.restore(saved_step, plan.setup.abstract_state)
+        else:
+            state, record = _begin(plan, init_key, log), {}
+        meter = _meter(plan, log, record)
+        batches = stack.enter_context(closing(plan.train_batches(first_step)))
+        requests = stack.enter_context(StopRequests())
+        stops, is_due = False, False
+        for step, batch in enumerate(batches, first_step + 1):
+            state, ratios = plan.train_step(state, batch, dropout_key)
+            meter.push(step, ratios)
+            if settings.debug_nans and ratios["skipped"].total:
+                before = state._replace(step=state.step - 1)  # the rest is as it was
+                where = first_nan(plan.train_step, before, batch, dropout_key)
+                raise RunError(f"step {step} is not finite: {where}")
+            is_last, found = step == settings.num_steps, {}
+            stops = stops or (requests.at(step) and not is_last)
+            if step % settings.eval_every == 0 or is_last:
+                meter.pause()
+                found = plan.evaluate(state.params)
+                log.write(step, "validation", found)
+                log.draw(plan.baselines)
+            is_due = is_due or step % settings.checkpoint_every == 0 or is_last or stops
+            if not is_due:
+                continue
+            meter.pause()
+            if meter.bad_steps.in_row and not is_last:
+                continue  # saves when they are over, so that the newest is from before them
+            checkpoints.save(step, state, _record(meter), found)
+            is_due = False
+            if stops:
+                log.say(f"asked to stop: saved step {step}; the same command goes on from there")
+                break
+    return state
+
+
+def _begin(plan: Plan, key: jax.Array, log: RunLog) -> TrainState:
+    state = plan.setup.init(key)
+    if plan.start is None:
+        return state
+    log.say(f"{plan.config.init_from}: {describe_start(plan.start, state.params)}")
+    return state._replace(params=start_with(plan.start, state.params))
+
+
+def _take(workdir: Path, stack: ExitStack) -> list[str]:
+    """Makes the run this one's alone while `stack` is; returns what is to be said of it."""
+    lines = []
+    try:
+        with agreed():
+            if jax.process_index() == 0:
+                workdir.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(workdir))
+                lines = set_aside_damaged(workdir / "checkpoints")
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    return lines
+
+
+def _record(meter: Meter) -> dict[str, Any]:
+    """What a checkpoint carries over beside the state."""
+    return {"sums": meter.sums.as_dict(), "bad_steps": meter.bad_steps.as_dict()}
+
+
+def _meter(plan: Plan, log: RunLog, record: dict[str, Any]) -> Meter:
+    config = plan.config
+    peak = peak_flops(jax.devices()[0].device_kind, config.train.dtype)
+    return Meter(
+        log,
+        config.train.log_every,
+        make_schedule(config.optimizer, config.train.num_steps),
+        plan.flops,
+        peak * plan.mesh.size if peak else None,
+        Sums(record.get("sums")),
+        BadSteps(config.train, log.say, plan.documents, record.get("bad_steps", {})),
+    )
+
+
+def _describe(plan: Plan, first_step: int) -> str:
+    leaves = jax.tree.leaves(plan.setup.abstract_state.params)
+    axes = ", ".join(f"{axis} {size}" for axis, size in plan.mesh.shape.items())
+    start = f"resumes after step {first_step}" if first_step else "starts"
+    return (
+        f"{plan.workdir}: {start}, to step {plan.config.train.num_steps}; "
+        f"{sum(leaf.size for leaf in leaves) / 1e6:.1f} M parameters; "
+        f"{plan.mesh.size} × {jax.devices()[0].device_kind} as {axes}"
+        + (f", in {jax.process_count()} processes" if jax.process_count() > 1 else "")
+    )

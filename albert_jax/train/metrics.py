@@ -1,0 +1,91 @@
+"""A run's metrics: sums over steps, rates per second."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from albert_jax.tasks.base import Ratio, Sums
+from albert_jax.train.failures import BadSteps
+from albert_jax.train.loggers import RunLog
+
+
+class Meter:
+    """Adds up each step's metrics after the next step was dispatched, and logs the means.
+
+    So the host waits for a step only while the device has another to work on. Rates
+    leave out the first step after the start or after a pause.
+    """
+
+    def __init__(
+        self,
+        log: RunLog,
+        log_every: int,
+        learning_rate: Callable[[int], Any],
+        flops: Callable[[Sums], float],
+        peak_flops: float | None,
+        sums: Sums,
+        bad_steps: BadSteps,
+    ):
+        """Goes on from `sums`, what a checkpoint had of an unfinished interval.
+
+        Args:
+          log: where the means go.
+          log_every: steps.
+          learning_rate: of the number of updates done before.
+          flops: model FLOPs of the steps in some sums.
+          peak_flops: FLOP/s of all devices together; None where unknown.
+          sums: metrics since the last logged step.
+          bad_steps: judges each step.
+        """
+        self._log, self._log_every, self._peak_flops = log, log_every, peak_flops
+        self._learning_rate, self._flops = learning_rate, flops
+        self.sums, self.bad_steps, self._timed = sums, bad_steps, Sums()
+        self._seconds, self._since = 0.0, None
+        self._pending: tuple[int, Mapping[str, Ratio]] | None = None
+
+    def push(self, step: int, ratios: Mapping[str, Ratio]) -> None:
+        """Takes the metrics of the step just dispatched, and reads those of the one before."""
+        self._read()
+        self._pending = step, ratios
+
+    def pause(self) -> None:
+        """Reads what is outstanding, and stops the clock until the next step is done."""
+        self._read()
+        self._since = None
+
+    def _read(self) -> None:
+        if self._pending is None:
+            return
+        (step, ratios), self._pending = self._pending, None
+        ratios = jax.device_get(dict(ratios))
+        now = time.perf_counter()
+        ratios = self.bad_steps.judge(step, ratios)
+        self.sums.add(ratios)
+        if self._since is not None:
+            self._seconds += now - self._since
+            self._timed.add(ratios)
+        self._since = now
+        self._log.progress(step)
+        if step % self._log_every == 0:
+            self._log.write(step, "train", self._values(step))
+            self.sums, self._timed, self._seconds = Sums(), Sums(), 0.0
+
+    def _values(self, step: int) -> dict[str, Any]:
+        updates = max(0, step - 1 - self.bad_steps.skipped)
+        values = self.sums.means() | {
+            "learning_rate": float(self._learning_rate(updates)),
+            "skipped": int(self.sums.total("skipped")),
+        }
+        if spikes := int(self.sums.total("spikes")):
+            values["spikes"] = spikes
+        if not self._seconds:
+            return values
+        rate = self._flops(self._timed) / self._seconds
+        return values | {
+            "tokens_per_second": self._timed.total("tokens") / self._seconds,
+            "model_flops_per_second": rate,
+            "peak_flops_per_second": self._peak_flops,
+            "mfu": rate / self._peak_flops if self._peak_flops else None,
+        }
