@@ -11,7 +11,7 @@ import jax
 from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.checkpoints.run_dir import read_run
 from albert_jax.config.errors import USER_ERRORS, fail
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.distributed import HELP, agreed, joined, said_by_first
 
 
@@ -30,15 +30,15 @@ def evaluate(workdir: Path, step: int | None = None) -> dict[str, float]:
     """
     with agreed():
         config = read_run(workdir).config
-    plan = make_plan(config, workdir)
+    experiment = make_experiment(config, workdir)
     folder = workdir / "checkpoints"
     with agreed(), Checkpoints(folder, read_only=True) as checkpoints:
         found = checkpoints.find(step) if jax.process_index() == 0 else 0
     step = said_by_first(found)
     with agreed(), Checkpoints(folder, read_only=True) as checkpoints:
-        params = checkpoints.restore_params(step, plan.setup.abstract_state.params)
-    with jax.set_mesh(plan.mesh):
-        return {"step": step} | plan.evaluate(params)
+        params = checkpoints.restore_params(step, experiment.spec.abstract_state.params)
+    with jax.set_mesh(experiment.mesh):
+        return {"step": step} | experiment.evaluate(params)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

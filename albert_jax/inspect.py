@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from albert_jax.analysis.batches import Run, report
+from albert_jax.analysis.batches import RunView, report
 from albert_jax.config.errors import USER_ERRORS, fail
 
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     try:
-        run = Run(args.workdir, args.data)
+        run = RunView(args.workdir, args.data)
         step, places = args.step, args.row or range(run.config.train.batch_size)
         run.rows_of_step(step)  # so that a wrong one is refused before rows are searched
         if args.document is not None:

@@ -15,9 +15,9 @@ from albert_jax.analysis.parameters import count_parameters
 from albert_jax.config import Config
 from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.config.load import load_config, run_file
-from albert_jax.config.paper import SMALL, Row
+from albert_jax.config.paper import SMALL, TableRow
 from albert_jax.predict.load import load
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
 SCALES = ("paper", SMALL)
@@ -77,7 +77,7 @@ def sweep(
     return results
 
 
-def read_rows(file: str) -> dict[str, Row]:
+def read_rows(file: str) -> dict[str, TableRow]:
     """The rows of a table's file.
 
     Raises:
@@ -89,8 +89,8 @@ def read_rows(file: str) -> dict[str, Row]:
     rows = run_file(file).get("ROWS")
     if not rows:
         raise ValueError(f"{file!r} is no table: it defines no ROWS")
-    if not isinstance(rows, dict) or not all(isinstance(row, Row) for row in rows.values()):
-        raise ValueError(f"{file!r} is no table: ROWS must be a dict of names and Row(...)")
+    if not isinstance(rows, dict) or not all(isinstance(row, TableRow) for row in rows.values()):
+        raise ValueError(f"{file!r} is no table: ROWS must be a dict of names and TableRow(...)")
     return rows
 
 
@@ -129,7 +129,9 @@ def _argument(name: str, scale: str) -> str:
     return name if scale == "paper" else f"{name},{scale}"
 
 
-def _config_of(path: str, row: Row, output: Path, overrides: Sequence[str]) -> Config | ValueError:
+def _config_of(
+    path: str, row: TableRow, output: Path, overrides: Sequence[str]
+) -> Config | ValueError:
     """A row's settings, or why it has none: that row fails, and not the others."""
     start = [f"--config.init_from={output / row.start}"] if row.start else []
     try:
@@ -156,10 +158,10 @@ def _attempt(config: Config | ValueError, workdir: Path) -> dict[str, Any]:
     try:
         if isinstance(config, ValueError):
             raise config
-        plan = make_plan(config, workdir)  # also refuses a folder of other settings
+        experiment = make_experiment(config, workdir)  # also refuses a folder of other settings
         result = workdir / _RESULT
         if not result.is_file():
-            train(plan)
+            train(experiment)
             found = json.dumps(measure(workdir, config), indent=2) + "\n"
             result.write_text(found, "utf-8")
         return json.loads(result.read_text("utf-8"))

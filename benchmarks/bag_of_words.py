@@ -24,7 +24,7 @@ from albert_jax.config import Config
 from albert_jax.config.load import load_config
 from albert_jax.data.row_reader import open_rows
 from albert_jax.data.tokenizer import NUM_SPECIAL
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 
 _ROWS = 512  # a batch
 _HELD_OUT = 0.08
@@ -44,8 +44,10 @@ def read_batches(config: Config, batches: int) -> Iterator[Any]:
     data = dataclasses.replace(config.data, mask_rate=0.01)
     train = dataclasses.replace(config.train, batch_size=_ROWS)
     with tempfile.TemporaryDirectory() as folder:
-        plan = make_plan(dataclasses.replace(config, data=data, train=train), Path(folder) / "run")
-        stream = plan.train_batches(0)
+        experiment = make_experiment(
+            dataclasses.replace(config, data=data, train=train), Path(folder) / "run"
+        )
+        stream = experiment.train_batches(0)
         yield from itertools.islice(stream, batches)
         stream.close()
 
@@ -60,11 +62,11 @@ def features_of(ids: np.ndarray, types: np.ndarray, vocab_size: int) -> np.ndarr
 def read_pairs(batch: dict[str, Any], vocab_size: int) -> Iterator[tuple[np.ndarray, float]]:
     """(features, label) of each pair that has a sentence loss."""
     arrays = {name: np.asarray(array) for name, array in batch.items()}
-    for row, chunk in zip(*np.nonzero(arrays["sop_weights"]), strict=True):
+    for row, chunk in zip(*np.nonzero(arrays["sentence_weights"]), strict=True):
         segments = arrays["segment_ids"][row]
         inside = segments == segments[arrays["cls_positions"][row, chunk]]
         ids, types = (arrays[name][row][inside] for name in ("input_ids", "token_type_ids"))
-        yield features_of(ids, types, vocab_size), float(arrays["sop_labels"][row, chunk])
+        yield features_of(ids, types, vocab_size), float(arrays["sentence_labels"][row, chunk])
 
 
 def fit(pairs: list[tuple[np.ndarray, float]], features: int) -> Iterator[tuple[float, float]]:

@@ -20,14 +20,14 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from machine import describe, record
 
-from albert_jax.checkpoints.state import set_up
+from albert_jax.checkpoints.state import state_spec
 from albert_jax.config import Config, config_from_dict
 from albert_jax.config.presets import albert_preset, bert_preset
 from albert_jax.data.masking import num_slots
 from albert_jax.model import is_stacked
 from albert_jax.model.sharding import BATCH, make_mesh
 from albert_jax.prepare.settings import RowSettings
-from albert_jax.tasks.pretraining import Pretrain
+from albert_jax.tasks.pretraining import Pretraining
 from albert_jax.train.optimizer import make_optimizer
 from albert_jax.train.step import compile_steps
 
@@ -46,7 +46,10 @@ def batch_shapes(config: Config, sharding: Any) -> dict[str, jax.ShapeDtypeStruc
             num_slots(config.data.seq_len, config.data.mask_rate),
             "mlm_positions mlm_labels mlm_weights",
         ),
-        (RowSettings(config.data.seq_len).max_chunks, "cls_positions sop_labels sop_weights"),
+        (
+            RowSettings(config.data.seq_len).max_chunks,
+            "cls_positions sentence_labels sentence_weights",
+        ),
     )
     return {
         name: jax.ShapeDtypeStruct(
@@ -61,21 +64,21 @@ def batch_shapes(config: Config, sharding: Any) -> dict[str, jax.ShapeDtypeStruc
 
 def compile_once(config: Config) -> dict[str, float]:
     """Seconds to trace a step and to compile it, and the size of its program."""
-    mesh, task, share = make_mesh(config.mesh), Pretrain(config), config.model.share
+    mesh, task, share = make_mesh(config.mesh), Pretraining(config), config.model.share
     tx = make_optimizer(
         config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
     )
     with jax.set_mesh(mesh):
         start = time.perf_counter()
-        setup = set_up(task.build, tx, mesh)
-        step, _ = compile_steps(task, setup, mesh, config.train.grad_accum_steps)
+        spec = state_spec(task.build, tx, mesh)
+        step, _ = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
         batch = batch_shapes(config, NamedSharding(mesh, BATCH))
-        lowered = step.lower(setup.abstract_state, batch, jax.random.key(0))
+        lowered = step.lower(spec.abstract_state, batch, jax.random.key(0))
         traced = time.perf_counter()
         lowered.compile()
         compiled = time.perf_counter()
     return {
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(setup.abstract_state.params)),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(spec.abstract_state.params)),
         "trace_seconds": traced - start,
         "compile_seconds": compiled - traced,
         "program_lines": lowered.as_text().count("\n"),

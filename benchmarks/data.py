@@ -27,7 +27,7 @@ from albert_jax.data.loader import Rows
 from albert_jax.data.sampling import example_rng
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.prepare.corpus import Corpus
-from albert_jax.prepare.documents import Intake, SeenDigests
+from albert_jax.prepare.documents import IncomingDocuments, SeenDigests
 from albert_jax.prepare.pipeline import prepare
 from albert_jax.prepare.row_builder import RowBuilder, split_sentences
 from albert_jax.prepare.row_writer import SplitWriter
@@ -55,7 +55,7 @@ def prepare_stages(
         def read() -> list[Any]:
             file = Path(folder) / "seen.sqlite"
             with contextlib.closing(SeenDigests(file)) as seen:
-                blocks = list(Intake().blocks(Corpus(inputs), settings, seen))
+                blocks = list(IncomingDocuments().blocks(Corpus(inputs), settings, seen))
             file.unlink()
             return blocks
 

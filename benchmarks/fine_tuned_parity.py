@@ -40,12 +40,12 @@ def run_transformers(kind: str, folder: Path, rows: Sequence[Any]) -> list[dict[
     for members, batch in eval_batches(rows, _BATCH, max(map(length_of, rows))):
         with torch.no_grad():
             output = model(**{name: torch.from_numpy(batch[name]).long() for name in _INPUTS})
-        if kind == "span":
+        if kind == "question_answering":
             may_BT = batch["begins"] >= 0
             may_BT[:, 0] = True
             logits_B2T = np.stack([output.start_logits, output.end_logits], 1)
             name, values = "logits", np.where(may_BT[:, None], logits_B2T, LOWEST)
-        elif kind == "tagging":
+        elif kind == "token_classification":
             name, values = "log_probs", log_softmax(output.logits.numpy(), axis=-1)
         else:
             name, values = "logits", output.logits.numpy()
@@ -57,9 +57,9 @@ def run_transformers(kind: str, folder: Path, rows: Sequence[Any]) -> list[dict[
 def without_padding(kind: str, output: dict[str, np.ndarray], row: Any) -> np.ndarray:
     """A row's values, as far as it reaches."""
     (values,) = output.values()
-    if kind == "tagging":
+    if kind == "token_classification":
         return values[: length_of(row)]
-    return values[:, : length_of(row)] if kind == "span" else values
+    return values[:, : length_of(row)] if kind == "question_answering" else values
 
 
 def compare(run: str, data: str) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def compare(run: str, data: str) -> dict[str, Any]:
     ]
     differences = [np.abs(a - b).max() for a, b in zip(*values, strict=True)]
     said = [model.task.predictions(side, features, len(examples)) for side in (ours, theirs)]
-    if kind == "span":
+    if kind == "question_answering":
         threshold = model.validation.get("null_threshold", 0.0)
         said = [list(model.task.texts(found, examples, threshold).values()) for found in said]
     is_score = kind == "classification" and not model.labels

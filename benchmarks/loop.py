@@ -24,7 +24,7 @@ from machine import describe, record
 
 from albert_jax.config import Config
 from albert_jax.config.load import load_config
-from albert_jax.train import Plan, make_plan
+from albert_jax.train import Experiment, make_experiment
 from albert_jax.train.loop import train
 
 _UNTIMED = 8  # more than are read ahead: steps of a round before its clock starts
@@ -50,25 +50,25 @@ class Stopwatch:
 
 
 class Rounds:
-    """A plan's step and batches, so that rounds of the loop and of the bare step take turns."""
+    """An experiment's step and batches: rounds of the loop and of the bare step take turns."""
 
-    def __init__(self, plan: Plan, steps: int, rounds: int):
+    def __init__(self, experiment: Experiment, steps: int, rounds: int):
         """Compiles the bare step."""
-        self._plan, self._steps, self._rounds = plan, steps, rounds
+        self._experiment, self._steps, self._rounds = experiment, steps, rounds
         self._last: Any = None  # what the loop's last step gave
         self._key, self._bare = jax.random.key(1), None
-        self._state = plan.setup.init(jax.random.key(0))
+        self._state = experiment.spec.init(jax.random.key(0))
         self.loop: list[Times] = []
         self.bare: list[Times] = []
 
     def step(self, state: Any, batch: Any, key: Any) -> Any:
-        """The plan's step, whose result can be waited for."""
-        state, self._last = self._plan.train_step(state, batch, key)
+        """The experiment's step, whose result can be waited for."""
+        state, self._last = self._experiment.train_step(state, batch, key)
         return state, self._last
 
     def batches(self, first_step: int) -> Generator[Any, None, None]:
-        """The plan's batches; between the rounds, the bare step runs on those of the last one."""
-        with closing(self._plan.train_batches(first_step)) as stream:
+        """The batches; between the rounds, the bare step runs on those of the last one."""
+        with closing(self._experiment.train_batches(first_step)) as stream:
             for _ in range(self._rounds):
                 for _ in range(_UNTIMED):
                     yield next(stream)
@@ -83,14 +83,14 @@ class Rounds:
 
     def _run_bare(self, batches: list[Any]) -> Times:
         if self._bare is None:
-            lowered = self._plan.train_step.lower(self._state, batches[0], self._key)  # pyright: ignore
+            lowered = self._experiment.train_step.lower(self._state, batches[0], self._key)  # pyright: ignore
             self._bare = lowered.compile()
         for batch in batches[:2]:
-            self._state, ratios = jax.block_until_ready(self._bare(self._state, batch, self._key))
-        watch, ratios = Stopwatch(), None
+            self._state, metrics = jax.block_until_ready(self._bare(self._state, batch, self._key))
+        watch, metrics = Stopwatch(), None
         for batch in batches:
-            self._state, ratios = self._bare(self._state, batch, self._key)
-        jax.block_until_ready((self._state, ratios))
+            self._state, metrics = self._bare(self._state, batch, self._key)
+        jax.block_until_ready((self._state, metrics))
         return watch.read(len(batches))
 
 
@@ -101,10 +101,10 @@ def timed_rounds(config: Config, steps: int, rounds: int) -> Rounds:
     settings = {"num_steps": never, "eval_every": never, "checkpoint_every": never}
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **settings))
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-        plan = make_plan(config, Path(folder) / "run")
-        with jax.set_mesh(plan.mesh):
-            found = Rounds(plan, steps, rounds)
-        train(plan._replace(train_step=found.step, train_batches=found.batches))
+        experiment = make_experiment(config, Path(folder) / "run")
+        with jax.set_mesh(experiment.mesh):
+            found = Rounds(experiment, steps, rounds)
+        train(experiment._replace(train_step=found.step, train_batches=found.batches))
     return found
 
 

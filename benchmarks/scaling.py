@@ -34,8 +34,8 @@ from machine import describe, record
 
 from albert_jax.config import Config, MeshConfig
 from albert_jax.config.load import load_config
-from albert_jax.model.flops import pretraining_flops
-from albert_jax.train import make_plan
+from albert_jax.model.flops import model_flops
+from albert_jax.train import make_experiment
 
 MESHES = (
     MeshConfig(data=8),
@@ -135,13 +135,13 @@ def expected_bytes(mesh: MeshConfig, params: int) -> str:
 def compiled(config: Config) -> tuple[str, int]:
     """The program of a step, and the number of parameters."""
     with tempfile.TemporaryDirectory() as folder:
-        plan = make_plan(config, Path(folder) / "run")
-        with jax.set_mesh(plan.mesh):
-            stream = plan.train_batches(0)
+        experiment = make_experiment(config, Path(folder) / "run")
+        with jax.set_mesh(experiment.mesh):
+            stream = experiment.train_batches(0)
             (batch,) = itertools.islice(stream, 1)
             stream.close()
-            state = plan.setup.abstract_state
-            step = plan.train_step.lower(state, batch, jax.random.key(0)).compile()
+            state = experiment.spec.abstract_state
+            step = experiment.train_step.lower(state, batch, jax.random.key(0)).compile()
     return step.as_text(), sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 
@@ -185,7 +185,7 @@ def step_flops(config: Config, rows: int) -> float:
     """Model FLOPs of one device's rows, full of one chunk each."""
     tokens = rows * config.data.seq_len
     predictions = config.data.mask_rate * tokens
-    return pretraining_flops(
+    return model_flops(
         config.model, tokens, tokens * config.data.seq_len, predictions, chunks=rows
     )
 

@@ -33,29 +33,29 @@ from machine import describe, matmul_flops, record
 
 from albert_jax.config import Config
 from albert_jax.config.load import load_config
-from albert_jax.tasks.base import Sums
-from albert_jax.train import Plan, make_plan
+from albert_jax.tasks.base import MeanSums
+from albert_jax.train import Experiment, make_experiment
 
 Batch = dict[str, Any]
 _SOME_PIECE = 5
 
 
 class Ours:
-    """The compiled step of a plan, on some batches."""
+    """The compiled step of an experiment, on some batches."""
 
-    def __init__(self, plan: Plan, batches: list[Batch]):
+    def __init__(self, experiment: Experiment, batches: list[Batch]):
         """Compiles, and warms up."""
         self.batches, self.key = batches, jax.random.key(1)
-        self.state = plan.setup.init(jax.random.key(0))
+        self.state = experiment.spec.init(jax.random.key(0))
         start = time.perf_counter()
-        self.step = plan.train_step.lower(self.state, batches[0], self.key).compile()
+        self.step = experiment.train_step.lower(self.state, batches[0], self.key).compile()
         self.compile_seconds = time.perf_counter() - start
-        sums = Sums()
+        sums = MeanSums()
         for batch in batches:
-            self.state, ratios = self.step(self.state, batch, self.key)
-            sums.add(ratios)
+            self.state, metrics = self.step(self.state, batch, self.key)
+            sums.add(metrics)
         self.tokens = sums.total("tokens")
-        self.flops = plan.flops(sums)
+        self.flops = experiment.flops(sums)
 
     def seconds(self) -> list[float]:
         """Of a step, over every batch once."""
@@ -107,14 +107,14 @@ class Peer:
         return json.loads(line)
 
 
-def plan_and_batches(config: Config, count: int) -> tuple[Plan, list[Batch]]:
-    """A plan in a directory that is thrown away, and its first batches."""
+def plan_and_batches(config: Config, count: int) -> tuple[Experiment, list[Batch]]:
+    """An experiment in a directory that is thrown away, and its first batches."""
     with tempfile.TemporaryDirectory() as folder:
-        plan = make_plan(config, Path(folder) / "run")
-        stream = plan.train_batches(0)
+        experiment = make_experiment(config, Path(folder) / "run")
+        stream = experiment.train_batches(0)
         batches = list(itertools.islice(stream, count))
         stream.close()
-    return plan, batches
+    return experiment, batches
 
 
 def as_full_rows(batch: Batch) -> Batch:
@@ -141,7 +141,7 @@ def rows_for_peer(batch: Batch) -> dict[str, np.ndarray]:
         "attention_mask": (host["segment_ids"] > 0).astype(np.int64),
         "token_type_ids": host["token_type_ids"].astype(np.int64),
         "labels": labels,
-        "sentence_order_label": host["sop_labels"][:, 0].astype(np.int64),
+        "sentence_order_label": host["sentence_labels"][:, 0].astype(np.int64),
     }
 
 
@@ -154,11 +154,11 @@ def peer_batches(config: Config, folder: str, count: int) -> list[Batch]:
 def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     """Everything that is printed."""
     config = load_config(args.config, overrides)
-    plan, batches = plan_and_batches(config, args.batches)
+    experiment, batches = plan_and_batches(config, args.batches)
     if args.full:
         batches = [as_full_rows(batch) for batch in batches]
-    with jax.set_mesh(plan.mesh):
-        ours = Ours(plan, batches)
+    with jax.set_mesh(experiment.mesh):
+        ours = Ours(experiment, batches)
         peer = None
         if args.peer:
             rows = batches if args.full else peer_batches(config, args.peer, args.batches)

@@ -22,7 +22,7 @@ from albert_jax.config import MeshConfig
 from albert_jax.config.load import load_config
 from albert_jax.model.sharding import global_batch, local_rows, make_mesh
 from albert_jax.train import __main__ as command
-from albert_jax.train import loop, make_plan
+from albert_jax.train import loop, make_experiment
 from albert_jax.train.distributed import agreed, joined
 from albert_jax.train.initialization import start_with
 
@@ -97,15 +97,15 @@ def runs(folder: Path) -> dict[str, Any]:
 
 def stopped(folder: Path) -> dict[str, Any]:
     """Process 1 alone is asked to stop."""
-    plan = make_plan(load_config(str(folder / "some.py")), folder / "run")
+    experiment = make_experiment(load_config(str(folder / "some.py")), folder / "run")
 
     def batches(first: int) -> Any:
-        for step, batch in enumerate(plan.train_batches(first), first + 1):
+        for step, batch in enumerate(experiment.train_batches(first), first + 1):
             if step == 3 and jax.process_index() == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
-    return {"step": int(loop.train(plan._replace(train_batches=batches)).step)}
+    return {"step": int(loop.train(experiment._replace(train_batches=batches)).step)}
 
 
 def lost(folder: Path) -> dict[str, Any]:

@@ -60,6 +60,6 @@ def random_batch(
         "mlm_labels": rng.integers(5, vocab_size, (batch_size, 6)).astype(np.int32),
         "mlm_weights": weights,
         "cls_positions": np.tile(np.array([0, split, 0], np.int32), (batch_size, 1)),
-        "sop_labels": rng.integers(0, 2, (batch_size, 3)).astype(np.int32),
-        "sop_weights": np.tile(np.array([1, 1, 0], np.float32), (batch_size, 1)),
+        "sentence_labels": rng.integers(0, 2, (batch_size, 3)).astype(np.int32),
+        "sentence_weights": np.tile(np.array([1, 1, 0], np.float32), (batch_size, 1)),
     }

@@ -26,7 +26,7 @@ from albert_jax.analysis.representations import (
     relative_changes,
     spectrum,
 )
-from albert_jax.predict.pretrained import Pretrained
+from albert_jax.predict.pretrained import PretrainedModel
 
 MASK = np.array([[1, 1, 1], [1, 1, 0]])
 
@@ -58,7 +58,7 @@ def test_attention_maps_lead_to_the_hidden_states_of_the_model(share, groups):
     """The maps, put through the rest of each layer, give the layer's output."""
     config = tiny_model(share=share, num_hidden_groups=groups, num_hidden_layers=5)
     params = random_params(config)
-    model = Pretrained(config, params, None)
+    model = PretrainedModel(config, params, None)
     ids = np.random.default_rng(1).integers(5, 96, (2, 7))
     mask = np.ones_like(ids)
     mask[1, 4:] = 0

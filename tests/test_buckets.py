@@ -20,7 +20,7 @@ from albert_jax.tasks.batching import (
     window_size,
 )
 from albert_jax.tasks.classification import text_features
-from albert_jax.tasks.features import NONE, Row, length_of
+from albert_jax.tasks.features import NONE, FeatureRow, length_of
 from albert_jax.tasks.registry import read_task
 
 QUICK = settings(deadline=None, max_examples=60)
@@ -28,8 +28,8 @@ COUNTS = st.integers(1, 300)
 SIZES = st.integers(1, 16)
 
 
-def make_rows(count: int, seed: int = 0, longest: int = 100) -> list[Row]:
-    """Rows of random lengths whose label is their number."""
+def make_rows(count: int, seed: int = 0, longest: int = 100) -> list[FeatureRow]:
+    """FeatureRows of random lengths whose label is their number."""
     lengths = np.random.default_rng(seed).integers(3, longest + 1, count)
     return [
         {

@@ -17,7 +17,7 @@ from two_processes import DEVICES, Ended, in_two
 from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.config import Config, config_from_dict
 from albert_jax.prepare.pipeline import prepare
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.curves import read_metrics
 from albert_jax.train.distributed import join_options
 from albert_jax.train.loop import train
@@ -222,7 +222,7 @@ def both(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Both:
 
 
 def run_alone(config: Config, workdir: Path) -> None:
-    train(make_plan(config, workdir, jax.devices()[: 2 * DEVICES]))
+    train(make_experiment(config, workdir, jax.devices()[: 2 * DEVICES]))
 
 
 def without_end(workdir: Path, copy: Path) -> None:

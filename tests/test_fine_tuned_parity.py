@@ -26,7 +26,7 @@ from albert_jax.checkpoints.weights import Weights
 from albert_jax.convert import write_run
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.heads import KINDS
-from albert_jax.predict.finetuned import Model
+from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.tasks.examples import ChoiceExample, QuestionExample, TaggedExample, TextExample
 from albert_jax.tasks.features import length_of
 from albert_jax.tasks.question_answering import LOWEST
@@ -55,9 +55,11 @@ CASES = {
     # that was longer, the original always to the first.
     "classification": Case("classification", "glue/mrpc", "glue", None, 65, ("no", "yes")),
     "regression": Case("classification", "glue/stsb", "glue", None, 129),
-    "tagging": Case("tagging", "conll2003", "conll2003", 500, 128, ("O", "B-X", "I-X", "B-Y")),
-    "span": Case("span", "squad/v2.0", "squad", 200, 160),
-    "choice": Case("choice", "race", "race", 100, 256),
+    "token_classification": Case(
+        "token_classification", "conll2003", "conll2003", 500, 128, ("O", "B-X", "I-X", "B-Y")
+    ),
+    "question_answering": Case("question_answering", "squad/v2.0", "squad", 200, 160),
+    "multiple_choice": Case("multiple_choice", "race", "race", 100, 256),
 }
 BATCH = 48
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
@@ -74,12 +76,12 @@ def make_examples(kind: str, count: int = 70) -> list[Any]:
     examples = []
     for i in range(count):
         text = make_text(draw)
-        if kind == "tagging":
+        if kind == "token_classification":
             examples.append(TaggedExample(str(i), tuple(make_sentence(draw, 1, 9).split()), None))
-        elif kind == "span":
+        elif kind == "question_answering":
             context, question = f"{text} {make_text(draw)}", f"{draw.choice(WORDS)}?"
             examples.append(QuestionExample(str(i), "", context, question, ()))
-        elif kind == "choice":
+        elif kind == "multiple_choice":
             question, options = f"{draw.choice('_x')} ?", tuple(draw.choices(WORDS, k=4))
             examples.append(ChoiceExample(str(i), text, question, options, None))
         else:
@@ -96,7 +98,9 @@ def varied(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(scale, params)
 
 
-def make_ours(case: Case, tokenizer: Tokenizer, folder: Path, examples: list[Any]) -> Model:
+def make_ours(
+    case: Case, tokenizer: Tokenizer, folder: Path, examples: list[Any]
+) -> FinetunedModel:
     """A model of ours, read back from the run directory `run`, exported as `hf`."""
     task = {"name": case.task, "max_length": case.max_length, "stride": 40, "max_question": 32}
     sizes = {"num_hidden_layers": 2, "max_position_embeddings": 256}
@@ -104,7 +108,9 @@ def make_ours(case: Case, tokenizer: Tokenizer, folder: Path, examples: list[Any
     params = varied(random_params(config.model, KINDS[case.kind], len(case.labels) or 1))
     weights = Weights(config.model, params, case.kind, tokenizer.proto, labels=case.labels)
     if case.labels:  # no class is to be the likeliest of all texts
-        outputs, _ = Model(weights._replace(task=config.task), params, tokenizer).run(examples)
+        outputs, _ = FinetunedModel(weights._replace(task=config.task), params, tokenizer).run(
+            examples
+        )
         found = [value.reshape(-1, len(case.labels)) for o in outputs for value in o.values()]
         params["classifier"]["bias"] -= np.mean(np.concatenate(found), axis=0)
     write_run(weights, folder / "run", config)
@@ -127,12 +133,12 @@ class Theirs:
     def sequences(self, task: Any, example: Any) -> list[Ids]:
         """Those of an example: one, or one an option, or one a window."""
         length = task.config.max_length
-        if self.kind == "tagging":
+        if self.kind == "token_classification":
             return [dict(self.encode(list(example.words), is_split_into_words=True))]
         if self.kind == "classification":
             texts = (example.text, example.pair)
             return [dict(self.encode(*texts, truncation=True, max_length=length))]
-        if self.kind == "span":
+        if self.kind == "question_answering":
             question = self.encode(example.question, add_special_tokens=False)["input_ids"]
             found = self.encode(
                 example.question,
@@ -155,15 +161,15 @@ class Theirs:
         for begin in range(0, len(sequences), BATCH):
             part = sequences[begin : begin + BATCH]
             batch = dict(self.pad(part))
-            if self.kind == "choice":
+            if self.kind == "multiple_choice":
                 batch = {k: v.reshape(-1, options, v.shape[-1]) for k, v in batch.items()}
             with torch.no_grad():
                 output = self.model(**batch)
             lengths = [len(sequence["input_ids"]) for sequence in part]
-            if self.kind == "span":
+            if self.kind == "question_answering":
                 logits = np.stack([output.start_logits, output.end_logits], 1)
                 found += [row[:, :n] for row, n in zip(logits, lengths, strict=True)]
-            elif self.kind == "tagging":
+            elif self.kind == "token_classification":
                 logits = log_softmax(output.logits.numpy(), axis=-1)
                 found += [row[:n] for row, n in zip(logits, lengths, strict=True)]
             else:
@@ -192,7 +198,7 @@ def check(case: Case, examples: list[Any], tokenizer: Tokenizer, folder: Path) -
     sequences = [s for e in examples for s in theirs.sequences(ours.task, e)]
     assert sequences == [s for row in features.rows for s in ids_of(row)]
     expected = theirs.outputs(sequences, options=4)
-    if case.kind == "span":  # nothing but the context can be an answer
+    if case.kind == "question_answering":  # nothing but the context can be an answer
         may = [np.append(True, row["begins"][1:] >= 0) for row in features.rows]
         expected = [np.where(m, x, LOWEST) for m, x in zip(may, expected, strict=True)]
     (name,) = outputs[0]
@@ -200,14 +206,14 @@ def check(case: Case, examples: list[Any], tokenizer: Tokenizer, folder: Path) -
         own = output[name][tuple(map(slice, x.shape))]
         np.testing.assert_allclose(own, x, atol=1e-5, rtol=0)
     predictions = ours.task.predictions(outputs, features, count)
-    if case.kind == "span":
+    if case.kind == "question_answering":
         again = ours.task.predictions([{name: x} for x in expected], features, count)
         threshold = float(np.median([p.null_odds for p in predictions]))
         texts = ours.task.texts(predictions, examples, threshold)
         assert texts == ours.task.texts(again, examples, threshold)
         assert len(set(texts.values())) > count / 4
         assert 0 < list(texts.values()).count("") < count
-    elif case.kind == "tagging":
+    elif case.kind == "token_classification":
         pairs = zip(examples, expected, strict=True)
         assert predictions == [theirs.tags(e.words, x) for e, x in pairs]
         assert {tag for tags in predictions for tag in tags} == set(case.labels)
@@ -263,8 +269,8 @@ def test_their_classifier_here(labels, vocabulary, tmp_path):
 
 
 def test_their_tagger_here(vocabulary, tmp_path):
-    theirs, ours = load_theirs("tagging", ["B-X", "O", "I-X"], vocabulary, tmp_path)
-    for example in make_examples("tagging", 8):
+    theirs, ours = load_theirs("token_classification", ["B-X", "O", "I-X"], vocabulary, tmp_path)
+    for example in make_examples("token_classification", 8):
         (logits,) = theirs.outputs(theirs.sequences(ours.task, example))
         found = ours.tag(example.words)
         assert [one.word for one in found] == list(example.words)
@@ -272,7 +278,7 @@ def test_their_tagger_here(vocabulary, tmp_path):
 
 
 def test_their_answers_here(vocabulary, tmp_path):
-    theirs, ours = load_theirs("span", ["no", "yes"], vocabulary, tmp_path)
+    theirs, ours = load_theirs("question_answering", ["no", "yes"], vocabulary, tmp_path)
     assert ours.labels == ()
     draw = random.Random(0)
     for question in WORDS[:8]:
@@ -294,8 +300,8 @@ def test_their_answers_here(vocabulary, tmp_path):
 
 
 def test_their_choices_here(vocabulary, tmp_path):
-    theirs, ours = load_theirs("choice", ["no", "yes"], vocabulary, tmp_path)
-    for example in make_examples("choice", 8):
+    theirs, ours = load_theirs("multiple_choice", ["no", "yes"], vocabulary, tmp_path)
+    for example in make_examples("multiple_choice", 8):
         (logits,) = theirs.outputs(theirs.sequences(ours.task, example), options=4)
         found = ours.choose(example.context, example.question, example.options)
         assert found.index == int(np.argmax(logits))

@@ -17,7 +17,7 @@ from albert_jax.checkpoints.read import read
 from albert_jax.config import Config, config_from_dict
 from albert_jax.evaluate import evaluate
 from albert_jax.tasks.registry import read_task
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.curves import read_metrics
 from albert_jax.train.loop import train
 from albert_jax.train.seeds import describe, run_seeds, summarize
@@ -188,7 +188,7 @@ def make_config(vocabulary: Path, tmp_path: Path) -> Callable[..., Config]:
 )
 def test_32_examples_are_learnt_by_heart(name, make_config, tmp_path):
     one_device = jax.devices()[:1]  # to be quick
-    train(make_plan(make_config(name, mesh={"data": 1}), tmp_path / "run", one_device))
+    train(make_experiment(make_config(name, mesh={"data": 1}), tmp_path / "run", one_device))
     last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
     assert last[PERFECT[name]] >= (0.99 if name == "regression" else 1.0)
     # ... and what is loaded says so of each of them
@@ -211,7 +211,7 @@ SHORT = {"num_steps": 12, "eval_every": 2, "checkpoint_every": 2, "keep_checkpoi
 @pytest.mark.slow
 def test_the_best_checkpoint_is_kept_and_loaded(make_config, tmp_path):
     config = make_config("classification", train=SHORT, optimizer={"learning_rate": 0.01})
-    train(make_plan(config, tmp_path / "run"))
+    train(make_experiment(config, tmp_path / "run"))
     scores = {line["step"]: line["accuracy"] for line in validation(tmp_path / "run")}
     best = max(scores, key=lambda step: (scores[step], step))
     kept = {int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()}
@@ -226,36 +226,36 @@ def test_a_resumed_run_is_bit_identical(make_config, tmp_path):
     config = make_config(
         "classification", train=SHORT, task={"classifier_dropout": 0.1, "freeze_encoder": False}
     )
-    train(make_plan(config, tmp_path / "whole"))
-    plan = make_plan(config, tmp_path / "half")
+    train(make_experiment(config, tmp_path / "whole"))
+    experiment = make_experiment(config, tmp_path / "half")
 
     def batches(first: int) -> Any:
-        for number, batch in enumerate(plan.train_batches(first), first):
+        for number, batch in enumerate(experiment.train_batches(first), first):
             if number == 6:
                 raise KeyboardInterrupt
             yield batch
 
     with pytest.raises(KeyboardInterrupt):
-        train(plan._replace(train_batches=batches))
+        train(experiment._replace(train_batches=batches))
     moved = (tmp_path / "data").rename(tmp_path / "elsewhere")
     config = dataclasses.replace(config, task=dataclasses.replace(config.task, data=str(moved)))
-    train(make_plan(config, tmp_path / "half"))
+    train(make_experiment(config, tmp_path / "half"))
     whole, half = (read(tmp_path / name, step=12) for name in ("whole", "half"))
     assert equal_trees(half.params, whole.params)
     assert validation(tmp_path / "half") == validation(tmp_path / "whole")
     lines = (moved / "train.jsonl").read_text().splitlines(keepends=True)
     (moved / "train.jsonl").write_text("".join(lines[1:]))
     with pytest.raises(ValueError, match=r"task\.data: other rows"):
-        make_plan(config, tmp_path / "half")
+        make_experiment(config, tmp_path / "half")
 
 
 @pytest.mark.slow
 def test_a_frozen_encoder_stays_as_it_is(make_config, tmp_path):
-    train(make_plan(make_config("classification", train=SHORT), tmp_path / "first"))
+    train(make_experiment(make_config("classification", train=SHORT), tmp_path / "first"))
     first = read(tmp_path / "first")
     config = make_config("classification", train=SHORT, task={"freeze_encoder": True})
     config = dataclasses.replace(config, init_from=str(tmp_path / "first"))
-    train(make_plan(config, tmp_path / "second"))
+    train(make_experiment(config, tmp_path / "second"))
     second = read(tmp_path / "second", step=12)
     for part in ("embeddings", "encoder", "pooler"):
         assert equal_trees(second.params[part], first.params[part])
@@ -265,21 +265,21 @@ def test_a_frozen_encoder_stays_as_it_is(make_config, tmp_path):
 @pytest.mark.slow
 def test_a_head_for_other_classes_is_left_behind(make_config, tmp_path):
     """As where RTE and STS-B begin with a model of MNLI."""
-    train(make_plan(make_config("classification", train=SHORT), tmp_path / "first"))
+    train(make_experiment(make_config("classification", train=SHORT), tmp_path / "first"))
     first = read(tmp_path / "first")
     assert first.params["classifier"]["bias"].shape == (3,)
     again = dataclasses.replace(make_config("classification"), init_from=str(tmp_path / "first"))
-    plan = make_plan(again, tmp_path / "again")
-    assert plan.start is not None
-    assert equal_trees(plan.start.params["classifier"], first.params["classifier"])
+    experiment = make_experiment(again, tmp_path / "again")
+    assert experiment.start is not None
+    assert equal_trees(experiment.start.params["classifier"], first.params["classifier"])
     (tmp_path / "data").rename(tmp_path / "other")
     config = make_config("regression", train=SHORT)
-    plan = make_plan(
+    experiment = make_experiment(
         dataclasses.replace(config, init_from=str(tmp_path / "first")), tmp_path / "second"
     )
-    assert plan.start is not None
-    assert plan.start.params.keys() == {"embeddings", "encoder", "pooler"}
-    train(plan)
+    assert experiment.start is not None
+    assert experiment.start.params.keys() == {"embeddings", "encoder", "pooler"}
+    train(experiment)
     assert read(tmp_path / "second").params["classifier"]["bias"].shape == (1,)
 
 
@@ -290,7 +290,7 @@ def test_seeds_are_runs_of_their_own_and_summed_up(make_config, tmp_path):
     def run(one: Config, workdir: Path) -> str:
         if one.train.seed == 5:
             raise FloatingPointError("the loss is nan")
-        train(make_plan(one, workdir))
+        train(make_experiment(one, workdir))
         return "accuracy"
 
     assert run_seeds(config, tmp_path / "runs", run) == 0
@@ -323,5 +323,5 @@ def test_the_median_is_of_the_runs_that_did_not_fail():
 def test_what_cannot_begin_is_refused(changes, message, make_config, tmp_path):
     make_config("classification")
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        make_plan(make_config("classification", **changes), tmp_path / "run")
+        make_experiment(make_config("classification", **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -51,16 +51,22 @@ def logits(weights: Weights) -> np.ndarray:
     ids, types = jnp.asarray(IDS.numpy()), jnp.asarray(TYPES.numpy())
     positions = jnp.broadcast_to(jnp.arange(8)[None], ids.shape)
     x_BTD = model(ids, types, positions, jnp.ones_like(ids)).last_hidden_state
-    if weights.kind in ("classification", "choice"):
+    if weights.kind in ("classification", "multiple_choice"):
         return np.asarray(model.classifier(model.pool(x_BTD, jnp.zeros((2, 1), jnp.int32))))[:, 0]
-    return np.asarray(model.span(x_BTD) if weights.kind == "span" else model.classifier(x_BTD))
+    return np.asarray(
+        model.span(x_BTD) if weights.kind == "question_answering" else model.classifier(x_BTD)
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["classification", "choice", "tagging", "span"])
+@pytest.mark.parametrize(
+    "kind", ["classification", "multiple_choice", "token_classification", "question_answering"]
+)
 def test_fine_tuned_heads_say_the_same(kind, tmp_path):
     labels = {0: "yes", 1: "no", 2: "perhaps"}
-    extra: dict[str, Any] = {} if kind in ("choice", "span") else {"id2label": labels}
+    extra: dict[str, Any] = (
+        {} if kind in ("multiple_choice", "question_answering") else {"id2label": labels}
+    )
     theirs = hf_model(CONFIG, CLASS_OF[kind], **extra)
     theirs.save_pretrained(tmp_path)
     weights = read_hf(tmp_path)
@@ -68,11 +74,11 @@ def test_fine_tuned_heads_say_the_same(kind, tmp_path):
     assert set(weights.params) == {"embeddings", "encoder", *KINDS[kind]}
     assert weights.labels == (tuple(labels.values()) if extra else ())
     with torch.no_grad():
-        if kind == "choice":
+        if kind == "multiple_choice":
             output = theirs(IDS[:, None], token_type_ids=TYPES[:, None])
         else:
             output = theirs(IDS, token_type_ids=TYPES)
-    if kind == "span":
+    if kind == "question_answering":
         expected = torch.stack([output.start_logits, output.end_logits], -1)
     else:
         expected = output.logits
@@ -81,8 +87,8 @@ def test_fine_tuned_heads_say_the_same(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_transformers_loads_what_we_write(kind, tmp_path):
-    params = random_params(CONFIG, KINDS[kind], num_labels=1 if kind == "choice" else 3)
-    labels = ("B-PER", "I-PER", "O") if kind in ("tagging", "classification") else ()
+    params = random_params(CONFIG, KINDS[kind], num_labels=1 if kind == "multiple_choice" else 3)
+    labels = ("B-PER", "I-PER", "O") if kind in ("token_classification", "classification") else ()
     weights = Weights(CONFIG, params, kind, labels=labels)
     write_hf(weights, tmp_path)
     assert CLASS_OF[kind] in CLASSES

@@ -20,7 +20,7 @@ from albert_jax.checkpoints.weights import Weights
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CODE = """
 import sys
-from albert_jax.convert.hub import fetch
+from albert_jax.checkpoints.formats.hub import fetch
 from albert_jax.convert.read import read
 try:
     print(read(sys.argv[1]).kind, *sorted(p.name for p in fetch(sys.argv[1]).iterdir()))

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from tiny_runs import prepare_rows, tiny_config
 
-from albert_jax.analysis.batches import RowView, Run, Slot, describe, spell
+from albert_jax.analysis.batches import RowView, RunView, Slot, describe, spell
 from albert_jax.checkpoints.run_dir import open_run
 from albert_jax.data.loader import Rows
 from albert_jax.data.row_reader import open_rows
 from albert_jax.data.sampling import row_of
 from albert_jax.data.tokenizer import CLS, MASK, SEP
 from albert_jax.inspect import main
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
 
@@ -61,7 +61,7 @@ def assert_same_row(view: RowView, batch: dict[str, np.ndarray], b: int) -> None
     np.testing.assert_array_equal(labels, batch["mlm_labels"][b][real])
     assert all(piece == given for piece, given, predicted in laid if not predicted)
     said = [chunk.label for chunk in view.chunks]
-    weights, pairs = batch["sop_weights"][b], batch["sop_labels"][b]
+    weights, pairs = batch["sentence_weights"][b], batch["sentence_labels"][b]
     np.testing.assert_array_equal([label is not None for label in said], weights[: len(said)])
     np.testing.assert_array_equal([label or 0 for label in said], pairs[: len(said)])
     assert weights[len(said) :].sum() == 0
@@ -76,14 +76,17 @@ def _length(segment: tuple[Slot, ...]) -> int:
 
 @pytest.mark.slow
 def test_it_shows_what_the_steps_of_a_real_run_were_given(rows, tmp_path):
-    plan, fed = make_plan(tiny_config(rows, train={"num_steps": 3}), tmp_path / "run"), []
+    experiment, fed = (
+        make_experiment(tiny_config(rows, train={"num_steps": 3}), tmp_path / "run"),
+        [],
+    )
 
     def watched(state, batch, key):
         fed.append({name: np.asarray(array) for name, array in batch.items()})
-        return plan.train_step(state, batch, key)
+        return experiment.train_step(state, batch, key)
 
-    train(plan._replace(train_step=watched))
-    run = Run(tmp_path / "run")
+    train(experiment._replace(train_step=watched))
+    run = RunView(tmp_path / "run")
     for step in (1, 2, 3):
         for place in range(8):
             assert_same_row(run.view(step, place), fed[step - 1], place)
@@ -92,7 +95,7 @@ def test_it_shows_what_the_steps_of_a_real_run_were_given(rows, tmp_path):
 @pytest.mark.parametrize("objective", ["nsp", "none"])
 def test_it_shows_other_objectives_in_later_epochs(rows, begun, objective):
     workdir = begun(sentence_objective=objective)
-    run = Run(workdir)
+    run = RunView(workdir)
     # A long run in place of a long wait: no step is computed.
     run.config = dataclasses.replace(
         run.config, train=dataclasses.replace(run.config.train, num_steps=1000)
@@ -108,7 +111,7 @@ def test_it_shows_other_objectives_in_later_epochs(rows, begun, objective):
 
 
 def test_plain_text_says_all_and_colours_say_the_same(rows, begun):
-    run = Run(begun())
+    run = RunView(begun())
     for place in range(8):
         view = run.view(1, place)
         plain = "\n".join(describe(run, view, colour=False))
@@ -125,7 +128,7 @@ def test_plain_text_says_all_and_colours_say_the_same(rows, begun):
 
 
 def test_each_fate_of_a_piece_has_its_mark(rows, begun):
-    tokenizer = Run(begun()).tokenizer
+    tokenizer = RunView(begun()).tokenizer
     spelled = dict(enumerate(tokenizer.pieces(range(60))))
     space = next(i for i, piece in spelled.items() if piece == "▁")
     word = next(i for i, piece in spelled.items() if piece.startswith("▁") and piece != "▁")
@@ -144,7 +147,7 @@ def test_each_fate_of_a_piece_has_its_mark(rows, begun):
 
 def test_a_document_is_found_where_it_is_fed_next(rows, begun, capsys):
     workdir = begun()
-    run, stored = Run(workdir), open_rows(rows, "train")
+    run, stored = RunView(workdir), open_rows(rows, "train")
     document = int(stored[5]["chunk_documents"][0])
 
     def documents(step: int) -> set[int]:

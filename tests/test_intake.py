@@ -2,9 +2,9 @@
 
 from texts import VOCAB_SIZE, write_corpus
 
-from albert_jax.prepare import documents as intake
+from albert_jax.prepare import documents as incoming
 from albert_jax.prepare.corpus import Corpus
-from albert_jax.prepare.documents import SeenDigests, content_digest, split_of
+from albert_jax.prepare.documents import SeenDigests, content_digest, split_of_digest
 from albert_jax.prepare.settings import RowSettings, Settings
 from albert_jax.prepare.vocabulary import training_sentences
 
@@ -14,14 +14,14 @@ def test_sample_for_the_vocabulary_is_bounded_and_has_no_validation_text(tmp_pat
     settings = Settings(RowSettings(64), validation_fraction=0.1, vocab_size=VOCAB_SIZE)
     whole = list(training_sentences(corpus, settings))
     total = sum(map(len, whole))
-    monkeypatch.setattr(intake, "TRAINING_CHARS", total // 3)
+    monkeypatch.setattr(incoming, "TRAINING_CHARS", total // 3)
     sample = list(training_sentences(corpus, settings))
     assert total // 10 < sum(map(len, sample)) <= total // 3
     assert set(sample) < set(whole)
     assert sample == list(training_sentences(corpus, settings))
     for document in corpus:
         digest = content_digest(document)
-        if split_of(digest, settings) == "validation":
+        if split_of_digest(digest, settings) == "validation":
             assert document.paragraphs[0].split(". ")[0].rstrip(".") + "." not in whole
 
 

@@ -29,7 +29,7 @@ from models import TINY, tiny_config
 
 from albert_jax.checkpoints.formats.huggingface import write_hf
 from albert_jax.checkpoints.formats.variables import to_variables
-from albert_jax.checkpoints.state import set_up
+from albert_jax.checkpoints.state import state_spec
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import Config, DataConfig
 from albert_jax.data.loader import train_batches
@@ -38,7 +38,7 @@ from albert_jax.data.tokenizer import CLS, MASK, SEP
 from albert_jax.model import is_stacked
 from albert_jax.model.sharding import global_batch, make_mesh, path_of
 from albert_jax.prepare.pipeline import prepare
-from albert_jax.tasks.pretraining import Pretrain
+from albert_jax.tasks.pretraining import Pretraining
 from albert_jax.train.optimizer import make_optimizer
 from albert_jax.train.step import compile_steps
 
@@ -101,8 +101,8 @@ def random_batches() -> list[Batch]:
             "mlm_labels": padded(labels, SLOTS),
             "mlm_weights": padded(np.ones(len(chosen)), SLOTS, np.float32),
             "cls_positions": np.zeros(1, np.int32),
-            "sop_labels": np.array([swapped], np.int32),
-            "sop_weights": np.ones(1, np.float32),
+            "sentence_labels": np.array([swapped], np.int32),
+            "sentence_weights": np.ones(1, np.float32),
         }
 
     batches = [[row() for _ in range(ROWS)] for _ in range(STEPS)]
@@ -119,7 +119,9 @@ def hf_batch(batch: Batch) -> dict[str, torch.Tensor]:
         "token_type_ids": batch["token_type_ids"],
         "attention_mask": batch["segment_ids"],
         "labels": labels,
-        "sentence_order_label": np.where(batch["sop_weights"], batch["sop_labels"], -100)[:, 0],
+        "sentence_order_label": np.where(
+            batch["sentence_weights"], batch["sentence_labels"], -100
+        )[:, 0],
     }
     return {name: torch.from_numpy(array).long() for name, array in arrays.items()}
 
@@ -129,17 +131,17 @@ def learn(
 ) -> Learnt:
     """Trains by our step; the untrained model is left in `directory` for transformers."""
     mesh = make_mesh(config.mesh, jax.devices()[:1])
-    task = Pretrain(config)
-    setup = set_up(task.build, tx, mesh)
+    task = Pretraining(config)
+    spec = state_spec(task.build, tx, mesh)
     losses = []
     with jax.set_mesh(mesh):
-        state = setup.init(jax.random.key(0))
+        state = spec.init(jax.random.key(0))
         start = jax.device_get(state.params)
         write_hf(Weights(config.model, start, "pretraining"), directory)
-        step, _ = compile_steps(task, setup, mesh, accum_steps=1)
+        step, _ = compile_steps(task, spec, mesh, accum_steps=1)
         for batch in batches:
-            state, ratios = step(state, global_batch(batch, mesh, ROWS), jax.random.key(1))
-            losses.append(float(ratios["loss"].total))
+            state, metrics = step(state, global_batch(batch, mesh, ROWS), jax.random.key(1))
+            losses.append(float(metrics["loss"].total))
     ends = (to_variables(p, config.model, "albert") for p in (start, jax.device_get(state.params)))
     return Learnt(np.array(losses), *ends)
 
@@ -270,14 +272,14 @@ def one_thread() -> Iterator[None]:
 
 
 def test_the_loss_does_not_depend_on_the_biases_of_the_keys():
-    task = Pretrain(config_of(model={"initializer_range": 0.5}))  # attention is far from even
+    task = Pretraining(config_of(model={"initializer_range": 0.5}))  # attention is far from even
     graphdef, params = nnx.split(task.build(jax.random.key(0)), nnx.Param)
     batch = {name: jnp.asarray(array) for name, array in random_batches()[0].items()}
 
     @jax.jit
     def loss(params: Any) -> Any:
-        ratios = task.ratios(nnx.merge(graphdef, params), batch, None)
-        return sum(ratios[t].total / ratios[t].count for t in task.loss_terms)
+        metrics = task.metrics(nnx.merge(graphdef, params), batch, None)
+        return sum(metrics[t].total / metrics[t].count for t in task.loss_terms)
 
     def with_ones(name: str) -> Any:
         return jax.tree_util.tree_map_with_path(
@@ -322,6 +324,6 @@ def test_real_text_is_learnt_the_same(shared_data, tmp_path):
     batches = list(train_batches(config.data, 0, ROWS, slice(None), 0, 2 * STEPS))
     # Where no row of a batch has two sentences, the mean of the sentence order losses is 0 for
     # us, and not a number for transformers.
-    batches = [batch for batch in batches if batch["sop_weights"].any()][:STEPS]
+    batches = [batch for batch in batches if batch["sentence_weights"].any()][:STEPS]
     ours, theirs = learn_both(config, batches, tmp_path / "model")
     assert_same(ours, theirs, fall=1.2, key_bias=1e-4)

@@ -7,31 +7,31 @@ import pytest
 from texts import write_corpus
 
 from albert_jax.prepare import beam_ledgers as ledgers
-from albert_jax.prepare import documents as intake
+from albert_jax.prepare import documents as incoming
 from albert_jax.prepare import row_writer
 from albert_jax.prepare.beam_ledgers import (
-    Tally,
+    SourceSummary,
     assign_blocks,
     entries_of,
     ledger_at,
     write_ledger,
 )
-from albert_jax.prepare.corpus import Corpus, documents_of
-from albert_jax.prepare.documents import Intake, SeenDigests, content_digest
+from albert_jax.prepare.corpus import Corpus, read_documents
+from albert_jax.prepare.documents import IncomingDocuments, SeenDigests, content_digest
 from albert_jax.prepare.row_writer import plan_shards
 from albert_jax.prepare.settings import RowSettings, Settings
 
 
 @pytest.mark.parametrize("ledger_documents", [7, 1000])
 def test_blocks_are_those_of_the_stream(ledger_documents, tmp_path, monkeypatch):
-    monkeypatch.setattr(intake, "BLOCK_CHARS", 5_000)
+    monkeypatch.setattr(incoming, "BLOCK_CHARS", 5_000)
     monkeypatch.setattr(ledgers, "LEDGER_DOCUMENTS", ledger_documents)
     text = write_corpus(tmp_path / "a.jsonl").read_text()
     (tmp_path / "b.jsonl").write_text("")
     (tmp_path / "c.jsonl").write_text(json.dumps({"text": "One more."}) + "\n" + text)
     corpus = Corpus([tmp_path])
     settings = Settings(RowSettings(64), validation_fraction=0.2)
-    streamed, seen = Intake(), SeenDigests(tmp_path / "seen")
+    streamed, seen = IncomingDocuments(), SeenDigests(tmp_path / "seen")
     blocks = list(streamed.blocks(corpus, settings, seen))
     seen.close()
 
@@ -39,10 +39,10 @@ def test_blocks_are_those_of_the_stream(ledger_documents, tmp_path, monkeypatch)
     folder.mkdir()
     first_of: dict[int, tuple[int, int]] = {}
     entries: dict[tuple[int, int], list] = {}
-    tallies = []
+    summaries = []
     for index, source in enumerate(corpus.sources):
-        documents = list(documents_of(index, source))
-        tallies.append(Tally(index, len(documents), source.sha256, Counter()))
+        documents = list(read_documents(index, source))
+        summaries.append(SourceSummary(index, len(documents), source.sha256, Counter()))
         for place, document in enumerate(documents):
             digest = content_digest(document)
             if first_of.setdefault(digest, (index, place)) == (index, place):
@@ -50,12 +50,12 @@ def test_blocks_are_those_of_the_stream(ledger_documents, tmp_path, monkeypatch)
                 entries.setdefault((index, ledger_at(place)), []).append(entry)
     for (source, number), own in entries.items():
         write_ledger(folder, source, number, own[::-1], settings)
-    assert assign_blocks(folder, tallies) == streamed
+    assert assign_blocks(folder, summaries) == streamed
 
     found: dict[tuple[str, int], list[tuple[int, int]]] = {}
-    for tally in tallies:
-        for place, digest, split, block in entries_of(folder, tally):
-            number = streamed.per_source[tally.index][0] + place
+    for summary in summaries:
+        for place, digest, split, block in entries_of(folder, summary):
+            number = streamed.per_source[summary.index][0] + place
             found.setdefault((split, block), []).append((number, digest))
     numbers = Counter()
     for split, documents in blocks:
@@ -66,7 +66,7 @@ def test_blocks_are_those_of_the_stream(ledger_documents, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("lengths", "plan"),
+    ("lengths", "experiment"),
     [
         ([], []),
         ([0, 0], []),
@@ -74,6 +74,6 @@ def test_blocks_are_those_of_the_stream(ledger_documents, tmp_path, monkeypatch)
         ([2, 0, 8], [[(0, 0, 2), (2, 0, 1)], [(2, 1, 4)], [(2, 4, 7)], [(2, 7, 8)]]),
     ],
 )
-def test_shards_are_filled_in_order(lengths, plan, monkeypatch):
+def test_shards_are_filled_in_order(lengths, experiment, monkeypatch):
     monkeypatch.setattr(row_writer, "ROWS_PER_SHARD", 3)
-    assert plan_shards(lengths) == plan
+    assert plan_shards(lengths) == experiment

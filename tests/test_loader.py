@@ -133,7 +133,7 @@ def test_shapes_and_types(data):
     shapes = {
         SEQ_LEN: "input_ids token_type_ids position_ids segment_ids",
         16: "mlm_positions mlm_labels mlm_weights",
-        MAX_CHUNKS: "cls_positions sop_labels sop_weights",
+        MAX_CHUNKS: "cls_positions sentence_labels sentence_weights",
     }
     expected = {name: (8, n) for n, names in shapes.items() for name in names.split()}
     assert {name: x.shape for name, x in batch.items()} == expected
@@ -158,7 +158,7 @@ def test_an_example_is_its_row(data, rows):
         assert set(example["mlm_weights"]) <= {0.0, 1.0}
         for name in ("mlm_positions", "mlm_labels"):
             assert not example[name][~used].any()
-        assert not example["sop_weights"][m:].any()
+        assert not example["sentence_weights"][m:].any()
         assert (example["input_ids"] == MASK).any() or used.sum() < 10
 
 

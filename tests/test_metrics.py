@@ -1,4 +1,4 @@
-"""Sums, model FLOPs, the log's files."""
+"""MeanSums, model FLOPs, the log's files."""
 
 import json
 from pathlib import Path
@@ -9,17 +9,17 @@ import pytest
 
 from albert_jax.config import ModelConfig
 from albert_jax.config.presets import albert_preset
-from albert_jax.model.flops import peak_flops, pretraining_flops
-from albert_jax.tasks.base import Ratio, Sums, cross_entropy
+from albert_jax.model.flops import model_flops, peak_flops
+from albert_jax.tasks.base import Mean, MeanSums, cross_entropy
 from albert_jax.train.curves import draw_curves, read_metrics
 from albert_jax.train.loggers import RunLog
 
 
 def test_sums_are_means_of_everything_added():
-    sums = Sums()
-    sums.add({"loss": Ratio(jnp.float32(3.0), 2.0), "empty": Ratio(0.0, 0.0)})
-    again = Sums(json.loads(json.dumps(sums.as_dict())))
-    again.add({"loss": Ratio(6.0, 1.0)})
+    sums = MeanSums()
+    sums.add({"loss": Mean(jnp.float32(3.0), 2.0), "empty": Mean(0.0, 0.0)})
+    again = MeanSums(json.loads(json.dumps(sums.as_dict())))
+    again.add({"loss": Mean(6.0, 1.0)})
     assert again.means() == {"loss": 3.0}
     assert again.total("loss") == 9.0
     assert sums.means() == {"loss": 1.5}
@@ -46,7 +46,7 @@ def test_flops_a_token_are_the_formula(size, expected):
     forward = (
         L * (24 * H * H + 4 * S * H) + 2 * E * H + p * (2 * H * E + 2 * E * V) + 2 * H * H / S
     )
-    ours = pretraining_flops(config, tokens=S, pairs=S * S, predictions=p * S, chunks=1) / S
+    ours = model_flops(config, tokens=S, pairs=S * S, predictions=p * S, chunks=1) / S
     assert ours == pytest.approx(3 * forward)
     assert ours == pytest.approx(expected, rel=0.01)
 

@@ -15,7 +15,13 @@ from albert_jax.config import ModelConfig
 from albert_jax.config.presets import albert_preset, bert_preset
 from albert_jax.model import PRETRAINING, Albert, is_stacked
 from albert_jax.model.attention import segment_mask
-from albert_jax.model.custom_gradients import add_bias, keeping_slope, normalize, product, softmax
+from albert_jax.model.custom_gradients import (
+    add_bias,
+    keeping_slope,
+    layer_normalize,
+    product,
+    softmax,
+)
 from albert_jax.model.encoder import layers_of_groups
 from albert_jax.model.sharding import PARAM_RULES, param_spec, path_of
 
@@ -267,7 +273,7 @@ def plain_norm(x, scale, bias):
     ("ours", "plain", "shapes"),
     [
         (
-            lambda x, scale, bias: normalize(x, scale, bias, 1e-3),
+            lambda x, scale, bias: layer_normalize(x, scale, bias, 1e-3),
             plain_norm,
             ((2, 3, 8), (8,), (8,)),
         ),

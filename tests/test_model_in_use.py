@@ -20,12 +20,12 @@ from albert_jax.config import TaskConfig
 from albert_jax.convert import write_run
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.heads import KINDS
-from albert_jax.predict.finetuned import Model
+from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.tasks.examples import QuestionExample, TaggedExample
 from albert_jax.tasks.features import length_of
 
 TAGS = ("O", "B-PER", "I-PER")
-LABELS = {"classification": ("bad", "good", "neither"), "tagging": TAGS}
+LABELS = {"classification": ("bad", "good", "neither"), "token_classification": TAGS}
 CONFIG = tiny_model(vocab_size=VOCAB_SIZE, num_hidden_layers=2)
 FOREIGN = "語"  # unknown to the vocabulary
 
@@ -46,10 +46,10 @@ def make_weights(kind: str, outputs: int | None = None, **fields: Any) -> Weight
 
 
 @pytest.fixture(scope="module")
-def make_model(tokenizer: Tokenizer) -> Callable[..., Model]:
-    def make(kind: str, **fields: Any) -> Model:
+def make_model(tokenizer: Tokenizer) -> Callable[..., FinetunedModel]:
+    def make(kind: str, **fields: Any) -> FinetunedModel:
         weights = make_weights(kind, **fields)
-        return Model(weights, weights.params, tokenizer)
+        return FinetunedModel(weights, weights.params, tokenizer)
 
     return make
 
@@ -117,7 +117,7 @@ def squad(version: str) -> TaskConfig:
     "task", [squad("v1.1"), squad("v2.0"), None], ids=["v1.1", "v2.0", "none"]
 )
 def test_answers_are_of_the_context(task, make_model):
-    model = make_model("span", task=task)
+    model = make_model("question_answering", task=task)
     assert model.labels == ()
     found = model.answer("siling?", CONTEXT, top_k=100)
     assert len(found) > 15
@@ -134,7 +134,7 @@ def test_answers_are_of_the_context(task, make_model):
 
 
 def test_a_piece_of_white_space_is_no_answer(make_model):
-    model = make_model("span", task=squad("v1.1"))
+    model = make_model("question_answering", task=squad("v1.1"))
     _, offsets = model.tokenizer.encode_with_offsets(context := f"tan {FOREIGN}")
     assert any(context[a:b] == " " for a, b in offsets)
     found = model.answer("what?", context, top_k=50)
@@ -144,7 +144,7 @@ def test_a_piece_of_white_space_is_no_answer(make_model):
 
 
 def test_a_context_of_several_rows_is_read_to_its_end(make_model):
-    model, context = make_model("span"), " ".join(WORDS)  # with 64 positions
+    model, context = make_model("question_answering"), " ".join(WORDS)  # with 64 positions
     rows = model.task.features([QuestionExample("0", "", context, "?", ())], model.tokenizer).rows
     assert len(rows) > 5
     read = np.concatenate([row["begins"] for row in rows])
@@ -156,12 +156,14 @@ def test_a_context_of_several_rows_is_read_to_its_end(make_model):
 
 def test_the_threshold_of_the_run_decides_whether_there_is_an_answer(make_model):
     def answers(threshold: float) -> list[Any]:
-        model = make_model("span", task=squad("v2.0"), validation={"null_threshold": threshold})
+        model = make_model(
+            "question_answering", task=squad("v2.0"), validation={"null_threshold": threshold}
+        )
         return model.answer("siling?", CONTEXT, top_k=100)
 
     assert answers(-100)[0] == ("", 0, 0, pytest.approx(1))
     assert answers(100)[-1] == ("", 0, 0, pytest.approx(0))
-    model = make_model("span", task=squad("v2.0"))
+    model = make_model("question_answering", task=squad("v2.0"))
     example = QuestionExample("0", "", CONTEXT, "siling?", ())
     (found,) = model.task.predictions(*model.run([example]), 1)
     assert answers(found.null_odds + 0.01)[0].text
@@ -169,14 +171,14 @@ def test_the_threshold_of_the_run_decides_whether_there_is_an_answer(make_model)
 
 
 def test_words_are_tagged_in_order(tokenizer):
-    weights = make_weights("tagging")
-    model = Model(weights, weights.params, tokenizer)
+    weights = make_weights("token_classification")
+    model = FinetunedModel(weights, weights.params, tokenizer)
     words = ["Morly", FOREIGN, "siling", "\u0301", "buros", "", *WORDS]  # several rows
     outputs, features = model.run([TaggedExample("0", tuple(words), None)])
     assert len(outputs) > 1
     mean = np.mean(outputs[0]["log_probs"][: length_of(features.rows[0])], axis=0)
     weights.params["classifier"]["bias"] -= mean  # so that no tag is all words'
-    model = Model(weights, weights.params, tokenizer)
+    model = FinetunedModel(weights, weights.params, tokenizer)
     found = model.tag(words)
     assert [one.word for one in found] == words
     assert all(1 / 3 <= one.probability <= 1 for one in found)
@@ -187,7 +189,7 @@ def test_words_are_tagged_in_order(tokenizer):
 
 
 def test_an_option_is_chosen(make_model):
-    model = make_model("choice")
+    model = make_model("multiple_choice")
     for count in (2, 4, 5):
         options = WORDS[:count]
         found = model.choose(CONTEXT, "which _ is it?", options)
@@ -207,11 +209,11 @@ def test_few_shapes_are_compiled(make_model):
     assert model._outputs._cache_size() == 6  # batches of 1, 2, 4, …, 32
 
 
-CALLS: dict[str, Callable[[Model], Any]] = {
+CALLS: dict[str, Callable[[FinetunedModel], Any]] = {
     "classification": lambda m: m.classify(["tan"]),
-    "span": lambda m: m.answer("siling?", "tan siling"),
-    "tagging": lambda m: m.tag("tan siling"),
-    "choice": lambda m: m.choose("tan siling", "tan?", ["kel", "bur"]),
+    "question_answering": lambda m: m.answer("siling?", "tan siling"),
+    "token_classification": lambda m: m.tag("tan siling"),
+    "multiple_choice": lambda m: m.choose("tan siling", "tan?", ["kel", "bur"]),
     "masked_lm": lambda m: m.fill_mask("tan [MASK]"),
 }
 
@@ -233,7 +235,7 @@ def test_another_kind_of_model_says_what_it_is_for(kind, make_model):
 @pytest.mark.parametrize("kind", CALLS)
 def test_without_a_vocabulary_no_text_is_read(kind):
     weights = make_weights(kind)
-    model = Model(weights, weights.params, None)
+    model = FinetunedModel(weights, weights.params, None)
     with pytest.raises(ValueError, match="came without a SentencePiece vocabulary"):
         CALLS[kind](model)
 
@@ -246,17 +248,37 @@ WRONG_CALLS: list[tuple[str, Callable[[Any], Any], str]] = [
     ("classification", lambda m: m.classify(["a"], ["b", "c"]), "1 texts but 2 pairs"),
     ("classification", lambda m: m.classify([("a", "b")]), r"needed, not \('a', 'b'\)"),
     ("classification", lambda m: m.classify(["a", None]), "texts: strings are needed, not None"),
-    ("span", lambda m: m.answer("", "tan"), "the question must be a text, not ''"),
-    ("span", lambda m: m.answer("tan", " \n"), "the context must be a text, not "),
-    ("span", lambda m: m.answer(["tan"], "tan"), "the question must be a text, not "),
-    ("span", lambda m: m.answer("tan", "tan", top_k=0), "top_k=0: ask for at least one"),
-    ("tagging", lambda m: m.tag(""), "no words"),
-    ("tagging", lambda m: m.tag([]), "no words"),
-    ("tagging", lambda m: m.tag([["tan"]]), r"words: strings are needed, not \['tan'\]"),
-    ("choice", lambda m: m.choose("tan", "kel?", ["a"]), "at least two strings"),
-    ("choice", lambda m: m.choose("tan", "kel?", []), "no options"),
-    ("choice", lambda m: m.choose("tan", "kel?", "ab"), "options: .* put one text in a list"),
-    ("choice", lambda m: m.choose(["tan"], "kel?", ["a", "b"]), "context and question: strings"),
+    ("question_answering", lambda m: m.answer("", "tan"), "the question must be a text, not ''"),
+    ("question_answering", lambda m: m.answer("tan", " \n"), "the context must be a text, not "),
+    (
+        "question_answering",
+        lambda m: m.answer(["tan"], "tan"),
+        "the question must be a text, not ",
+    ),
+    (
+        "question_answering",
+        lambda m: m.answer("tan", "tan", top_k=0),
+        "top_k=0: ask for at least one",
+    ),
+    ("token_classification", lambda m: m.tag(""), "no words"),
+    ("token_classification", lambda m: m.tag([]), "no words"),
+    (
+        "token_classification",
+        lambda m: m.tag([["tan"]]),
+        r"words: strings are needed, not \['tan'\]",
+    ),
+    ("multiple_choice", lambda m: m.choose("tan", "kel?", ["a"]), "at least two strings"),
+    ("multiple_choice", lambda m: m.choose("tan", "kel?", []), "no options"),
+    (
+        "multiple_choice",
+        lambda m: m.choose("tan", "kel?", "ab"),
+        "options: .* put one text in a list",
+    ),
+    (
+        "multiple_choice",
+        lambda m: m.choose(["tan"], "kel?", ["a", "b"]),
+        "context and question: strings",
+    ),
 ]
 
 
@@ -268,8 +290,8 @@ def test_wrong_calls_are_refused(kind, call, message, make_model):
 
 def test_a_context_of_no_piece_has_no_answer(make_model):
     with pytest.raises(ValueError, match="no piece of the context"):
-        make_model("span", task=squad("v1.1")).answer("tan?", "\u0301")
-    assert make_model("span").answer("tan?", "\u0301", top_k=5) == [("", 0, 0, 1.0)]
+        make_model("question_answering", task=squad("v1.1")).answer("tan?", "\u0301")
+    assert make_model("question_answering").answer("tan?", "\u0301", top_k=5) == [("", 0, 0, 1.0)]
 
 
 @pytest.fixture

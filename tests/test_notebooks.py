@@ -13,7 +13,7 @@ from texts import WORDS
 from tiny_runs import prepare_rows, tiny_run
 
 from albert_jax.config import config_from_dict
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -48,7 +48,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "optimizer": {"name": "adamw", "warmup_steps": 1},
         "init_from": str(shared),
     }  # fmt: skip
-    train(make_plan(config_from_dict(settings), folder / "tuned"))
+    train(make_experiment(config_from_dict(settings), folder / "tuned"))
     return {
         "SHARED": str(shared),
         "UNSHARED": str(unshared),

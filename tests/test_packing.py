@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from albert_jax.data.row_format import CHUNK_OVERHEAD
-from albert_jax.prepare.packing import Run, chunk_end, pack, target_length
+from albert_jax.prepare.packing import SentenceRange, chunk_end, pack, target_length
 from albert_jax.prepare.settings import RowSettings
 
 
@@ -21,7 +21,7 @@ def random_block(seed, seq_len, documents):
         lengths += [
             min(seq_len - CHUNK_OVERHEAD, 1 + int(draw.expovariate(1 / 20))) for _ in range(count)
         ]
-        runs.append(Run(i, first, len(lengths)))
+        runs.append(SentenceRange(i, first, len(lengths)))
     ends = list(itertools.accumulate(lengths, initial=0))
     return ends, runs, [draw.getrandbits(64) for _ in runs]
 
@@ -59,7 +59,7 @@ def test_packing_fills_rows_that_chunks_alone_leave_open():
 def test_many_tiny_documents_share_rows():
     count = 1000
     ends = list(range(0, 5 * count + 1, 5))
-    runs = [Run(i, i, i + 1) for i in range(count)]
+    runs = [SentenceRange(i, i, i + 1) for i in range(count)]
     rows = pack(ends, runs, list(range(count)), RowSettings(64))
     assert {len(row) for row in rows[:-1]} == {4}
     big = pack(ends, runs, list(range(count)), RowSettings(512))

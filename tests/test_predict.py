@@ -24,7 +24,7 @@ from albert_jax.convert import write_run
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.heads import KINDS
 from albert_jax.predict.__main__ import main
-from albert_jax.predict.finetuned import Model
+from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.tasks.examples import QuestionExample
 from albert_jax.tasks.metrics import entity_metrics
 from albert_jax.tasks.registry import read_task
@@ -49,7 +49,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             lambda path, p: 1 + p * 0.1 if path[-1].key == "scale" else p * 0.5, params
         )
         if kind == "classification" and labels:  # no class is to be the likeliest of all texts
-            model = Model(Weights(CONFIG, params, kind, labels=labels), params, tokenizer)
+            model = FinetunedModel(Weights(CONFIG, params, kind, labels=labels), params, tokenizer)
             found = [list(one.probabilities.values()) for one in model.classify(TEXTS)]
             params["classifier"]["bias"] -= np.log(found).mean(axis=0)
         task = {"name": name, "max_length": 64, "stride": 16, "max_question": 16}
@@ -173,7 +173,7 @@ def test_scores(make_run, predict, data):
 
 @pytest.mark.parametrize("has_tags", [True, False])
 def test_tags_in_another_order(has_tags, make_run, predict, data):
-    run = make_run("tagging", "conll2003", TAGS)
+    run = make_run("token_classification", "conll2003", TAGS)
     sentences = [text.split() for text in TEXTS]
     gold = [["B-PER", "I-PER", "O", "B-LOC", *["O"] * 9][: len(words)] for words in sentences]
     lines = []
@@ -195,7 +195,7 @@ def test_tags_in_another_order(has_tags, make_run, predict, data):
 
 
 def test_choices(make_run, predict, data):
-    run = make_run("choice", "race/middle")
+    run = make_run("multiple_choice", "race/middle")
     options = [WORDS[i : i + 4] for i in range(8)]
     passage = {"article": TEXTS[0], "questions": TEXTS[1:9], "options": options}
     answered = passage | {"id": "middle1.txt", "answers": list("ABCDABCD")}
@@ -229,7 +229,7 @@ def write_squad(folder: Path, version: str) -> list[QuestionExample]:
 
 
 def test_answers_where_there_is_always_one(make_run, predict, data):
-    run = make_run("span", "squad/v1.1")
+    run = make_run("question_answering", "squad/v1.1")
     examples = write_squad(data, "1.1")
     files, said = predict(run)
     model = albert_jax.load(run)
@@ -241,10 +241,10 @@ def test_answers_where_there_is_always_one(make_run, predict, data):
 
 
 def test_answers_by_the_threshold_of_the_run(make_run, predict, data, monkeypatch):
-    run = make_run("span", "squad/v2.0")
+    run = make_run("question_answering", "squad/v2.0")
     examples = write_squad(data, "2.0")
     odds = predict(run)[0]["null_odds.json"]
-    model: Model = albert_jax.load(run)
+    model: FinetunedModel = albert_jax.load(run)
     threshold = float(np.mean(sorted(odds.values())[10:12]))
     model.validation = {"null_threshold": threshold}
     monkeypatch.setattr("albert_jax.predict.load", lambda _: model)
@@ -260,10 +260,11 @@ def test_answers_by_the_threshold_of_the_run(make_run, predict, data, monkeypatc
 
 
 CLASSIFIER = ("classification", "classification", ("good", "bad", "fair"))
+TAGGER = ("token_classification", "conll2003", TAGS)
 # The run, the file in the folder of data, its lines, the message.
 ERRORS: list[tuple[Any, str, list[str], str]] = [
     (CLASSIFIER, "dev.tsv", ["text\tlabel", "a\tugly", "b\tgood"], "class 'ugly', only ['good'"),
-    (("tagging", "conll2003", TAGS), "test.txt", ["a B-ORG", "b O"], "has no class 'B-ORG'"),
+    (TAGGER, "test.txt", ["a B-ORG", "b O"], "has no class 'B-ORG'"),
     (("pretraining", "pretrain"), "test.tsv", ["text", "a"], "pretraining: it was not fine-tuned"),
     ((*CLASSIFIER, False), "test.tsv", ["text", "a"], "came without a SentencePiece vocabulary"),
     (None, "test.tsv", ["text", "a"], "is no run directory"),

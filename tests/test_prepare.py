@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from texts import VOCAB_SIZE, write_corpus, write_vocabulary
 
 from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.prepare import documents as intake
+from albert_jax.prepare import documents as incoming
 from albert_jax.prepare import manifest
 from albert_jax.prepare.__main__ import main
 from albert_jax.prepare.pipeline import prepare
@@ -39,7 +39,7 @@ def model_file(tmp_path_factory):
 @pytest.fixture(autouse=True, scope="module")
 def many_blocks() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intake, "BLOCK_CHARS", BLOCK_CHARS)
+        patch.setattr(incoming, "BLOCK_CHARS", BLOCK_CHARS)
         yield
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from texts import write_corpus, write_vocabulary
 
-from albert_jax.prepare import documents as intake
+from albert_jax.prepare import documents as incoming
 from albert_jax.prepare import row_writer
 from albert_jax.prepare.pipeline import prepare
 
@@ -76,7 +76,7 @@ def files_of(folder):
 def test_same_bytes(
     keep_duplicates, beam_options, corpus, model_file, tmp_path, monkeypatch, repo_root
 ):
-    monkeypatch.setattr(intake, "BLOCK_CHARS", SIZES["BLOCK_CHARS"])
+    monkeypatch.setattr(incoming, "BLOCK_CHARS", SIZES["BLOCK_CHARS"])
     monkeypatch.setattr(row_writer, "ROWS_PER_SHARD", SIZES["ROWS_PER_SHARD"])
     options: dict[str, Any] = {"seq_len": 64, "validation_fraction": 0.1, "num_workers": 1}
     manifest = prepare(

@@ -12,7 +12,7 @@ from models import tiny_config, tiny_model
 import albert_jax
 from albert_jax.data.tokenizer import CLS, MASK, SEP, Tokenizer
 from albert_jax.model import PRETRAINING, Albert
-from albert_jax.predict.pretrained import Pretrained
+from albert_jax.predict.pretrained import PretrainedModel
 from albert_jax.prepare.vocabulary import train_tokenizer
 from albert_jax.train.report import cloze
 
@@ -20,13 +20,13 @@ TEXTS = ["a short text", "a rather longer text, with more of the words", "the th
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
+def model(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModel:
     file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
     train_tokenizer([*TEXTS, *(f"words and more words {i}" for i in range(300))], file, 60)
     config = tiny_model(vocab_size=60)
     state = nnx.state(Albert(config, PRETRAINING, rngs=nnx.Rngs(0)), nnx.Param)
     params = jax.tree.map(lambda p: p * 5 if p.ndim > 1 else p, nnx.to_pure_dict(state))
-    return Pretrained(config, params, Tokenizer(file))
+    return PretrainedModel(config, params, Tokenizer(file))
 
 
 def test_a_text_is_encoded_alike_alone_and_in_a_batch(model):

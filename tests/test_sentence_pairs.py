@@ -57,7 +57,7 @@ def test_special_ids_frame_each_chunk(objective):
             inside = np.flatnonzero(layout.segment_ids == chunk + 1)
             ids, types = layout.input_ids[inside], layout.token_type_ids[inside]
             seps = np.flatnonzero(ids == SEP)
-            has_b = layout.sop_weights[chunk] > 0
+            has_b = layout.sentence_weights[chunk] > 0
             assert seps[-1] == len(ids) - 1
             assert len(seps) == 1 + has_b
             assert np.array_equal(types, np.arange(len(ids)) > seps[0])
@@ -65,7 +65,7 @@ def test_special_ids_frame_each_chunk(objective):
             in_chunk = np.isin(layout.piece_slots, inside)
             expected = 2 * chunk + layout.token_type_ids[layout.piece_slots[in_chunk]]
             assert np.array_equal(layout.piece_segments[in_chunk], expected)
-        assert n == len(layout.piece_slots) + 2 * m + int(layout.sop_weights.sum())
+        assert n == len(layout.piece_slots) + 2 * m + int(layout.sentence_weights.sum())
 
 
 def test_sop_gives_back_the_chunk_in_either_order():
@@ -76,10 +76,12 @@ def test_sop_gives_back_the_chunk_in_either_order():
         for chunk, pieces in enumerate(chunk_pieces(row)):
             a, b = segments(layout, chunk)
             if row["chunk_sentences"][chunk] == 1:
-                assert len(b) == layout.sop_labels[chunk] == layout.sop_weights[chunk] == 0
+                assert (
+                    len(b) == layout.sentence_labels[chunk] == layout.sentence_weights[chunk] == 0
+                )
             else:
-                assert min(len(a), len(b), layout.sop_weights[chunk]) > 0
-            order = (b, a) if layout.sop_labels[chunk] else (a, b)
+                assert min(len(a), len(b), layout.sentence_weights[chunk]) > 0
+            order = (b, a) if layout.sentence_labels[chunk] else (a, b)
             assert np.array_equal(np.concatenate(order), pieces)
 
 
@@ -113,7 +115,7 @@ def test_without_an_objective_chunks_stay_whole():
     rng = np.random.default_rng(4)
     row = random_row(rng)
     layout = draw(row, "none", rng)
-    for unused in (layout.token_type_ids, layout.sop_labels, layout.sop_weights):
+    for unused in (layout.token_type_ids, layout.sentence_labels, layout.sentence_weights):
         assert not unused.any()
     for chunk, pieces in enumerate(chunk_pieces(row)):
         assert np.array_equal(segments(layout, chunk)[0], pieces)
@@ -129,11 +131,11 @@ def test_nsp_borrows_sentences_of_other_documents():
         layout = draw(row, "nsp", rng, rows)
         for chunk, pieces in enumerate(chunk_pieces(row)):
             a, b = segments(layout, chunk)
-            if not layout.sop_weights[chunk]:
+            if not layout.sentence_weights[chunk]:
                 assert np.array_equal(a, pieces)
                 assert len(b) == 0
                 continue
-            labels.append(layout.sop_labels[chunk])
+            labels.append(layout.sentence_labels[chunk])
             assert np.array_equal(a, pieces[: len(a)])
             if labels[-1]:
                 other = rows[b[0] // 1000 - 1]

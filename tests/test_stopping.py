@@ -14,7 +14,7 @@ from tiny_runs import prepare_rows, tiny_config, tiny_run, tiny_settings
 
 from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.checkpoints.read import read
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.curves import read_metrics
 from albert_jax.train.loop import train
 from albert_jax.train.preemption import EXIT_CODE, StopRequests
@@ -42,28 +42,28 @@ def losses(workdir: Path) -> list[tuple[Any, ...]]:
     return [(line["step"], line["split"], line["loss"], line["mlm_loss"]) for line in lines]
 
 
-def signalled(plan: Any, step: int, *signals: signal.Signals) -> Any:
-    """The plan, with signals to this process while the batch of `step` is made."""
+def signalled(experiment: Any, step: int, *signals: signal.Signals) -> Any:
+    """The experiment, with signals to this process while the batch of `step` is made."""
 
     def batches(first: int) -> Any:
-        for number, batch in enumerate(plan.train_batches(first), first + 1):
+        for number, batch in enumerate(experiment.train_batches(first), first + 1):
             if number == step:
                 for one in signals:
                     os.kill(os.getpid(), one)
             yield batch
 
-    return plan._replace(train_batches=batches)
+    return experiment._replace(train_batches=batches)
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_stopped_goes_on_to_the_same_bits(tmp_path, rows, whole, asked):
     before = signal.getsignal(asked)
-    plan = make_plan(tiny_config(rows), tmp_path / "run")
-    assert int(train(signalled(plan, 4, asked)).step) == 4
+    experiment = make_experiment(tiny_config(rows), tmp_path / "run")
+    assert int(train(signalled(experiment, 4, asked)).step) == 4
     assert signal.getsignal(asked) is before
     with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.steps == [4]
-    assert int(train(make_plan(tiny_config(rows), tmp_path / "run")).step) == 12
+    assert int(train(make_experiment(tiny_config(rows), tmp_path / "run")).step) == 12
     assert losses(tmp_path / "run") == losses(whole)
     for ours, theirs in zip(arrays(tmp_path / "run"), arrays(whole), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -76,23 +76,23 @@ def arrays(workdir: Path) -> list[Any]:
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path, rows):
-    plan = make_plan(tiny_config(rows), tmp_path / "run")
+    experiment = make_experiment(tiny_config(rows), tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
-        train(signalled(plan, 4, signal.SIGINT, signal.SIGINT))
+        train(signalled(experiment, 4, signal.SIGINT, signal.SIGINT))
     with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.steps == []
 
 
 def test_a_signal_at_the_last_step_changes_nothing(tmp_path, rows, whole):
-    plan = make_plan(tiny_config(rows), tmp_path / "run")
-    assert int(train(signalled(plan, 12, signal.SIGTERM)).step) == 12
+    experiment = make_experiment(tiny_config(rows), tmp_path / "run")
+    assert int(train(signalled(experiment, 12, signal.SIGTERM)).step) == 12
     assert losses(tmp_path / "run") == losses(whole)
 
 
 def test_a_checkpoint_without_metrics_is_the_newest_but_not_the_best(tmp_path, rows, whole):
-    plan = make_plan(tiny_config(rows), whole)
+    experiment = make_experiment(tiny_config(rows), whole)
     with Checkpoints(whole / "checkpoints", read_only=True) as checkpoints:
-        state, _ = checkpoints.restore(12, plan.setup.abstract_state)
+        state, _ = checkpoints.restore(12, experiment.spec.abstract_state)
     with Checkpoints(tmp_path, 1, best="score") as checkpoints:
         for step, metrics in ((2, {"score": 0.5}), (4, {"score": 0.4}), (5, {}), (7, None)):
             checkpoints.save(step, state, {}, metrics)

@@ -14,7 +14,7 @@ import albert_jax
 import albert_jax.sweep as sweeping
 from albert_jax.analysis.paper_tables import draw_table, write_table
 from albert_jax.config import Config, config_from_dict
-from albert_jax.config.paper import Row, Scores
+from albert_jax.config.paper import Scores, TableRow
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.evaluate import evaluate
 from albert_jax.sweep import main, sweep
@@ -26,14 +26,14 @@ TABLE = '''"""Table 0: what a test needs."""
 
 from ml_collections import ConfigDict
 
-from albert_jax.paper import Row, Scores
+from albert_jax.paper import TableRow, Scores
 
 SCORES = Scores((1.0, 1.0), (1.0, 1.0), 1.0, 1.0, 1.0, 1.0, (54.9, 52.4, 53.3))
 ROWS = {{
-    "shallow": Row("", {{}}, SCORES, 1),
-    "broken": Row("", {{}}, SCORES, 1),
-    "deep": Row("", {{}}, SCORES, 1, start="shallow"),
-    "after-broken": Row("", {{}}, SCORES, 1, start="broken"),
+    "shallow": TableRow("", {{}}, SCORES, 1),
+    "broken": TableRow("", {{}}, SCORES, 1),
+    "deep": TableRow("", {{}}, SCORES, 1, start="shallow"),
+    "after-broken": TableRow("", {{}}, SCORES, 1, start="broken"),
 }}
 VALUES = {values!r}
 
@@ -109,11 +109,11 @@ def test_finished_rows_are_not_trained_again(done, table, monkeypatch):
 def test_an_interrupted_sweep_goes_on(table, tmp_path, monkeypatch):
     output, begun = tmp_path / "runs", []
 
-    def interrupted(plan: object) -> None:
-        begun.append(plan)
+    def interrupted(experiment: object) -> None:
+        begun.append(experiment)
         if len(begun) == 2:
             raise KeyboardInterrupt
-        original(plan)
+        original(experiment)
 
     original: Callable = sweeping.train
     monkeypatch.setattr(sweeping, "train", interrupted)
@@ -176,7 +176,7 @@ def test_tables_without_intrinsic_scores_leave_those_columns_out(tmp_path):
     result = {"parameters": 4_200_000, "mlm_loss": 6.5, "mlm_accuracy": 0.1} | {
         f"{name}_accuracy": 0.5 for name in ("nsp", "sop")
     }
-    rows = {"a": Row("base.py", {}, scores, 12), "b": Row("base.py", {}, scores)}
+    rows = {"a": TableRow("base.py", {}, scores, 12), "b": TableRow("base.py", {}, scores)}
     results = {"a": result, "b": {"failed": "ValueError: no | such\ndata"}}
     write_table(tmp_path / "table.md", "Table 1", "small", rows, results)
     lines = (tmp_path / "table.md").read_text().splitlines()

@@ -24,7 +24,7 @@ from albert_jax.config import Config, config_from_dict
 from albert_jax.convert import main as convert
 from albert_jax.prepare.pipeline import prepare
 from albert_jax.prepare.vocabulary import train_tokenizer
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.__main__ import main
 from albert_jax.train.curves import read_metrics
 from albert_jax.train.loop import train
@@ -105,7 +105,7 @@ def make_config(settings: Callable[..., dict[str, Any]]) -> Callable[..., Config
 
 def final(workdir: Path, config: Config) -> dict[str, np.ndarray]:
     """Every array of the last checkpoint, by its path."""
-    abstract = make_plan(config, workdir).setup.abstract_state
+    abstract = make_experiment(config, workdir).spec.abstract_state
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         state, _ = checkpoints.restore(STEPS, abstract)
     return {
@@ -139,7 +139,7 @@ def whole_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def whole(whole_run: Path, make_config: Callable[..., Config]) -> Path:
     if not whole_run.exists():
-        train(make_plan(make_config(), whole_run))
+        train(make_experiment(make_config(), whole_run))
     return whole_run
 
 
@@ -173,10 +173,10 @@ def test_a_run_leaves_what_the_readme_says(whole):
 def test_a_resumed_run_is_bit_identical(tmp_path, make_config, whole, stop):
     """Stopped at a checkpoint that falls between two logged steps."""
     half = tmp_path / "half"
-    plan = make_plan(make_config(), half)
-    stop_after(plan, stop)
+    experiment = make_experiment(make_config(), half)
+    stop_after(experiment, stop)
     assert max(line["step"] for line in read_metrics(half / "metrics.jsonl")) <= stop
-    train(make_plan(make_config(), half))
+    train(make_experiment(make_config(), half))
     assert_same_run(half, whole, make_config())
 
 
@@ -192,10 +192,10 @@ def test_a_run_goes_on_from_converted_weights(tmp_path, make_config, settings, w
         assert convert(["--input", *source, "--output", output, "--to", name, *config]) == 0
         source = [output]
     converted = Path(source[0])
-    plan = make_plan(make_config(), converted)
+    experiment = make_experiment(make_config(), converted)
     record = json.loads((converted / "config.json").read_text())
     assert record["data_fingerprint"]  # the run has met its data
-    train(plan)
+    train(experiment)
     ours, others = final(converted, make_config()), final(whole, make_config())
     for path, array in others.items():
         np.testing.assert_array_equal(ours[path], array, err_msg=path)
@@ -211,8 +211,10 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path, make_config, whole):
     config = make_config(
         model={"hidden_dropout_prob": 0.0}, train={"eval_every": 1, "num_steps": 3}
     )
-    plan = make_plan(dataclasses.replace(config, init_from=str(tmp_path / "hf")), tmp_path / "run")
-    train(plan)
+    experiment = make_experiment(
+        dataclasses.replace(config, init_from=str(tmp_path / "hf")), tmp_path / "run"
+    )
+    train(experiment)
     first = next(n for n in numbers(tmp_path / "run") if n["split"] == "validation")
     trained = numbers(whole)[-1]
     # A step at a rate of 0, the warmup's first, changes nothing: as held out as the other's end.
@@ -230,7 +232,7 @@ def test_a_run_converted_without_moments_begins_with_its_weights(
     for source, to, *more in ways:
         command = ["--input", source, "--output", tmp_path / to, "--to", to, *more]
         assert convert([str(word) for word in command]) == 0
-    train(make_plan(make_config(**changes), tmp_path / "orbax"))
+    train(make_experiment(make_config(**changes), tmp_path / "orbax"))
     first = next(n for n in numbers(tmp_path / "orbax") if n["split"] == "validation")
     trained = numbers(whole)[-1]
     for loss in ("mlm_loss", "sop_loss"):
@@ -247,7 +249,7 @@ def test_a_run_converted_without_moments_begins_with_its_weights(
 def test_a_run_does_not_begin_with_another_model(tmp_path, make_config, whole, changes, message):
     config = dataclasses.replace(make_config(**changes), init_from=str(whole))
     with pytest.raises(ValueError, match=message):
-        make_plan(config, tmp_path / "run")
+        make_experiment(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -255,10 +257,10 @@ def test_a_run_does_not_begin_with_another_vocabulary(tmp_path, make_config, who
     other = Path(shutil.copytree(whole, tmp_path / "other"))
     train_tokenizer(["a few words of another text"] * 9, other / "tokenizer.model", 27)
     with pytest.raises(ValueError, match=r"piece 1[0-9] is .*; prepare the data with"):
-        make_plan(dataclasses.replace(make_config(), init_from=str(other)), tmp_path / "run")
+        make_experiment(dataclasses.replace(make_config(), init_from=str(other)), tmp_path / "run")
     (other / "tokenizer.model").unlink()
     with pytest.raises(ValueError, match="came without a SentencePiece vocabulary"):
-        make_plan(dataclasses.replace(make_config(), init_from=str(other)), tmp_path / "run")
+        make_experiment(dataclasses.replace(make_config(), init_from=str(other)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -266,17 +268,17 @@ class StopError(Exception):
     pass
 
 
-def stop_after(plan: Any, step: int) -> None:
+def stop_after(experiment: Any, step: int) -> None:
     """Trains, and fails when the batch after `step` is asked for."""
 
     def batches(first: int) -> Any:
-        for number, batch in enumerate(plan.train_batches(first), first):
+        for number, batch in enumerate(experiment.train_batches(first), first):
             if number == step:
                 raise StopError
             yield batch
 
     with pytest.raises(StopError):
-        train(plan._replace(train_batches=batches))
+        train(experiment._replace(train_batches=batches))
 
 
 @pytest.mark.slow
@@ -307,15 +309,17 @@ def test_a_killed_process_resumes_bit_identical(tmp_path, settings, make_config,
 
 def test_a_finished_run_started_again_does_nothing(whole, make_config):
     before = numbers(whole)
-    train(make_plan(make_config(), whole))
+    train(make_experiment(make_config(), whole))
     assert numbers(whole) == before
 
 
 @pytest.mark.slow
 def test_fewer_devices_go_on_with_the_same_data(tmp_path, make_config, whole):
-    stop_after(make_plan(make_config(), tmp_path / "run"), 4)
-    plan = make_plan(make_config(mesh={"data": 2, "fsdp": 2, "tensor": 2}), tmp_path / "run")
-    train(plan)
+    stop_after(make_experiment(make_config(), tmp_path / "run"), 4)
+    experiment = make_experiment(
+        make_config(mesh={"data": 2, "fsdp": 2, "tensor": 2}), tmp_path / "run"
+    )
+    train(experiment)
     for ours, theirs in zip(numbers(tmp_path / "run"), numbers(whole), strict=True):
         np.testing.assert_allclose(
             [ours[k] for k in sorted(ours) if k != "split"],
@@ -331,11 +335,11 @@ def test_it_learns(tmp_path, make_config):
         train={"num_steps": 300, "eval_every": 300, "checkpoint_every": 300, "log_every": 50},
         optimizer={"name": "adamw", "learning_rate": 0.004, "bias_correction": True},
     )
-    plan = make_plan(config, tmp_path / "run")
-    train(plan)
+    experiment = make_experiment(config, tmp_path / "run")
+    train(experiment)
     last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
     assert last["split"] == "validation"
-    assert last["mlm_loss"] < plan.baselines["mlm_loss"] - 0.5
+    assert last["mlm_loss"] < experiment.baselines["mlm_loss"] - 0.5
     assert len(list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))) == 1
     model = albert_jax.load(tmp_path / "run")
     (filled,) = model.fill_mask("banol [MASK] bolit")
@@ -354,13 +358,13 @@ def test_it_learns(tmp_path, make_config):
 def test_a_run_with_other_settings_is_refused_by_key(whole, make_config, changes, message):
     before = sorted(p.name for p in whole.iterdir())
     with pytest.raises(ValueError, match=message):
-        make_plan(make_config(**changes), whole)
+        make_experiment(make_config(**changes), whole)
     assert sorted(p.name for p in whole.iterdir()) == before
 
 
 def test_settings_that_change_no_number_may_differ(whole, make_config):
-    plan = make_plan(make_config(train={"log_every": 5, "keep_checkpoints": 2}), whole)
-    assert plan.config.train.log_every == 5
+    experiment = make_experiment(make_config(train={"log_every": 5, "keep_checkpoints": 2}), whole)
+    assert experiment.config.train.log_every == 5
 
 
 def test_other_rows_are_refused(whole, make_config):
@@ -369,7 +373,7 @@ def test_other_rows_are_refused(whole, make_config):
     (whole / "config.json").write_text(text.replace(record["data_fingerprint"], "0" * 64))
     try:
         with pytest.raises(ValueError, match=r"data\.path: other rows"):
-            make_plan(make_config(), whole)
+            make_experiment(make_config(), whole)
     finally:
         (whole / "config.json").write_text(text)
 
@@ -401,5 +405,5 @@ def test_user_errors_are_one_line_and_leave_nothing(
 def test_a_foreign_folder_is_not_written_into(tmp_path, make_config):
     (tmp_path / "thesis.txt").write_text("do not touch")
     with pytest.raises(ValueError, match="is not empty"):
-        make_plan(make_config(), tmp_path)
+        make_experiment(make_config(), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]

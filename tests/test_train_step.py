@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from models import random_batch, tiny_config
 
-from albert_jax.checkpoints.state import TrainState, set_up
+from albert_jax.checkpoints.state import TrainState, state_spec
 from albert_jax.config import Config
 from albert_jax.model import is_stacked
 from albert_jax.model.sharding import global_batch, make_mesh
-from albert_jax.tasks.pretraining import Pretrain
+from albert_jax.tasks.pretraining import Pretraining
 from albert_jax.train.optimizer import make_optimizer
 from albert_jax.train.step import compile_steps
 
@@ -22,19 +22,19 @@ from albert_jax.train.step import compile_steps
 def run(config: Config, num_devices: int = 1, steps: int = 4) -> tuple[TrainState, list[float]]:
     """A few updates on fixed batches: the final state and the losses."""
     mesh = make_mesh(config.mesh, jax.devices()[:num_devices])
-    task = Pretrain(config)
+    task = Pretraining(config)
     tx = make_optimizer(
         config.optimizer, config.train.num_steps, lambda p: is_stacked(p, config.model.share)
     )
-    setup = set_up(task.build, tx, mesh)
+    spec = state_spec(task.build, tx, mesh)
     losses = []
     with jax.set_mesh(mesh):
-        state = setup.init(jax.random.key(0))
-        step, _ = compile_steps(task, setup, mesh, config.train.grad_accum_steps)
+        state = spec.init(jax.random.key(0))
+        step, _ = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
         for i in range(steps):
             batch = global_batch(random_batch(seed=i), mesh, 8)
-            state, ratios = step(state, batch, jax.random.key(1))
-            losses.append(float(ratios["loss"].total))
+            state, metrics = step(state, batch, jax.random.key(1))
+            losses.append(float(metrics["loss"].total))
     assert step._cache_size() == 1, "the step was compiled again"
     return state, losses
 
@@ -88,12 +88,12 @@ def test_gradients_are_added_up_over_devices_once(sizes):
     config = tiny_config(
         mesh=dict(zip(("data", "fsdp"), sizes, strict=True)), train={"grad_accum_steps": 2}
     )
-    mesh, task = make_mesh(config.mesh, jax.devices()[:4]), Pretrain(config)
-    setup = set_up(task.build, make_optimizer(config.optimizer, 10, lambda _: False), mesh)
+    mesh, task = make_mesh(config.mesh, jax.devices()[:4]), Pretraining(config)
+    spec = state_spec(task.build, make_optimizer(config.optimizer, 10, lambda _: False), mesh)
     with jax.set_mesh(mesh):
-        step, _ = compile_steps(task, setup, mesh, 2)
+        step, _ = compile_steps(task, spec, mesh, 2)
         batch = global_batch(random_batch(), mesh, 8)
-        program = step.lower(setup.abstract_state, batch, jax.random.key(1)).compile().as_text()
+        program = step.lower(spec.abstract_state, batch, jax.random.key(1)).compile().as_text()
     spoken = re.findall(r" (?:all-reduce|all-gather|reduce-scatter|all-to-all)\(.*", program)
     assert spoken
     # Neither the loop over layers nor that over the parts of an accumulation has any.

@@ -7,7 +7,7 @@ from texts import VOCAB_SIZE, write_corpus, write_vocabulary
 
 from albert_jax.config import Config, config_from_dict
 from albert_jax.prepare.pipeline import prepare
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
 
@@ -58,5 +58,5 @@ def tiny_config(rows: Path, **groups: dict[str, Any]) -> Config:
 
 def tiny_run(rows: Path, workdir: Path, **groups: dict[str, Any]) -> Path:
     """Trains, and returns the run directory."""
-    train(make_plan(tiny_config(rows, **groups), workdir))
+    train(make_experiment(tiny_config(rows, **groups), workdir))
     return workdir

@@ -63,7 +63,7 @@ class RowView(NamedTuple):
     chunks: tuple[Chunk, ...]
 
 
-class Run:
+class RunView:
     """A pretraining run and its rows.
 
     Attributes:
@@ -193,8 +193,8 @@ def _chunks(example: dict[str, np.ndarray], documents: list[int]) -> Iterator[Ch
                 for i in chosen
             )
 
-        has_loss = bool(example["sop_weights"][c])
-        label = int(example["sop_labels"][c]) if has_loss else None
+        has_loss = bool(example["sentence_weights"][c])
+        label = int(example["sentence_labels"][c]) if has_loss else None
         yield Chunk(document, label, segment(0, inside & ~special), segment(1, inside & ~special))
 
 
@@ -217,7 +217,7 @@ def spell(slots: Sequence[Slot], tokenizer: Tokenizer, marks: dict[str, str]) ->
     return "".join(parts).strip()
 
 
-def describe(run: Run, view: RowView, *, colour: bool) -> list[str]:
+def describe(run: RunView, view: RowView, *, colour: bool) -> list[str]:
     """Lines that show a row."""
     marks = _COLOURED if colour else _PLAIN
     slots = [slot for chunk in view.chunks for slot in (*chunk.a, *chunk.b)]
@@ -238,7 +238,7 @@ def describe(run: Run, view: RowView, *, colour: bool) -> list[str]:
     return lines
 
 
-def report(run: Run, step: int, places: Sequence[int], *, colour: bool) -> Iterator[str]:
+def report(run: RunView, step: int, places: Sequence[int], *, colour: bool) -> Iterator[str]:
     """Lines that show rows of a step's batch."""
     marks = _COLOURED if colour else _PLAIN
     legend = ", ".join(f"{marks[name] % words}" for name, words in _LEGEND.items())

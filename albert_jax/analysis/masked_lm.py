@@ -17,7 +17,7 @@ from albert_jax.data.sampling import EVAL_SEED, example_rng
 from albert_jax.data.sentence_pairs import RowSource
 from albert_jax.data.tokenizer import NUM_SPECIAL
 from albert_jax.model.albert import abstract_model
-from albert_jax.predict.pretrained import Pretrained
+from albert_jax.predict.pretrained import PretrainedModel
 
 
 class GroupAccuracy(NamedTuple):
@@ -85,7 +85,7 @@ class HeldOut(NamedTuple):
 
 
 def held_out(
-    model: Pretrained, data: DataConfig, limit: int | None = None, batch_size: int = 16
+    model: PretrainedModel, data: DataConfig, limit: int | None = None, batch_size: int = 16
 ) -> HeldOut:
     """Runs a model over validation rows, with the pairs and masks of its run's evaluations.
 
@@ -151,14 +151,14 @@ def _select(
     pairs_BC2: np.ndarray,
 ) -> HeldOut:
     """What is predicted, without the empty slots."""
-    masked, paired = batch["mlm_weights"] > 0, batch["sop_weights"] > 0
+    masked, paired = batch["mlm_weights"] > 0, batch["sentence_weights"] > 0
     positions_BP = np.take_along_axis(batch["position_ids"], batch["mlm_positions"], axis=1)
     return HeldOut(
         batch["mlm_labels"][masked],
         log_probs_BP[masked],
         correct_BP[masked],
         positions_BP[masked],
-        batch["sop_labels"][paired],
+        batch["sentence_labels"][paired],
         pairs_BC2[paired],
     )
 

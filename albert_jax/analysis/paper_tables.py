@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from albert_jax.config.paper import Row
+from albert_jax.config.paper import TableRow
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -13,7 +13,7 @@ _SOURCE = "arXiv:1909.11942"
 
 
 def write_table(
-    path: Path, title: str, scale: str, rows: Mapping[str, Row], results: Results
+    path: Path, title: str, scale: str, rows: Mapping[str, TableRow], results: Results
 ) -> None:
     """Writes a Markdown table: the paper's numbers, and those measured here.
 
@@ -42,7 +42,7 @@ def write_table(
 
 
 def draw_table(
-    path: Path, title: str, scale: str, rows: Mapping[str, Row], results: Results
+    path: Path, title: str, scale: str, rows: Mapping[str, TableRow], results: Results
 ) -> None:
     """Draws the paper's numbers, those measured here, and our losses against parameters.
 
@@ -79,7 +79,7 @@ def draw_table(
     figure.savefig(path, dpi=120)
 
 
-def _paper_cells(row: Row) -> list[str]:
+def _paper_cells(row: TableRow) -> list[str]:
     size = f"{row.parameters} M" if row.parameters else ""
     intrinsic = row.scores.intrinsic or ()
     return [size, f"{row.scores.avg:.1f}", *([f"{x:.1f}" for x in intrinsic] or [""] * 3)]
@@ -94,7 +94,7 @@ def _own_cells(result: Mapping[str, Any]) -> list[str]:
 
 
 def _bars(
-    rows: Mapping[str, Row], results: Results, intrinsic: bool
+    rows: Mapping[str, TableRow], results: Results, intrinsic: bool
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """The paper's and our series: label -> a value for each row, nan where there is none."""
     shown = _INTRINSIC if intrinsic else _INTRINSIC[:1]

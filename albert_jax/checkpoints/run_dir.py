@@ -19,6 +19,12 @@ from albert_jax.data.files import read_object
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.heads import KINDS
 
+# What runs of before November 2026 call the kinds of models.
+_EARLIER_KINDS = {
+    "span": "question_answering",
+    "choice": "multiple_choice",
+    "tagging": "token_classification",
+}
 # Settings of a run that may differ when it is resumed: they change no number in it.
 _FREE = (
     "mesh.",
@@ -145,6 +151,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     ]
     if missing:
         raise ValueError(f"{path}: no {', '.join(missing)} in it; is it a run directory of ours?")
+    record["kind"] = _EARLIER_KINDS.get(record["kind"], record["kind"])
     if record["kind"] not in KINDS:
         raise ValueError(f"{path}: kind {record['kind']!r} is none of {', '.join(KINDS)}")
     labels = record["labels"]

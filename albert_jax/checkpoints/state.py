@@ -20,7 +20,7 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
-class Setup(NamedTuple):
+class StateSpec(NamedTuple):
     """What a step is compiled from: the structure around the arrays."""
 
     graphdef: Any
@@ -29,9 +29,9 @@ class Setup(NamedTuple):
     init: Callable[[jax.Array], TrainState]  # key -> state, placed on the mesh
 
 
-def set_up(
+def state_spec(
     build: Callable[[jax.Array], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh
-) -> Setup:
+) -> StateSpec:
     """Plans the state of the model that `build` makes from a key; computes nothing."""
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))), nnx.Param)
 
@@ -55,4 +55,4 @@ def set_up(
         shapes,
         shardings,
     )
-    return Setup(graphdef, tx, abstract_state, jax.jit(init, out_shardings=shardings))
+    return StateSpec(graphdef, tx, abstract_state, jax.jit(init, out_shardings=shardings))

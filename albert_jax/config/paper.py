@@ -46,7 +46,7 @@ class Scores(NamedTuple):
     intrinsic: tuple[float, float, float] | None = None
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A row of a table.
 
     Attributes:
@@ -66,7 +66,7 @@ class Row(NamedTuple):
     start: str | None = None
 
 
-def row_config(file: str, rows: Mapping[str, Row], argument: str) -> ConfigDict:
+def row_config(file: str, rows: Mapping[str, TableRow], argument: str) -> ConfigDict:
     """The settings of a row, for `get_config` of a table's file.
 
     Args:

@@ -77,7 +77,7 @@ class Rows:
           int32 arrays, *_weights float32, for T slots, P predictions and C chunks:
           input_ids, token_type_ids, position_ids, segment_ids [B, T], where segment_ids is the
           number of the chunk from 1, 0 = padding; mlm_positions, mlm_labels, mlm_weights [B, P];
-          cls_positions, sop_labels, sop_weights [B, C].
+          cls_positions, sentence_labels, sentence_weights [B, C].
         """
         examples = list(examples)
         filled = [b for b, example in enumerate(examples) if example is not None]
@@ -96,7 +96,7 @@ class Rows:
         sizes = (
             (self._config.seq_len, "input_ids token_type_ids position_ids segment_ids"),
             (self._num_slots, "mlm_positions mlm_labels mlm_weights"),
-            (self.manifest["max_chunks"], "cls_positions sop_labels sop_weights"),
+            (self.manifest["max_chunks"], "cls_positions sentence_labels sentence_weights"),
         )
         return {
             name: np.zeros((batch_size, n), np.float32 if "weights" in name else np.int32)
@@ -143,8 +143,8 @@ class Rows:
             layout.chunks,
             {
                 "cls_positions": layout.cls_positions,
-                "sop_labels": layout.sop_labels,
-                "sop_weights": layout.sop_weights,
+                "sentence_labels": layout.sentence_labels,
+                "sentence_weights": layout.sentence_weights,
             },
         )
 

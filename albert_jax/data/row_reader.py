@@ -86,7 +86,7 @@ class StoredRows:
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, row: int) -> sentence_pairs.Row:
+    def __getitem__(self, row: int) -> sentence_pairs.StoredRow:
         try:
             record = self._records[row]
         except RuntimeError as error:

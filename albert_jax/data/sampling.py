@@ -60,7 +60,7 @@ def rows_of_step(seed: int, num_rows: int, batch_size: int, step: int) -> list[t
     return [row_of(seed, num_rows, example) for example in range(first, first + batch_size)]
 
 
-def documents_of(config: DataConfig, train: TrainConfig, step: int) -> list[int]:
+def documents_of_step(config: DataConfig, train: TrainConfig, step: int) -> list[int]:
     """Numbers in the corpus of the documents in a step's batch, ascending."""
     stored = open_rows(config.path, "train")
     rows = rows_of_step(train.seed, len(stored), train.batch_size, step)

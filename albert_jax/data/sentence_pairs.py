@@ -19,14 +19,14 @@ import numpy as np
 
 from albert_jax.data.tokenizer import CLS, SEP
 
-Row = Mapping[str, np.ndarray]
+StoredRow = Mapping[str, np.ndarray]
 
 
 class RowSource(Protocol):
     """Rows by number."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, row: int, /) -> Row: ...
+    def __getitem__(self, row: int, /) -> StoredRow: ...
 
 
 SWAP_RATE = 0.5  # Source: arXiv:1909.11942, section 3.1
@@ -34,7 +34,7 @@ SWAP_RATE = 0.5  # Source: arXiv:1909.11942, section 3.1
 MAX_TRIES = 1000
 
 
-class Run(NamedTuple):
+class SentenceRun(NamedTuple):
     """A run of sentences.
 
     Attributes:
@@ -54,8 +54,8 @@ class Pair(NamedTuple):
       label: 1 where swapped (sop) or where b is from another document (nsp), else 0.
     """
 
-    a: Run
-    b: Run | None
+    a: SentenceRun
+    b: SentenceRun | None
     label: int
 
 
@@ -69,8 +69,8 @@ class Layout(NamedTuple):
       input_ids, token_type_ids, position_ids, segment_ids: int32[n]; segment_ids counts the
         chunks of a row from 1.
       cls_positions: int32[m], slots within the row.
-      sop_labels: int32[m].
-      sop_weights: float32[m].
+      sentence_labels: int32[m].
+      sentence_weights: float32[m].
       piece_slots: int64[k], ascending slots of the pieces, among those of all rows.
       piece_segments: int64[k], which A or B a piece is in: 2 * chunk + (0 for A, 1 for B), where
         the chunks of all rows are counted.
@@ -85,15 +85,15 @@ class Layout(NamedTuple):
     position_ids: np.ndarray
     segment_ids: np.ndarray
     cls_positions: np.ndarray
-    sop_labels: np.ndarray
-    sop_weights: np.ndarray
+    sentence_labels: np.ndarray
+    sentence_weights: np.ndarray
     piece_slots: np.ndarray
     piece_segments: np.ndarray
     sentence_starts: np.ndarray
 
 
 def choose_pairs(
-    row: Row, objective: str, rng: np.random.Generator, others: RowSource = ()
+    row: StoredRow, objective: str, rng: np.random.Generator, others: RowSource = ()
 ) -> list[Pair]:
     """Draws A and B of each chunk.
 
@@ -110,7 +110,7 @@ def choose_pairs(
       ValueError: the row's lengths contradict each other, or "nsp" finds no second document.
     """
     bounds = _bounds(row)
-    whole = Run(row["pieces"], np.zeros(bounds[-1], bool))
+    whole = SentenceRun(row["pieces"], np.zeros(bounds[-1], bool))
     whole.sentence_starts[bounds[:-1]] = True
     sentences = row["chunk_sentences"].tolist()
     if objective == "none":
@@ -136,7 +136,7 @@ def choose_pairs(
     return pairs
 
 
-def _bounds(row: Row) -> list[int]:
+def _bounds(row: StoredRow) -> list[int]:
     """Where each sentence of a row starts, and where the last one ends."""
     # Lists: a row has a few dozen sentences, and NumPy takes longer to begin than they to add.
     bounds = list(itertools.accumulate(row["sentence_lengths"].tolist(), initial=0))
@@ -150,11 +150,13 @@ def _bounds(row: Row) -> list[int]:
     return bounds
 
 
-def _cut(run: Run, start: int, stop: int) -> Run:
-    return Run(run.pieces[start:stop], run.sentence_starts[start:stop])
+def _cut(run: SentenceRun, start: int, stop: int) -> SentenceRun:
+    return SentenceRun(run.pieces[start:stop], run.sentence_starts[start:stop])
 
 
-def _borrow(document: int, max_pieces: int, rng: np.random.Generator, others: RowSource) -> Run:
+def _borrow(
+    document: int, max_pieces: int, rng: np.random.Generator, others: RowSource
+) -> SentenceRun:
     """Draws a run of at most `max_pieces` pieces of a document other than `document`.
 
     Draws a row and a chunk of it until the document differs, then the first sentence, among those
@@ -181,7 +183,7 @@ def _borrow(document: int, max_pieces: int, rng: np.random.Generator, others: Ro
     stop = whole_sentences if whole_sentences > start else start + max_pieces
     sentence_starts = np.zeros(stop - start, bool)
     sentence_starts[[x - start for x in bounds if start <= x < stop]] = True
-    return Run(row["pieces"][start:stop], sentence_starts)
+    return SentenceRun(row["pieces"][start:stop], sentence_starts)
 
 
 def before(counts: np.ndarray) -> np.ndarray:
@@ -233,8 +235,8 @@ def lay_out(rows: Sequence[Sequence[Pair]]) -> Layout:
         position_ids=positions,
         segment_ids=segments,
         cls_positions=cls_positions,
-        sop_labels=np.array([pair.label for pair in pairs], np.int32),
-        sop_weights=has_b.astype(np.float32),
+        sentence_labels=np.array([pair.label for pair in pairs], np.int32),
+        sentence_weights=has_b.astype(np.float32),
         piece_slots=piece_slots,
         piece_segments=np.repeat(2 * chunk_of_run + is_b, pieces_of_run),
         sentence_starts=np.concatenate([run.sentence_starts for run in runs]),

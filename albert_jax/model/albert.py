@@ -62,31 +62,33 @@ class Albert(nnx.Module):
         token_type_ids: jax.Array,
         position_ids: jax.Array,
         segment_ids: jax.Array,
-        keys_B: jax.Array | None = None,
+        dropout_keys_B: jax.Array | None = None,
         keep_hidden: bool = False,
     ) -> Output:
         """Encodes int32 ids [B,T].
 
         Attention stays within a segment; 0 is padding, so for rows of one text
         `segment_ids` is the usual attention mask. Dropout is on where
-        `keys_B` are given, a key for each row.
+        `dropout_keys_B` are given, a key for each row.
         """
-        embed_keys, encoder_keys = split_keys(keys_B, 2)
+        embed_keys, encoder_keys = split_keys(dropout_keys_B, 2)
         x_BTE = self.embeddings(input_ids, token_type_ids, position_ids, embed_keys)
         return Output(*self.encoder(x_BTE, segment_ids, encoder_keys, keep_hidden))
 
-    def encode(self, batch: Mapping[str, jax.Array], keys_B: jax.Array | None = None) -> jax.Array:
+    def encode(
+        self, batch: Mapping[str, jax.Array], dropout_keys_B: jax.Array | None = None
+    ) -> jax.Array:
         """x_BTD for a batch whose rows hold one text or pair each.
 
         Args:
           batch: `input_ids`, `token_type_ids` and `attention_mask`, int32 [B,T].
-          keys_B: of the rows' dropout; None for none.
+          dropout_keys_B: of the rows' dropout; None for none.
         """
         ids_BT, types_BT, mask_BT = (
             batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")
         )
         positions_BT = jnp.broadcast_to(jnp.arange(ids_BT.shape[1])[None], ids_BT.shape)
-        return self(ids_BT, types_BT, positions_BT, mask_BT, keys_B).last_hidden_state
+        return self(ids_BT, types_BT, positions_BT, mask_BT, dropout_keys_B).last_hidden_state
 
     def pool(self, x_BTD: jax.Array, cls_positions: jax.Array) -> jax.Array:
         """tanh of a dense layer over each chunk's [CLS]: pooled_BCD for positions [B,C]."""
@@ -102,18 +104,18 @@ class Albert(nnx.Module):
         return self.sop(self.pool(x_BTD, cls_positions)).astype(jnp.float32)
 
     def class_logits(
-        self, x_BTD: jax.Array, rate: float = 0.0, keys_B: jax.Array | None = None
+        self, x_BTD: jax.Array, rate: float = 0.0, dropout_keys_B: jax.Array | None = None
     ) -> jax.Array:
         """Float32 logits_BK of the classifier over the pooled [CLS], with dropout before it."""
         cls_B1 = jnp.zeros((len(x_BTD), 1), jnp.int32)
         pooled_BD = self.pool(x_BTD, cls_B1)[:, 0]
-        return self.classifier(dropout(pooled_BD, rate, keys_B)).astype(jnp.float32)
+        return self.classifier(dropout(pooled_BD, rate, dropout_keys_B)).astype(jnp.float32)
 
     def tag_logits(
-        self, x_BTD: jax.Array, rate: float = 0.0, keys_B: jax.Array | None = None
+        self, x_BTD: jax.Array, rate: float = 0.0, dropout_keys_B: jax.Array | None = None
     ) -> jax.Array:
         """Float32 logits [B,T,K] of the classifier over every piece, with dropout before it."""
-        return self.classifier(dropout(x_BTD, rate, keys_B)).astype(jnp.float32)
+        return self.classifier(dropout(x_BTD, rate, dropout_keys_B)).astype(jnp.float32)
 
     def span_logits(self, x_BTD: jax.Array) -> jax.Array:
         """Float32 logits [B,T,2]: of a span to begin, and to end, at each piece."""

@@ -34,12 +34,12 @@ class Attention(nnx.Module):
         self.norm = LayerNorm(size, config, dtype)
 
     def __call__(
-        self, x_BTD: jax.Array, mask_B1TS: jax.Array, keys_B: jax.Array | None
+        self, x_BTD: jax.Array, mask_B1TS: jax.Array, dropout_keys_B: jax.Array | None
     ) -> jax.Array:
-        """Maps x_BTD to x_BTD; dropout is on where `keys_B` are given."""
+        """Maps x_BTD to x_BTD; dropout is on where `dropout_keys_B` are given."""
         B, T, D = x_BTD.shape
         x_ND = x_BTD.reshape(-1, D)  # one array for three projections to keep
-        probs_keys, output_keys = split_keys(keys_B, 2)
+        probs_keys, output_keys = split_keys(dropout_keys_B, 2)
 
         def heads(project: Dense) -> jax.Array:
             return project(x_ND).reshape(B, T, self.num_heads, D // self.num_heads)
@@ -72,7 +72,7 @@ def attend(
     v_BSNH: jax.Array,
     mask_B1TS: jax.Array,
     rate: float,
-    keys_B: jax.Array | None,
+    dropout_keys_B: jax.Array | None,
 ) -> jax.Array:
     """Attention y_BTNH in plain products, with a softmax in float32 and dropout on it.
 
@@ -83,5 +83,5 @@ def attend(
     # Added, not chosen: the gradient of a sum needs no mask.
     bias_B1TS = jnp.where(mask_B1TS, 0.0, jnp.finfo(jnp.float32).min)
     probs_BNTS = softmax(logits_BNTS * q_BTNH.shape[-1] ** -0.5 + bias_B1TS)
-    probs_BNTS = dropout(probs_BNTS, rate, keys_B).astype(v_BSNH.dtype)
+    probs_BNTS = dropout(probs_BNTS, rate, dropout_keys_B).astype(v_BSNH.dtype)
     return jnp.einsum("BNTS,BSNH->BTNH", probs_BNTS, v_BSNH)

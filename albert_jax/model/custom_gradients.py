@@ -47,7 +47,7 @@ product.defvjp(lambda x_ND, kernel_DF: (product(x_ND, kernel_DF), (x_ND, kernel_
                _product_gradients)  # fmt: skip
 
 
-def normalize(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array, eps: float) -> jax.Array:
+def layer_normalize(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array, eps: float) -> jax.Array:
     """Layer norm of x [...,D] over D, computed and returned in float32.
 
     Keeps x and two numbers a row for the gradient.

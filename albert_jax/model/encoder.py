@@ -59,10 +59,10 @@ class FeedForward(nnx.Module):
         self.output = Dense(config.intermediate_size, config.hidden_size, config, dtype, rngs)
         self.norm = LayerNorm(config.hidden_size, config, dtype)
 
-    def __call__(self, x_BTD: jax.Array, keys_B: jax.Array | None) -> jax.Array:
-        """Maps x_BTD to x_BTD; dropout is on where `keys_B` are given."""
+    def __call__(self, x_BTD: jax.Array, dropout_keys_B: jax.Array | None) -> jax.Array:
+        """Maps x_BTD to x_BTD; dropout is on where `dropout_keys_B` are given."""
         y_BTD = self.output(self.act(self.intermediate(x_BTD)))
-        return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, keys_B))
+        return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, dropout_keys_B))
 
 
 class InnerGroup(nnx.Module):
@@ -107,7 +107,11 @@ class Group(nnx.Module):
             setattr(self, name, InnerGroup(config, num_layers, compute=compute, rngs=rngs))
 
     def __call__(
-        self, x_BTD: jax.Array, mask_B1TS: jax.Array, keys_B: jax.Array | None, keep_hidden: bool
+        self,
+        x_BTD: jax.Array,
+        mask_B1TS: jax.Array,
+        dropout_keys_B: jax.Array | None,
+        keep_hidden: bool,
     ) -> tuple[jax.Array, jax.Array | None]:
         """Maps x_BTD to x_BTD, and to x_LBTD after each layer if `keep_hidden`."""
         graphdefs, weights_L = {}, {}
@@ -133,7 +137,7 @@ class Group(nnx.Module):
         if self.remat != "none":
             policy = _REMAT_POLICIES[self.remat]
             layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
-        keys_LB = None if keys_B is None else split_keys(keys_B, self.num_layers)
+        keys_LB = None if dropout_keys_B is None else split_keys(dropout_keys_B, self.num_layers)
         return jax.lax.scan(
             layer, x_BTD, (keys_LB, weights_L), length=self.num_layers, unroll=self.unroll
         )
@@ -158,7 +162,7 @@ class Encoder(nnx.Module):
         self,
         x_BTE: jax.Array,
         segment_ids: jax.Array,
-        keys_B: jax.Array | None,
+        dropout_keys_B: jax.Array | None,
         keep_hidden: bool = False,
     ) -> tuple[jax.Array, jax.Array | None]:
         """Maps x_BTE to x_BTD, and to hidden states [L+1,B,T,D] if `keep_hidden`."""
@@ -166,7 +170,7 @@ class Encoder(nnx.Module):
         mask_B1TS = segment_mask(segment_ids)
         hidden = [x_BTD[None]]
         for name, group_keys_B in zip(
-            self.group_names, split_keys(keys_B, len(self.group_names)), strict=True
+            self.group_names, split_keys(dropout_keys_B, len(self.group_names)), strict=True
         ):
             x_BTD, hidden_LBTD = getattr(self, name)(x_BTD, mask_B1TS, group_keys_B, keep_hidden)
             hidden.append(hidden_LBTD)

@@ -1,9 +1,9 @@
-"""Metrics: sums on the device, ratios on the host; model FLOPs and their peak."""
+"""Model FLOPs of a step, and the peak FLOP/s of a device."""
 
 from albert_jax.config import ModelConfig
 
 
-def pretraining_flops(
+def model_flops(
     config: ModelConfig, tokens: float, pairs: float, predictions: float, chunks: float
 ) -> float:
     """Floating point operations of one training pass: forward, and backward twice that.

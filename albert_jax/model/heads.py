@@ -12,6 +12,18 @@ from albert_jax.model.custom_gradients import add_bias
 from albert_jax.model.layers import ACTIVATIONS, Dense, LayerNorm
 
 PRETRAINING = ("pooler", "mlm", "sop")
+HEADS = ("pooler", "mlm", "sop", "classifier", "span")
+# What a model is for -> its heads. `classifier` stands on the pooled [CLS]; in
+# `token_classification` it stands on every piece.
+KINDS = {
+    "encoder": ("pooler",),
+    "pretraining": ("pooler", "mlm", "sop"),
+    "masked_lm": ("mlm",),
+    "classification": ("pooler", "classifier"),
+    "multiple_choice": ("pooler", "classifier"),
+    "token_classification": ("classifier",),
+    "question_answering": ("span",),
+}
 
 
 def gather(x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
@@ -60,22 +72,6 @@ class MaskedLMHead(nnx.Module):
         return add_bias(logits_BPV, self.bias[...])
 
 
-HEADS = ("pooler", "mlm", "sop", "classifier", "span")
-
-
 def heads_of(params: Mapping[str, Any]) -> tuple[str, ...]:
     """The heads that a parameter tree has."""
     return tuple(head for head in HEADS if head in params)
-
-
-# What a model is for -> its heads. `classifier` stands on the pooled [CLS] but in `tagging`,
-# where it stands on every piece.
-KINDS = {
-    "encoder": ("pooler",),
-    "pretraining": ("pooler", "mlm", "sop"),
-    "masked_lm": ("mlm",),
-    "classification": ("pooler", "classifier"),
-    "choice": ("pooler", "classifier"),
-    "tagging": ("classifier",),
-    "span": ("span",),
-}

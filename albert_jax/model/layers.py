@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from albert_jax.config import ModelConfig, TrainConfig
-from albert_jax.model.custom_gradients import add_bias, keeping_slope, normalize, product
+from albert_jax.model.custom_gradients import add_bias, keeping_slope, layer_normalize, product
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_new": keeping_slope(lambda x: jax.nn.gelu(x, approximate=True)),
@@ -68,26 +68,26 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [...,D] to the same shape."""
-        return normalize(x, self.scale[...], self.bias[...], self.eps).astype(self.dtype)
+        return layer_normalize(x, self.scale[...], self.bias[...], self.eps).astype(self.dtype)
 
 
-def dropout(x: jax.Array, rate: float, keys_B: jax.Array | None) -> jax.Array:
+def dropout(x: jax.Array, rate: float, dropout_keys_B: jax.Array | None) -> jax.Array:
     """Sets elements of x [B,...] to zero with probability `rate` and rescales the rest.
 
     Each row draws by a key of its own, so that neither the devices nor the parts of a batch
     that rows fall into change what is drawn. No keys, no dropout.
     """
-    if keys_B is None or rate == 0.0:
+    if dropout_keys_B is None or rate == 0.0:
         return x
-    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys_B)
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(dropout_keys_B)
     return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))
 
 
-def split_keys(keys_B: jax.Array | None, count: int) -> jax.Array | list[None]:
-    """`count` keys_B from each row's key, or as many `None` where there are none."""
-    if keys_B is None:
+def split_keys(dropout_keys_B: jax.Array | None, count: int) -> jax.Array | list[None]:
+    """`count` dropout_keys_B from each row's key, or as many `None` where there are none."""
+    if dropout_keys_B is None:
         return [None] * count
-    return jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(keys_B)
+    return jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(dropout_keys_B)
 
 
 class Embeddings(nnx.Module):
@@ -113,9 +113,9 @@ class Embeddings(nnx.Module):
         input_ids: jax.Array,
         token_type_ids: jax.Array,
         position_ids: jax.Array,
-        keys_B: jax.Array | None,
+        dropout_keys_B: jax.Array | None,
     ) -> jax.Array:
-        """Embeds int32 ids [B,T] as x_BTE; dropout is on where `keys_B` are given."""
+        """Embeds int32 ids [B,T] as x_BTE; dropout is on where `dropout_keys_B` are given."""
         x_BTE = self.token_embed(input_ids)
         x_BTE += self.position_embed(position_ids) + self.type_embed(token_type_ids)
-        return dropout(self.norm(x_BTE), self.dropout_rate, keys_B)
+        return dropout(self.norm(x_BTE), self.dropout_rate, dropout_keys_B)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from albert_jax.config.errors import USER_ERRORS, fail
-from albert_jax.predict.finetuned import Model, softmax
+from albert_jax.predict.finetuned import FinetunedModel, softmax
 from albert_jax.predict.load import load
 from albert_jax.tasks.question_answering import text_of
 from albert_jax.tasks.registry import read_task
@@ -94,7 +94,7 @@ def _has_labels(examples: Sequence[Any]) -> bool:
 
 
 def _metrics(
-    model: Model, outputs: Any, features: Any, examples: Sequence[Any]
+    model: FinetunedModel, outputs: Any, features: Any, examples: Sequence[Any]
 ) -> dict[str, float]:
     if not getattr(model.task, "may_be_unanswerable", False):
         return model.task.score(outputs, features, examples)
@@ -105,13 +105,18 @@ def _metrics(
     return squad_metrics(texts, examples, odds, _threshold(model))
 
 
-def _threshold(model: Model) -> float:
+def _threshold(model: FinetunedModel) -> float:
     """The null odds above which a question counts as unanswerable."""
     return model.validation.get("null_threshold", 0.0)
 
 
 def _write_texts(
-    model: Model, split: str, examples: Sequence[Any], outputs: Any, features: Any, output: Path
+    model: FinetunedModel,
+    split: str,
+    examples: Sequence[Any],
+    outputs: Any,
+    features: Any,
+    output: Path,
 ) -> None:
     found = np.array(model.task.predictions(outputs, features, len(examples)))
     ids = [example.id for example in examples]
@@ -123,7 +128,12 @@ def _write_texts(
 
 
 def _write_answers(
-    model: Model, split: str, examples: Sequence[Any], outputs: Any, features: Any, output: Path
+    model: FinetunedModel,
+    split: str,
+    examples: Sequence[Any],
+    outputs: Any,
+    features: Any,
+    output: Path,
 ) -> None:
     del split  # the official files have one name
     found = model.task.predictions(outputs, features, len(examples))
@@ -137,14 +147,24 @@ def _write_answers(
 
 
 def _write_choices(
-    model: Model, split: str, examples: Sequence[Any], outputs: Any, features: Any, output: Path
+    model: FinetunedModel,
+    split: str,
+    examples: Sequence[Any],
+    outputs: Any,
+    features: Any,
+    output: Path,
 ) -> None:
     found = np.array(model.task.predictions(outputs, features, len(examples)))
     write_choices(output, split, [example.id for example in examples], found)
 
 
 def _write_tags(
-    model: Model, split: str, examples: Sequence[Any], outputs: Any, features: Any, output: Path
+    model: FinetunedModel,
+    split: str,
+    examples: Sequence[Any],
+    outputs: Any,
+    features: Any,
+    output: Path,
 ) -> None:
     found = model.task.predictions(outputs, features, len(examples))
     gold = None
@@ -155,9 +175,9 @@ def _write_tags(
 
 _WRITERS = {
     "classification": _write_texts,
-    "choice": _write_choices,
-    "span": _write_answers,
-    "tagging": _write_tags,
+    "multiple_choice": _write_choices,
+    "question_answering": _write_answers,
+    "token_classification": _write_tags,
 }
 
 

@@ -12,7 +12,7 @@ from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.albert import abstract_model
-from albert_jax.predict.pretrained import Pretrained
+from albert_jax.predict.pretrained import PretrainedModel
 from albert_jax.tasks.batching import eval_batches
 from albert_jax.tasks.examples import ChoiceExample, QuestionExample, TaggedExample, TextExample
 from albert_jax.tasks.features import Features, length_of
@@ -24,8 +24,12 @@ _BATCH = 32
 # What rows are learnt by: not needed here, and in a file of RACE's some may be without.
 _TARGETS = ("label", "tags", "start", "end")
 # What a model that was fine-tuned elsewhere is taken for.
-_TASKS = {"classification": "classification", "tagging": "conll2003", "span": "squad/v2.0",
-          "choice": "race"}  # fmt: skip
+_TASKS = {
+    "classification": "classification",
+    "token_classification": "conll2003",
+    "question_answering": "squad/v2.0",
+    "multiple_choice": "race",
+}
 
 
 class Classified(NamedTuple):
@@ -60,7 +64,7 @@ class Chosen(NamedTuple):
     probabilities: list[float]
 
 
-class Model(Pretrained):
+class FinetunedModel(PretrainedModel):
     """What `albert_jax.load` returns: masks to fill, or a task that it was fine-tuned for.
 
     Attributes:
@@ -117,7 +121,7 @@ class Model(Pretrained):
           ValueError: for another kind of model, a question or a context that is no text, or
             fewer than one answer asked for.
         """
-        self._require("span")
+        self._require("question_answering")
         if top_k < 1:
             raise ValueError(f"top_k={top_k}: ask for at least one answer")
         for name, text in (("question", question), ("context", context)):
@@ -150,7 +154,7 @@ class Model(Pretrained):
         Raises:
           ValueError: for another kind of model, no word, or what is no string.
         """
-        self._require("tagging")
+        self._require("token_classification")
         words = _strings("words", words.split() if isinstance(words, str) else words)
         outputs, features = self.run([TaggedExample("0", tuple(words), None)])
         found = {}
@@ -167,7 +171,7 @@ class Model(Pretrained):
         Raises:
           ValueError: for another kind of model, what is no string, or fewer than two options.
         """
-        self._require("choice")
+        self._require("multiple_choice")
         _strings("context and question", [context, question])
         options = _strings("options", options)
         if len(options) < 2:
@@ -205,7 +209,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def _class_names(weights: Weights) -> tuple[str, ...]:
     """Names of the classes; none where the classifier's one output is a score of its own."""
-    if weights.kind not in ("classification", "tagging"):
+    if weights.kind not in ("classification", "token_classification"):
         return ()
     count = weights.params["classifier"]["bias"].shape[0]
     if weights.kind == "classification" and count == 1:

@@ -6,10 +6,10 @@ import jax
 
 from albert_jax.checkpoints.read import read
 from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.predict.finetuned import Model
+from albert_jax.predict.finetuned import FinetunedModel
 
 
-def load(path: str | Path, step: int | None = None) -> Model:
+def load(path: str | Path, step: int | None = None) -> FinetunedModel:
     """Loads a model from anywhere.
 
     Args:
@@ -30,4 +30,4 @@ def load(path: str | Path, step: int | None = None) -> Model:
             f"{weights.config.vocab_size}"
         )
     params = jax.device_put(weights.params, jax.local_devices()[0])
-    return Model(weights, params, tokenizer)
+    return FinetunedModel(weights, params, tokenizer)

@@ -43,7 +43,7 @@ class Encoded(NamedTuple):
     hidden_states: np.ndarray
 
 
-class Pretrained:
+class PretrainedModel:
     """A model with its tokenizer; runs in float32 on one device.
 
     Attributes:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from albert_jax.prepare.documents import SPLITS, BlockEnds, Intake, split_of
+from albert_jax.prepare.documents import SPLITS, BlockEnds, IncomingDocuments, split_of_digest
 from albert_jax.prepare.settings import Settings
 
 LEDGER_DOCUMENTS = 1 << 16  # how many documents of a source a ledger spans: 2 MB at most
@@ -30,7 +30,7 @@ LEDGER_ENTRY = np.dtype(
 )
 
 
-class Tally(NamedTuple):
+class SourceSummary(NamedTuple):
     """What reading a source tells of it.
 
     Attributes:
@@ -68,7 +68,7 @@ def write_ledger(
       settings: they draw the split.
     """
     ledger = [
-        (place, digest, chars, SPLITS.index(split_of(digest, settings)), -1)
+        (place, digest, chars, SPLITS.index(split_of_digest(digest, settings)), -1)
         for place, digest, chars in sorted(entries)
     ]
     save(_path(folder, source, number), np.array(ledger, LEDGER_ENTRY))
@@ -78,35 +78,35 @@ def _path(folder: Path, source: int, number: int) -> Path:
     return folder / f"ledger-{source}-{number}"
 
 
-def ledgers(folder: Path, tally: Tally) -> Iterator[Path]:
+def ledgers(folder: Path, summary: SourceSummary) -> Iterator[Path]:
     """Yields the ledgers of a source in order; a stretch of which nothing stays has none."""
-    for number in range(-(-tally.documents // LEDGER_DOCUMENTS)):
-        path = _path(folder, tally.index, number)
+    for number in range(-(-summary.documents // LEDGER_DOCUMENTS)):
+        path = _path(folder, summary.index, number)
         if path.exists():
             yield path
 
 
-def entries_of(folder: Path, tally: Tally) -> Iterator[tuple[int, int, str, int]]:
+def entries_of(folder: Path, summary: SourceSummary) -> Iterator[tuple[int, int, str, int]]:
     """Yields (place, digest, split, block) of each document of a source that stays, in order."""
-    for path in ledgers(folder, tally):
+    for path in ledgers(folder, summary):
         for place, digest, _, split, block in load(path).tolist():
             yield place, digest, SPLITS[split], block
 
 
-def assign_blocks(folder: Path, tallies: Sequence[Tally]) -> Intake:
+def assign_blocks(folder: Path, summaries: Sequence[SourceSummary]) -> IncomingDocuments:
     """Notes in the ledgers to which block each document belongs; returns what came in.
 
     Args:
       folder: where the ledgers are.
-      tallies: those of all sources, in order.
+      summaries: those of all sources, in order.
     """
-    intake, ends, blocks = Intake(), BlockEnds(), [0] * len(SPLITS)
-    for tally in tallies:
-        if tally.documents:
-            intake.per_source[tally.index] = [intake.documents, tally.documents]
-        intake.documents += tally.documents
-    intake.duplicates = intake.documents
-    for path in itertools.chain.from_iterable(ledgers(folder, tally) for tally in tallies):
+    incoming, ends, blocks = IncomingDocuments(), BlockEnds(), [0] * len(SPLITS)
+    for summary in summaries:
+        if summary.documents:
+            incoming.per_source[summary.index] = [incoming.documents, summary.documents]
+        incoming.documents += summary.documents
+    incoming.duplicates = incoming.documents
+    for path in itertools.chain.from_iterable(ledgers(folder, summary) for summary in summaries):
         ledger = load(path)
         numbers = []
         for split, chars in ledger[["split", "chars"]].tolist():
@@ -114,8 +114,8 @@ def assign_blocks(folder: Path, tallies: Sequence[Tally]) -> Intake:
             blocks[split] += ends.after(SPLITS[split], chars)
         ledger["block"] = numbers
         save(path, ledger)
-        intake.duplicates -= len(ledger)
-    return intake
+        incoming.duplicates -= len(ledger)
+    return incoming
 
 
 def unfinished(path: Path) -> Path:

@@ -24,7 +24,7 @@ import numpy as np
 
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.prepare.beam_ledgers import (
-    Tally,
+    SourceSummary,
     assign_blocks,
     entries_of,
     ledger_at,
@@ -33,8 +33,8 @@ from albert_jax.prepare.beam_ledgers import (
     unfinished,
     write_ledger,
 )
-from albert_jax.prepare.corpus import Corpus, documents_of
-from albert_jax.prepare.documents import SPLITS, Intake, content_digest
+from albert_jax.prepare.corpus import Corpus, read_documents
+from albert_jax.prepare.documents import SPLITS, IncomingDocuments, content_digest
 from albert_jax.prepare.row_builder import NumberedDocument, RowBuilder, RowCounts
 from albert_jax.prepare.row_writer import (
     RowRange,
@@ -57,22 +57,22 @@ class BeamRows:
 
     def __call__(
         self, folder: Path, corpus: Corpus, settings: Settings, tokenizer: Tokenizer
-    ) -> tuple[Intake, dict[str, RowCounts], list[SplitShards]]:
+    ) -> tuple[IncomingDocuments, dict[str, RowCounts], list[SplitShards]]:
         """Makes the rows and writes their shards; see `prepare.WriteRows`."""
         scratch = folder / "scratch"
         scratch.mkdir()
         with self._job() as job:
             survey(job, corpus, settings, scratch)
-        tallies: list[Tally] = sorted(load(scratch / "tallies"))
-        for source, tally in zip(corpus.sources, tallies, strict=True):
-            source.sha256, source.counts = tally.sha256, tally.counts
-        intake = assign_blocks(scratch, tallies)
-        if not intake.documents:
+        summaries: list[SourceSummary] = sorted(load(scratch / "summaries"))
+        for source, summary in zip(corpus.sources, summaries, strict=True):
+            source.sha256, source.counts = summary.sha256, summary.counts
+        incoming = assign_blocks(scratch, summaries)
+        if not incoming.documents:
             raise corpus.no_text()
-        _say(f"{intake.documents:,} documents, {intake.duplicates:,} of them duplicates")
+        _say(f"{incoming.documents:,} documents, {incoming.duplicates:,} of them duplicates")
         builder = BuildBlock(scratch, tokenizer.path, settings.rows)
         with self._job() as job:
-            make_blocks(job, corpus, tallies, intake, builder, scratch)
+            make_blocks(job, corpus, summaries, incoming, builder, scratch)
         counts = {str(s): RowCounts(np.zeros(tokenizer.vocab_size, np.int64)) for s in SPLITS}
         counts |= dict(load(scratch / "counts"))
         _say(f"{sum(c.rows for c in counts.values()):,} rows")
@@ -83,7 +83,7 @@ class BeamRows:
         sizes = dict(load(scratch / "sizes")) if any(plans.values()) else {}
         shutil.rmtree(scratch)
         shards = [SplitShards(s, [_rows(r) for r in plans[s]], sizes.get(s, 0)) for s in SPLITS]
-        return intake, counts, shards
+        return incoming, counts, shards
 
     def _job(self) -> Any:
         return beam.Pipeline(argv=self._options)
@@ -97,12 +97,12 @@ def _say(what: str) -> None:
 
 
 def survey(job: Any, corpus: Corpus, settings: Settings, scratch: Path) -> None:
-    """Writes a ledger of each stretch of documents that stay, and all tallies."""
+    """Writes a ledger of each stretch of documents that stay, and all summaries."""
     found = (
         job
         | "sources" >> beam.Create(list(enumerate(corpus.sources)))
         | "spread" >> beam.Reshuffle()
-        | "read" >> beam.ParDo(Survey()).with_outputs("tallies", main="places")
+        | "read" >> beam.ParDo(Survey()).with_outputs("summaries", main="places")
     )
     places = found.places
     if not settings.keep_duplicates:
@@ -113,23 +113,23 @@ def survey(job: Any, corpus: Corpus, settings: Settings, scratch: Path) -> None:
         | "ledgers" >> beam.GroupByKey()
         | "write" >> beam.Map(write, scratch, settings)
     )
-    _ = found.tallies | "tallies" >> Gather(scratch / "tallies")
+    _ = found.summaries | "summaries" >> Gather(scratch / "summaries")
 
 
 class Survey(beam.DoFn):
-    """Yields (digest, (source, place, chars)) of each document of a source, and its tally."""
+    """Yields (digest, (source, place, chars)) of each document of a source, and its summary."""
 
     def process(self, element: tuple[int, Source]) -> Iterator[Any]:
         """Reads one source."""
         index, source = element
         documents = 0
-        for document in documents_of(index, source):
+        for document in read_documents(index, source):
             # As bytes: Beam's integers are signed.
             digest = content_digest(document).to_bytes(8, "little")
             yield digest, (index, documents, document.chars)
             documents += 1
-        tally = Tally(index, documents, source.sha256, Counter(source.counts))
-        yield beam.pvalue.TaggedOutput("tallies", tally)
+        summary = SourceSummary(index, documents, source.sha256, Counter(source.counts))
+        yield beam.pvalue.TaggedOutput("summaries", summary)
 
 
 def ledger_of(digest: bytes, where: tuple[int, int, int]) -> tuple[Any, tuple[int, bytes, int]]:
@@ -155,16 +155,16 @@ def write(
 def make_blocks(
     job: Any,
     corpus: Corpus,
-    tallies: Sequence[Tally],
-    intake: Intake,
+    summaries: Sequence[SourceSummary],
+    incoming: IncomingDocuments,
     builder: "BuildBlock",
     scratch: Path,
 ) -> None:
     """Writes the rows of each block, their counts, and how many rows each block has."""
     sources = [
-        (corpus.sources[tally.index], tally, intake.per_source[tally.index][0])
-        for tally in tallies
-        if tally.documents
+        (corpus.sources[summary.index], summary, incoming.per_source[summary.index][0])
+        for summary in summaries
+        if summary.documents
     ]
     built = (
         job
@@ -179,13 +179,13 @@ def make_blocks(
 
 
 def placed(
-    element: tuple[Source, Tally, int], scratch: Path
+    element: tuple[Source, SourceSummary, int], scratch: Path
 ) -> Iterator[tuple[tuple[str, int], tuple]]:
     """Yields ((split, block), fields of a `NumberedDocument`) of each document that stays."""
-    source, tally, first = element
-    entries = entries_of(scratch, tally)
+    source, summary, first = element
+    entries = entries_of(scratch, summary)
     next_entry = next(entries, None)
-    for place, document in enumerate(documents_of(tally.index, source)):
+    for place, document in enumerate(read_documents(summary.index, source)):
         if next_entry is None:
             return
         kept, digest, split, block = next_entry

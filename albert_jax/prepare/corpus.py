@@ -34,7 +34,7 @@ class Document(NamedTuple):
         return sum(map(len, self.paragraphs))
 
 
-def documents_of(index: int, source: Source) -> Iterator[Document]:
+def read_documents(index: int, source: Source) -> Iterator[Document]:
     """Yields the documents of the source with this index.
 
     Raises:
@@ -104,7 +104,7 @@ class Corpus:
         for source in self.sources:
             source.position = 0
         for index, source in enumerate(self.sources):
-            for document in documents_of(index, source):
+            for document in read_documents(index, source):
                 empty = False
                 yield document
         if empty:

@@ -23,7 +23,7 @@ def content_digest(document: Document) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
-def split_of(digest: int, settings: Settings) -> str:
+def split_of_digest(digest: int, settings: Settings) -> str:
     """Returns the split a document belongs to; equal documents go to the same one."""
     seed = settings.rows.seed.to_bytes(8, "little", signed=True)
     drawn = hashlib.blake2b(digest.to_bytes(8, "little"), digest_size=8, key=seed).digest()
@@ -67,7 +67,7 @@ class BlockEnds:
 
 
 @dataclass
-class Intake:
+class IncomingDocuments:
     """What came in: counts per source."""
 
     documents: int = 0
@@ -88,7 +88,7 @@ class Intake:
             if not settings.keep_duplicates and not seen.add(digest):
                 self.duplicates += 1
                 continue
-            split = split_of(digest, settings)
+            split = split_of_digest(digest, settings)
             waiting[split].append(
                 NumberedDocument(number, digest, document.paragraphs, document.is_sentences)
             )

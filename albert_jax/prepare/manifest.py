@@ -15,7 +15,7 @@ from typing import Any
 from albert_jax.data.row_format import FORMAT_VERSION
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.prepare.corpus import Corpus
-from albert_jax.prepare.documents import Intake
+from albert_jax.prepare.documents import IncomingDocuments
 from albert_jax.prepare.row_builder import RowCounts
 from albert_jax.prepare.settings import Settings
 
@@ -37,14 +37,14 @@ def manifest_of(
     corpus: Corpus,
     settings: Settings,
     tokenizer: Tokenizer,
-    intake: Intake,
+    incoming: IncomingDocuments,
     counts: dict[str, RowCounts],
 ) -> dict[str, Any]:
     """Returns what manifest.json says: how the rows were made, from what, and how many."""
     rows = settings.rows
     sources = []
     for i, source in enumerate(corpus.sources):
-        first, documents = intake.per_source.get(i, (None, 0))
+        first, documents = incoming.per_source.get(i, (None, 0))
         sources.append(
             {
                 "path": source.path,
@@ -64,8 +64,8 @@ def manifest_of(
         "vocab_size": tokenizer.vocab_size,
         "tokenizer_sha256": tokenizer.sha256,
         "rows": {split: c.rows for split, c in counts.items()},
-        "documents": intake.documents,
-        "duplicates_dropped": intake.duplicates,
+        "documents": incoming.documents,
+        "duplicates_dropped": incoming.duplicates,
         "pieces": {split: c.pieces for split, c in counts.items()},
         "fill": {split: c.used_slots / (c.rows * rows.seq_len) for split, c in counts.items()},
         "sentences_split": sum(c.sentences_split for c in counts.values()),

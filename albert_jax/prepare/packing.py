@@ -17,10 +17,10 @@ from albert_jax.prepare.settings import RowSettings
 # A shorter end of a document is left where it is: it teaches little, and a row loses less.
 MIN_TAIL = 8
 # Source: measured; more stretches per block give closer fits, fewer keep contexts long.
-ROWS_PER_STRAND = 8
+ROWS_PER_SEGMENT = 8
 
 
-class Run(NamedTuple):
+class SentenceRange(NamedTuple):
     """Sentences [first, last) of document `owner`, all three counted within the block."""
 
     owner: int
@@ -52,8 +52,11 @@ def chunk_end(ends: Sequence[int], first: int, last: int, target: int, limit: in
 
 
 def pack(
-    ends: Sequence[int], runs: Sequence[Run], digests: Sequence[int], settings: RowSettings
-) -> list[list[Run]]:
+    ends: Sequence[int],
+    runs: Sequence[SentenceRange],
+    digests: Sequence[int],
+    settings: RowSettings,
+) -> list[list[SentenceRange]]:
     """Makes the rows of a block.
 
     Documents are cut into chunks from their beginning (see `chunk_end`). Without packing a row is
@@ -70,33 +73,35 @@ def pack(
       The chunks of each row. Every sentence is in exactly one chunk.
     """
     limit = settings.max_pieces
-    strands = list(_strands(ends, runs, settings.seq_len))
-    tails = Tails(ends, strands, limit)
+    segments = list(_segments(ends, runs, settings.seq_len))
+    tails = Tails(ends, segments, limit)
     rows = []
-    for i, strand in enumerate(strands):
-        first, begin, digest = strand.first, runs[strand.owner].first, digests[strand.owner]
+    for i, segment in enumerate(segments):
+        first, begin, digest = segment.first, runs[segment.owner].first, digests[segment.owner]
         while first < (last := tails.lasts[i]):
             target = target_length(digest, first - begin, settings)
             stop = chunk_end(ends, first, last, target, limit)
             tails.begin(i, stop)
-            row = [Run(strand.owner, first, stop)]
+            row = [SentenceRange(segment.owner, first, stop)]
             room = limit - (ends[stop] - ends[first])
             while len(row) < settings.max_chunks and (tail := tails.take(room - CHUNK_OVERHEAD)):
-                row.append(Run(strands[tail.owner].owner, tail.first, tail.last))
+                row.append(SentenceRange(segments[tail.owner].owner, tail.first, tail.last))
                 room -= ends[tail.last] - ends[tail.first] + CHUNK_OVERHEAD
             rows.append(row)
             first = stop
     return rows
 
 
-def _strands(ends: Sequence[int], runs: Sequence[Run], seq_len: int) -> Iterator[Run]:
+def _segments(
+    ends: Sequence[int], runs: Sequence[SentenceRange], seq_len: int
+) -> Iterator[SentenceRange]:
     """Cuts long documents into stretches, so that few books have as many ends as many articles."""
     for run in runs:
         first = run.first
         while first < run.last:
-            goal = ends[first] + ROWS_PER_STRAND * seq_len
+            goal = ends[first] + ROWS_PER_SEGMENT * seq_len
             last = bisect.bisect_left(ends, goal, first + 1, run.last)
-            yield Run(run.owner, first, last)
+            yield SentenceRange(run.owner, first, last)
             first = last
 
 
@@ -109,11 +114,11 @@ class Tails:
       lasts: where each run ends now.
     """
 
-    def __init__(self, ends: Sequence[int], runs: Sequence[Run], limit: int):
+    def __init__(self, ends: Sequence[int], runs: Sequence[SentenceRange], limit: int):
         self._ends = ends
         self._firsts = [run.first for run in runs]
         self.lasts = [run.last for run in runs]
-        self._by_length: list[list[Run]] = [[] for _ in range(limit + 1)]
+        self._by_length: list[list[SentenceRange]] = [[] for _ in range(limit + 1)]
         self._lengths = 0  # bit n: by_length[n] may hold something
         for i in range(len(runs)):
             self._offer(i)
@@ -130,10 +135,10 @@ class Tails:
             if length >= len(self._by_length):
                 break
             if length >= MIN_TAIL or start == first:
-                self._by_length[length].append(Run(i, start, last))
+                self._by_length[length].append(SentenceRange(i, start, last))
                 self._lengths |= 1 << length
 
-    def take(self, longest: int) -> Run | None:
+    def take(self, longest: int) -> SentenceRange | None:
         """Takes the longest end of at most `longest` pieces; its owner is the run's index."""
         while longest > 0 and (fitting := self._lengths & ((2 << longest) - 1)):
             length = fitting.bit_length() - 1

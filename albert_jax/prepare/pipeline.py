@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.prepare.corpus import Corpus
-from albert_jax.prepare.documents import SPLITS, Intake, SeenDigests
+from albert_jax.prepare.documents import SPLITS, IncomingDocuments, SeenDigests
 from albert_jax.prepare.manifest import MANIFEST, already_prepared, manifest_of, new_folder
 from albert_jax.prepare.row_builder import RowCounts, build, start_builder
 from albert_jax.prepare.settings import RowSettings, Settings
@@ -34,7 +34,7 @@ TOKENIZER = "tokenizer.model"
 # Makes the rows of a corpus with a tokenizer and writes their shards into a folder; returns what
 # came in, counts over the rows of each split, and a `row_writer.SplitShards` for each.
 WriteRows = Callable[
-    [Path, Corpus, Settings, Tokenizer], tuple[Intake, dict[str, RowCounts], list[Any]]
+    [Path, Corpus, Settings, Tokenizer], tuple[IncomingDocuments, dict[str, RowCounts], list[Any]]
 ]
 
 
@@ -132,20 +132,22 @@ def _fill(
         sentences = training_sentences(corpus, settings)
         train_tokenizer(sentences, folder / TOKENIZER, settings.vocab_size)
     tokenizer = Tokenizer(folder / TOKENIZER)
-    intake, counts, shards = write(folder, corpus, settings, tokenizer)
-    _check_splits(intake, counts, settings)
+    incoming, counts, shards = write(folder, corpus, settings, tokenizer)
+    _check_splits(incoming, counts, settings)
     write_dataset_info(folder, shards)
-    manifest = manifest_of(corpus, settings, tokenizer, intake, counts)
+    manifest = manifest_of(corpus, settings, tokenizer, incoming, counts)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     return manifest
 
 
-def _check_splits(intake: Intake, counts: dict[str, RowCounts], settings: Settings) -> None:
+def _check_splits(
+    incoming: IncomingDocuments, counts: dict[str, RowCounts], settings: Settings
+) -> None:
     for split in SPLITS:
         if not counts[split].rows:
             raise ValueError(
-                f"validation_fraction {settings.validation_fraction}: of {intake.documents} "
-                f"documents ({intake.duplicates} duplicates) none fell to the {split} split; "
+                f"validation_fraction {settings.validation_fraction}: of {incoming.documents} "
+                f"documents ({incoming.duplicates} duplicates) none fell to the {split} split; "
                 f"{'raise' if split == 'validation' else 'lower'} --validation_fraction or give "
                 "more documents (a plain text file is one)"
             )
@@ -159,11 +161,11 @@ class LocalRows:
 
     def __call__(
         self, folder: Path, corpus: Corpus, settings: Settings, tokenizer: Tokenizer
-    ) -> tuple[Intake, dict[str, RowCounts], list[Any]]:
+    ) -> tuple[IncomingDocuments, dict[str, RowCounts], list[Any]]:
         """Makes the rows and writes their shards."""
         from albert_jax.prepare.row_writer import SplitWriter
 
-        intake = Intake()
+        incoming = IncomingDocuments()
         counts = {split: RowCounts(np.zeros(tokenizer.vocab_size, np.int64)) for split in SPLITS}
         writers = {split: SplitWriter(folder, split) for split in SPLITS}
         seen_file = folder / "seen.sqlite"
@@ -173,12 +175,12 @@ class LocalRows:
             contextlib.closing(SeenDigests(seen_file)) as seen,
             worker_pool(self._num_workers, start_builder, builder) as run,
         ):
-            for split, rows, block_counts in run(build, intake.blocks(corpus, settings, seen)):
+            for split, rows, block_counts in run(build, incoming.blocks(corpus, settings, seen)):
                 writers[split].write(rows)
                 counts[split].add(block_counts)
                 progress.update()
         seen_file.unlink()
-        return intake, counts, [writers[split].finish() for split in SPLITS]
+        return incoming, counts, [writers[split].finish() for split in SPLITS]
 
 
 class Progress:

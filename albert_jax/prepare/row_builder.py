@@ -13,7 +13,7 @@ import sentencex
 
 from albert_jax.data.row_format import CHUNK_OVERHEAD
 from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.prepare.packing import Run, pack
+from albert_jax.prepare.packing import SentenceRange, pack
 from albert_jax.prepare.settings import RowSettings
 
 Row = dict[str, np.ndarray]
@@ -102,9 +102,9 @@ class _Sentences(NamedTuple):
     pieces: np.ndarray  # uint16[n]
     lengths: np.ndarray  # uint16[k], pieces per sentence
     ends: list[int]  # k + 1 running sums of the lengths, 0 first
-    runs: list[Run]  # per document
+    runs: list[SentenceRange]  # per document
 
-    def row(self, chunks: Sequence[Run], numbers: Sequence[int]) -> Row:
+    def row(self, chunks: Sequence[SentenceRange], numbers: Sequence[int]) -> Row:
         """Returns a row of these chunks; `numbers` are those of the block's documents."""
         pieces = [self.pieces[self.ends[c.first] : self.ends[c.last]] for c in chunks]
         return {
@@ -157,7 +157,7 @@ class RowBuilder:
             first = len(lengths)
             for part in itertools.islice(parts, len(own)):
                 lengths += part
-            runs.append(Run(i, first, len(lengths)))
+            runs.append(SentenceRange(i, first, len(lengths)))
         ends = list(itertools.accumulate(lengths, initial=0))
         return _Sentences(pieces, np.array(lengths, np.uint16), ends, runs)
 

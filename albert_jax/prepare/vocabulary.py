@@ -18,7 +18,7 @@ from albert_jax.data.tokenizer import (
     normalize,
 )
 from albert_jax.prepare.corpus import Corpus, Document
-from albert_jax.prepare.documents import content_digest, split_of
+from albert_jax.prepare.documents import content_digest, split_of_digest
 from albert_jax.prepare.row_builder import split_sentences
 from albert_jax.prepare.settings import Settings
 
@@ -37,7 +37,7 @@ def training_sentences(corpus: Corpus, settings: Settings) -> Iterator[str]:
     bar, size = 2**64, 0
     for document in corpus:
         digest = content_digest(document)
-        if digest >= bar or digest in sample or split_of(digest, settings) != "train":
+        if digest >= bar or digest in sample or split_of_digest(digest, settings) != "train":
             continue
         sample[digest] = document
         size += document.chars

@@ -30,32 +30,32 @@ def squared_error(predictions: jax.Array, labels: jax.Array, weights: jax.Array)
     return jnp.sum(jnp.square(predictions - labels) * weights)
 
 
-class Ratio(NamedTuple):
+class Mean(NamedTuple):
     """A mean as its two sums, so that means add up over batches and devices."""
 
     total: Any
     count: Any
 
 
-class Sums:
-    """Running sums of named ratios, in float64 on the host."""
+class MeanSums:
+    """Running sums of named metrics, in float64 on the host."""
 
     def __init__(self, values: Mapping[str, tuple[float, float]] | None = None):
         """Starts from `values`, the `as_dict()` of another, or from nothing."""
         self._sums = {name: (total, count) for name, (total, count) in (values or {}).items()}
 
-    def add(self, ratios: Mapping[str, Ratio]) -> None:
-        """Adds one step's ratios; waits for the device to have computed them."""
-        for name, ratio in jax.device_get(dict(ratios)).items():
+    def add(self, metrics: Mapping[str, Mean]) -> None:
+        """Adds one step's metrics; waits for the device to have computed them."""
+        for name, mean in jax.device_get(dict(metrics)).items():
             total, count = self._sums.get(name, (0.0, 0.0))
-            self._sums[name] = (total + float(ratio.total), count + float(ratio.count))
+            self._sums[name] = (total + float(mean.total), count + float(mean.count))
 
     def total(self, name: str) -> float:
         """The sum called `name`; 0 where nothing was added."""
         return self._sums.get(name, (0.0, 0.0))[0]
 
     def means(self) -> dict[str, float]:
-        """Every ratio of which something was counted."""
+        """Every mean of which something was counted."""
         return {name: total / count for name, (total, count) in self._sums.items() if count}
 
     def as_dict(self) -> dict[str, tuple[float, float]]:
@@ -63,21 +63,21 @@ class Sums:
         return dict(self._sums)
 
 
-def row_work(mask_BT: jax.Array) -> dict[str, Ratio]:
-    """What a batch of rows of one text each really holds, for `pretraining_flops`.
+def row_work(mask_BT: jax.Array) -> dict[str, Mean]:
+    """What a batch of rows of one text each really holds, for `model_flops`.
 
     These are counts, not means: nothing divides them.
     """
     lengths_B = jnp.sum(mask_BT, axis=-1, dtype=jnp.float32)
     return {
-        "tokens": Ratio(jnp.sum(lengths_B), 0.0),
-        "attention_pairs": Ratio(jnp.sum(jnp.square(lengths_B)), 0.0),
-        "chunks": Ratio(jnp.sum(lengths_B > 0, dtype=jnp.float32), 0.0),
+        "tokens": Mean(jnp.sum(lengths_B), 0.0),
+        "attention_pairs": Mean(jnp.sum(jnp.square(lengths_B)), 0.0),
+        "chunks": Mean(jnp.sum(lengths_B > 0, dtype=jnp.float32), 0.0),
     }
 
 
 Batch = dict[str, jax.Array]
-Ratios = dict[str, Ratio]
+Metrics = dict[str, Mean]
 
 
 class Task(Protocol):
@@ -85,10 +85,10 @@ class Task(Protocol):
 
     loss_terms: tuple[str, ...]
 
-    def counts(self, batch: Batch) -> dict[str, jax.Array]:
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         """What each loss term is divided by."""
         ...
 
-    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> Ratios:
+    def metrics(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> Metrics:
         """Losses and metrics as sums; dropout with each row's key, if there are any."""
         ...

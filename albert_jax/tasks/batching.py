@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from albert_jax.tasks.features import Row, length_of, stack
+from albert_jax.tasks.features import FeatureRow, length_of, stack
 
 # Rows are drawn in windows of at most so many batches; within one, rows of like length share a
 # batch. A window is at most a part of an epoch: it would hold rows several times over, and as
@@ -25,7 +25,7 @@ def width_for(length: int, longest: int) -> int:
     return min(width, longest)
 
 
-def collate(rows: Sequence[Row], batch_size: int, max_length: int) -> Row:
+def collate(rows: Sequence[FeatureRow], batch_size: int, max_length: int) -> FeatureRow:
     """One batch; rows that are missing to fill it are copies of the first with weight 0."""
     width = width_for(max(map(length_of, rows)), max_length)
     filled = [*rows, *[rows[0]] * (batch_size - len(rows))]
@@ -41,8 +41,13 @@ def window_size(rows: int, batch_size: int) -> int:
 
 
 def train_batches(
-    rows: Sequence[Row], batch_size: int, max_length: int, seed: int, first_step: int, steps: int
-) -> Iterator[Row]:
+    rows: Sequence[FeatureRow],
+    batch_size: int,
+    max_length: int,
+    seed: int,
+    first_step: int,
+    steps: int,
+) -> Iterator[FeatureRow]:
     """Batches of the steps from `first_step` (from 0) on.
 
     Rows come in epochs, each in another order; the last of one and the first of the next
@@ -61,8 +66,8 @@ def train_batches(
 
 
 def eval_batches(
-    rows: Sequence[Row], batch_size: int, max_length: int
-) -> Iterator[tuple[np.ndarray, Row]]:
+    rows: Sequence[FeatureRow], batch_size: int, max_length: int
+) -> Iterator[tuple[np.ndarray, FeatureRow]]:
     """(positions of its rows, batch) until every row was in one, the longest first."""
     order = np.argsort([-length_of(row) for row in rows], kind="stable")
     for begin in range(0, len(order), batch_size):
@@ -71,7 +76,7 @@ def eval_batches(
 
 
 def _window(lengths: np.ndarray, shape: tuple[int, int], seed: int, window: int) -> np.ndarray:
-    """Row numbers of a window's batches, in the shape [batches, rows of one]."""
+    """FeatureRow numbers of a window's batches, in the shape [batches, rows of one]."""
     size = shape[0] * shape[1]
     first = window * size
     numbers = np.arange(first, first + size)

@@ -10,7 +10,7 @@ import numpy as np
 from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.layers import split_keys
-from albert_jax.tasks.base import Ratio, cross_entropy, row_work, squared_error
+from albert_jax.tasks.base import Mean, cross_entropy, row_work, squared_error
 from albert_jax.tasks.examples import (
     TextExample,
 )
@@ -20,7 +20,7 @@ from albert_jax.tasks.metrics import main_metric, text_metrics
 Batch = dict[str, jax.Array]
 
 
-class Classify:
+class Classification:
     """A classifier on the pooled [CLS]; with no labels, a regression on its only output.
 
     Attributes:
@@ -42,21 +42,23 @@ class Classify:
         """Rows of the examples."""
         return text_features(examples, tokenizer, self.config.max_length)
 
-    def counts(self, batch: Batch) -> dict[str, jax.Array]:
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         """What the loss is divided by: the rows that are not there to fill the batch."""
         return {"task_loss": jnp.sum(batch["weights"])}
 
-    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> dict[str, Ratio]:
-        """The loss, and how often it is right, as sums; dropout is on where `keys_B` are given."""
-        logits_BK, weights_B = self._logits(model, batch, keys_B), batch["weights"]
+    def metrics(
+        self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None
+    ) -> dict[str, Mean]:
+        """Sums of the loss and of right answers; dropout is on where keys are given."""
+        logits_BK, weights_B = self._logits(model, batch, dropout_keys_B), batch["weights"]
         count, work = jnp.sum(weights_B), row_work(batch["attention_mask"] * weights_B[:, None])
         if not self.labels:
             loss = squared_error(logits_BK[:, 0], batch["label"], weights_B)
-            return work | {"task_loss": Ratio(loss, count)}
+            return work | {"task_loss": Mean(loss, count)}
         loss, correct = cross_entropy(
             logits_BK[:, None], batch["label"][:, None], weights_B[:, None]
         )
-        return work | {"task_loss": Ratio(loss, count), "task_accuracy": Ratio(correct, count)}
+        return work | {"task_loss": Mean(loss, count), "task_accuracy": Mean(correct, count)}
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
         """Float32 logits [B,K] of each row."""
@@ -81,8 +83,8 @@ class Classify:
         found = np.array(self.predictions(outputs, features, len(examples)))
         return text_metrics(self.config.name, found, np.array([e.label for e in examples]))
 
-    def _logits(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> jax.Array:
-        encoder_keys, head_keys = split_keys(keys_B, 2)
+    def _logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
+        encoder_keys, head_keys = split_keys(dropout_keys_B, 2)
         x_BTD = model.encode(batch, encoder_keys)
         return model.class_logits(x_BTD, self.config.classifier_dropout, head_keys)
 

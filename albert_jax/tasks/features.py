@@ -12,7 +12,7 @@ import numpy as np
 
 from albert_jax.data.tokenizer import CLS, SEP
 
-Row = dict[str, np.ndarray]
+FeatureRow = dict[str, np.ndarray]
 
 NONE = -1  # of a piece that has no tag, begins no word, or is not of the context
 
@@ -37,12 +37,12 @@ class Features(NamedTuple):
       notes: counts of what could not be used whole, for the log.
     """
 
-    rows: list[Row]
+    rows: list[FeatureRow]
     owners: np.ndarray
     notes: dict[str, int]
 
 
-def join(first: Sequence[int], second: Sequence[int], max_length: int) -> tuple[Row, bool]:
+def join(first: Sequence[int], second: Sequence[int], max_length: int) -> tuple[FeatureRow, bool]:
     """`[CLS] first [SEP] second [SEP]` as a row, and whether pieces were cut to make it fit.
 
     The longer of the two loses its last piece until both fit. An empty second is left out.
@@ -79,13 +79,13 @@ def stack(arrays: Sequence[np.ndarray], name: str, width: int | None = None) -> 
     return stacked
 
 
-def length_of(row: Row) -> int:
+def length_of(row: FeatureRow) -> int:
     """Slots that a row needs."""
     return row["input_ids"].shape[-1]
 
 
 def total_notes(features: Sequence[Features]) -> dict[str, int]:
-    """Sums of the notes, without what did not occur."""
+    """MeanSums of the notes, without what did not occur."""
     names = dict.fromkeys(itertools.chain.from_iterable(f.notes for f in features))
     sums = {name: sum(f.notes.get(name, 0) for f in features) for name in names}
     return {name: count for name, count in sums.items() if count}

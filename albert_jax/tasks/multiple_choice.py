@@ -11,7 +11,7 @@ import numpy as np
 from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.layers import split_keys
-from albert_jax.tasks.base import Ratio, cross_entropy, row_work
+from albert_jax.tasks.base import Mean, cross_entropy, row_work
 from albert_jax.tasks.examples import (
     ChoiceExample,
 )
@@ -21,13 +21,13 @@ from albert_jax.tasks.metrics import main_metric, text_metrics
 Batch = dict[str, jax.Array]
 
 
-class Choose:
+class MultipleChoice:
     """A score on the pooled [CLS] of each option's row, and a softmax over the options.
 
-    Attributes: as of `Classify`.
+    Attributes: as of `Classification`.
     """
 
-    kind = "choice"
+    kind = "multiple_choice"
     loss_terms = ("task_loss",)
     num_labels = 1
 
@@ -40,20 +40,22 @@ class Choose:
         """Rows of the examples, each with a part for every option."""
         return choice_features(examples, tokenizer, self.config.max_length)
 
-    def counts(self, batch: Batch) -> dict[str, jax.Array]:
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         """What the loss is divided by: the questions."""
         return {"task_loss": jnp.sum(batch["weights"])}
 
-    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> dict[str, Ratio]:
-        """The loss, and how often it is right, as sums; dropout is on where `keys_B` are given."""
+    def metrics(
+        self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None
+    ) -> dict[str, Mean]:
+        """Sums of the loss and of right answers; dropout is on where keys are given."""
         weights_B = batch["weights"]
-        logits_BO = self._logits(model, batch, keys_B)
+        logits_BO = self._logits(model, batch, dropout_keys_B)
         loss, correct = cross_entropy(
             logits_BO[:, None], batch["label"][:, None], weights_B[:, None]
         )
         count = jnp.sum(weights_B)
         work = row_work(_flat(batch["attention_mask"] * weights_B[:, None, None]))
-        return work | {"task_loss": Ratio(loss, count), "task_accuracy": Ratio(correct, count)}
+        return work | {"task_loss": Mean(loss, count), "task_accuracy": Mean(correct, count)}
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
         """Float32 logits [B,O] of the options."""
@@ -76,11 +78,13 @@ class Choose:
         found = np.array(self.predictions(outputs, features, len(examples)))
         return text_metrics(self.config.name, found, np.array([e.label for e in examples]))
 
-    def _logits(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> jax.Array:
-        if keys_B is not None:
+    def _logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
+        if dropout_keys_B is not None:
             num_options = batch["input_ids"].shape[1]
-            keys_B = jax.vmap(lambda key: jax.random.split(key, num_options))(keys_B).reshape(-1)
-        encoder_keys, head_keys = split_keys(keys_B, 2)
+            dropout_keys_B = jax.vmap(lambda key: jax.random.split(key, num_options))(
+                dropout_keys_B
+            ).reshape(-1)
+        encoder_keys, head_keys = split_keys(dropout_keys_B, 2)
         names = ("input_ids", "token_type_ids", "attention_mask")
         x_RTD = model.encode({name: _flat(batch[name]) for name in names}, encoder_keys)
         scores_R1 = model.class_logits(x_RTD, self.config.classifier_dropout, head_keys)

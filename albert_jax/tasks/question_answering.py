@@ -10,7 +10,7 @@ import numpy as np
 
 from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.tasks.base import Ratio, cross_entropy, row_work
+from albert_jax.tasks.base import Mean, cross_entropy, row_work
 from albert_jax.tasks.examples import (
     NOT_FOUND,
     Answer,
@@ -47,10 +47,10 @@ class Found(NamedTuple):
 class QuestionAnswering:
     """A start and an end logit on every piece; [CLS] stands for no answer.
 
-    Attributes: as of `Classify`.
+    Attributes: as of `Classification`.
     """
 
-    kind = "span"
+    kind = "question_answering"
     loss_terms = ("task_loss",)
     num_labels = 2
 
@@ -65,19 +65,21 @@ class QuestionAnswering:
         c = self.config
         return question_features(examples, tokenizer, c.max_length, c.stride, c.max_question)
 
-    def counts(self, batch: Batch) -> dict[str, jax.Array]:
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         """What the loss is divided by: the rows, once for each end of the span."""
         return {"task_loss": 2 * jnp.sum(batch["weights"])}
 
-    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> dict[str, Ratio]:
-        """The loss, and how often an end is right, as sums; dropout with `keys_B`."""
-        logits_B2T = self._logits(model, batch, keys_B)
+    def metrics(
+        self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None
+    ) -> dict[str, Mean]:
+        """Sums of the loss and of right ends; dropout is on where keys are given."""
+        logits_B2T = self._logits(model, batch, dropout_keys_B)
         labels_B2 = jnp.stack([batch["start"], batch["end"]], axis=1)
         weights_B2 = jnp.broadcast_to(batch["weights"][:, None], labels_B2.shape)
         loss, correct = cross_entropy(logits_B2T, labels_B2, weights_B2)
         count = jnp.sum(weights_B2)
         work = row_work(batch["attention_mask"] * batch["weights"][:, None])
-        return work | {"task_loss": Ratio(loss, count), "task_accuracy": Ratio(correct, count)}
+        return work | {"task_loss": Mean(loss, count), "task_accuracy": Mean(correct, count)}
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
         """Float32 logits [B,2,T], very low where no span may begin or end."""
@@ -143,8 +145,8 @@ class QuestionAnswering:
             for s, e in zip(starts, ends, strict=True)
         ]
 
-    def _logits(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> jax.Array:
-        logits_BT2 = model.span_logits(model.encode(batch, keys_B))
+    def _logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
+        logits_BT2 = model.span_logits(model.encode(batch, dropout_keys_B))
         may_BT = (batch["begins"] >= 0).at[:, 0].set(True)
         return jnp.where(may_BT[:, None], jnp.swapaxes(logits_BT2, 1, 2), LOWEST)
 

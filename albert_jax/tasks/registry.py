@@ -6,9 +6,9 @@ from typing import Any
 
 from albert_jax.config import TaskConfig
 from albert_jax.data.tfds import TFDS_PREFIX
-from albert_jax.tasks.classification import Classify
+from albert_jax.tasks.classification import Classification
 from albert_jax.tasks.examples import TaskData
-from albert_jax.tasks.multiple_choice import Choose
+from albert_jax.tasks.multiple_choice import MultipleChoice
 from albert_jax.tasks.question_answering import QuestionAnswering
 from albert_jax.tasks.readers.conll import read_conll
 from albert_jax.tasks.readers.glue import GLUE_TASKS, read_glue
@@ -16,7 +16,7 @@ from albert_jax.tasks.readers.race import read_race
 from albert_jax.tasks.readers.squad import read_squad_task
 from albert_jax.tasks.readers.tables import read_table
 from albert_jax.tasks.readers.tfds import read_tfds
-from albert_jax.tasks.token_classification import Tag
+from albert_jax.tasks.token_classification import TokenClassification
 
 READERS = {
     **dict.fromkeys((f"glue/{task}" for task in GLUE_TASKS), read_glue),
@@ -56,5 +56,5 @@ def read_task(name: str, source: str | os.PathLike, data_dir: str | None = None)
 def make_task(config: TaskConfig, labels: Sequence[str]) -> Any:
     """The fine-tuning task that `config.name` names, with the classes of its data."""
     family = config.name.partition("/")[0]
-    tasks = {"squad": QuestionAnswering, "race": Choose, "conll2003": Tag}
-    return tasks.get(family, Classify)(config, labels)
+    tasks = {"squad": QuestionAnswering, "race": MultipleChoice, "conll2003": TokenClassification}
+    return tasks.get(family, Classification)(config, labels)

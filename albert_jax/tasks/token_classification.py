@@ -10,7 +10,7 @@ import numpy as np
 from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizer import UNK, Tokenizer
 from albert_jax.model.layers import split_keys
-from albert_jax.tasks.base import Ratio, cross_entropy, row_work
+from albert_jax.tasks.base import Mean, cross_entropy, row_work
 from albert_jax.tasks.examples import (
     TaggedExample,
 )
@@ -20,13 +20,13 @@ from albert_jax.tasks.metrics import entity_metrics, main_metric
 Batch = dict[str, jax.Array]
 
 
-class Tag:
+class TokenClassification:
     """A classifier on every piece; the first piece of a word speaks for it.
 
-    Attributes: as of `Classify`.
+    Attributes: as of `Classification`.
     """
 
-    kind = "tagging"
+    kind = "token_classification"
     loss_terms = ("task_loss",)
 
     def __init__(self, config: TaskConfig, labels: Sequence[str]):
@@ -39,18 +39,22 @@ class Tag:
         """Rows of the examples: a sentence each, or several where it is too long."""
         return tag_features(examples, tokenizer, self.config.max_length)
 
-    def counts(self, batch: Batch) -> dict[str, jax.Array]:
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         """What the loss is divided by: the words."""
         return {"task_loss": jnp.sum(self._weights(batch))}
 
-    def ratios(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> dict[str, Ratio]:
-        """The loss, and how often it is right, as sums; dropout is on where `keys_B` are given."""
+    def metrics(
+        self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None
+    ) -> dict[str, Mean]:
+        """Sums of the loss and of right answers; dropout is on where keys are given."""
         weights_BT = self._weights(batch)
         tags_BT = jnp.maximum(batch["tags"], 0)
-        loss, correct = cross_entropy(self._logits(model, batch, keys_B), tags_BT, weights_BT)
+        loss, correct = cross_entropy(
+            self._logits(model, batch, dropout_keys_B), tags_BT, weights_BT
+        )
         count = jnp.sum(weights_BT)
         work = row_work(batch["attention_mask"] * batch["weights"][:, None])
-        return work | {"task_loss": Ratio(loss, count), "task_accuracy": Ratio(correct, count)}
+        return work | {"task_loss": Mean(loss, count), "task_accuracy": Mean(correct, count)}
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
         """Float32 log-probabilities [B,T,K] at each piece."""
@@ -80,8 +84,8 @@ class Tag:
     def _weights(self, batch: Batch) -> jax.Array:
         return (batch["tags"] >= 0) * batch["weights"][:, None]
 
-    def _logits(self, model: Any, batch: Batch, keys_B: jax.Array | None) -> jax.Array:
-        encoder_keys, head_keys = split_keys(keys_B, 2)
+    def _logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
+        encoder_keys, head_keys = split_keys(dropout_keys_B, 2)
         x_BTD = model.encode(batch, encoder_keys)
         return model.tag_logits(x_BTD, self.config.classifier_dropout, head_keys)
 

@@ -6,12 +6,14 @@ from typing import Any
 
 from albert_jax.config import Config
 from albert_jax.train.distributed import agreed
-from albert_jax.train.experiment import Plan
-from albert_jax.train.finetuning import plan_fine_tuning
-from albert_jax.train.pretraining import plan_pretraining
+from albert_jax.train.experiment import Experiment
+from albert_jax.train.finetuning import finetuning_experiment
+from albert_jax.train.pretraining import pretraining_experiment
 
 
-def make_plan(config: Config, workdir: Path, devices: Sequence[Any] | None = None) -> Plan:
+def make_experiment(
+    config: Config, workdir: Path, devices: Sequence[Any] | None = None
+) -> Experiment:
     """Checks all that can be checked before compute is spent, and opens the run directory.
 
     Args:
@@ -23,6 +25,8 @@ def make_plan(config: Config, workdir: Path, devices: Sequence[Any] | None = Non
       FileNotFoundError: where the data or the weights to begin with are missing.
       ValueError: where settings, data, devices and `workdir` do not fit together.
     """
-    plan = plan_pretraining if config.task.name == "pretrain" else plan_fine_tuning
+    experiment = (
+        pretraining_experiment if config.task.name == "pretrain" else finetuning_experiment
+    )
     with agreed():
-        return plan(config, workdir, devices)
+        return experiment(config, workdir, devices)

@@ -10,9 +10,9 @@ import jax
 
 from albert_jax.config.errors import USER_ERRORS, RunError, fail
 from albert_jax.config.load import load_config
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.distributed import HELP, agreed, fatal_errors, joined, wait_for_all
-from albert_jax.train.experiment import Plan
+from albert_jax.train.experiment import Experiment
 from albert_jax.train.failures import hide_late_writes
 from albert_jax.train.loop import _take, train
 from albert_jax.train.preemption import EXIT_CODE, StoppedError
@@ -20,20 +20,20 @@ from albert_jax.train.report import _report
 from albert_jax.train.seeds import run_seeds
 
 
-def _run(plan: Plan) -> str:
+def _run(experiment: Experiment) -> str:
     """Trains, says how it went, and returns the metric that the run is judged by.
 
     Raises:
       StoppedError: where it was asked to end before the last step.
     """
     with fatal_errors():
-        state = train(plan)
+        state = train(experiment)
     wait_for_all()  # the others may read what process 0 wrote
-    if int(state.step) < plan.config.train.num_steps:
+    if int(state.step) < experiment.config.train.num_steps:
         raise StoppedError
     if jax.process_index() == 0:
-        print(*_report(plan), sep="\n")
-    return plan.best or "loss"
+        print(*_report(experiment), sep="\n")
+    return experiment.best or "loss"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,11 +64,11 @@ def _command(file: str, overrides: Sequence[str], workdir: Path) -> int:
         if config.task.seeds:
             with ExitStack() as stack:
                 _take(workdir, stack)
-                return run_seeds(config, workdir, lambda c, d: _run(make_plan(c, d)))
-        plan = make_plan(config, workdir)
+                return run_seeds(config, workdir, lambda c, d: _run(make_experiment(c, d)))
+        experiment = make_experiment(config, workdir)
     except USER_ERRORS as error:
         return fail(error) if jax.process_index() == 0 else 1
-    _run(plan)
+    _run(experiment)
     return 0
 
 

@@ -6,24 +6,24 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from albert_jax.checkpoints.state import Setup
+from albert_jax.checkpoints.state import StateSpec
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import Config
-from albert_jax.tasks.base import Sums
+from albert_jax.tasks.base import MeanSums
 
 Batch = dict[str, Any]
 TrainStep = Callable[[Any, Batch, Any], tuple[Any, Any]]
 
 
-class Plan(NamedTuple):
+class Experiment(NamedTuple):
     """What the loop needs.
 
     Attributes:
       config: all settings.
       workdir: the run directory, which exists.
       mesh: of the devices.
-      setup: of the state.
-      train_step: (state, batch, key) -> (state, ratios); the state given is donated.
+      spec: of the state.
+      train_step: (state, batch, key) -> (state, metrics); the state given is donated.
       train_batches: global batches from the step (from 0) it is called with.
       evaluate: parameters -> metrics of the held-out examples, always the same.
       flops: model FLOPs of the training steps in some sums.
@@ -37,11 +37,11 @@ class Plan(NamedTuple):
     config: Config
     workdir: Path
     mesh: Mesh
-    setup: Setup
+    spec: StateSpec
     train_step: TrainStep
     train_batches: Callable[[int], Generator[Batch, None, None]]
     evaluate: Callable[[Any], dict[str, float]]
-    flops: Callable[[Sums], float]
+    flops: Callable[[MeanSums], float]
     baselines: dict[str, float]
     start: Weights | None
     best: str | None = None

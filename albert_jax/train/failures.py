@@ -18,7 +18,7 @@ from jax.experimental import checkify
 
 from albert_jax.config import TrainConfig
 from albert_jax.config.errors import RunError
-from albert_jax.tasks.base import Ratio
+from albert_jax.tasks.base import Mean
 
 _RECENT = 100  # good steps whose mean loss a step is compared with
 _NAMED = 20  # documents of a batch that are listed
@@ -54,25 +54,25 @@ class BadSteps:
         self.in_row, self.skipped = 0, before.get("skipped", 0)
         self._recent = collections.deque(before.get("recent", ()), _RECENT)
 
-    def judge(self, step: int, ratios: Mapping[str, Ratio]) -> dict[str, Ratio]:
+    def judge(self, step: int, metrics: Mapping[str, Mean]) -> dict[str, Mean]:
         """What of a step's metrics is to be added up.
 
         Raises:
           RunError: where this bad step is one too many.
         """
-        loss, norm = float(ratios["loss"].total), float(ratios["grad_norm"].total)
-        if ratios["skipped"].total:
+        loss, norm = float(metrics["loss"].total), float(metrics["grad_norm"].total)
+        if metrics["skipped"].total:
             self.skipped += 1
             self._tell(step, f"loss {loss:.4g}, gradient norm {norm:.4g}: update skipped")
-            return {"skipped": ratios["skipped"]}
+            return {"skipped": metrics["skipped"]}
         rise = loss - statistics.fmean(self._recent) if self._recent else -math.inf
         if 0 < self._config.max_loss_rise < rise:
             self._tell(step, f"loss {loss:.4g}, {rise:.4g} above the mean of the steps before")
-            return {**ratios, "spikes": Ratio(1.0, 0.0)}
+            return {**metrics, "spikes": Mean(1.0, 0.0)}
         self.in_row = 0
         if self._config.max_loss_rise:
             self._recent.append(loss)
-        return dict(ratios)
+        return dict(metrics)
 
     def as_dict(self) -> dict[str, Any]:
         """What a checkpoint has to carry over; none is saved amid bad steps."""
@@ -148,7 +148,7 @@ _FULL = {errno.ENOSPC: "No space left on device", errno.EDQUOT: "Disk quota exce
 
 
 @contextmanager
-def told_in_a_line(workdir: Path, *kinds: type[Exception]) -> Generator[None]:
+def disk_full_as_run_error(workdir: Path, *kinds: type[Exception]) -> Generator[None]:
     """Turns errors of a full disk, whoever met them, and of some `kinds` into a `RunError`."""
     try:
         yield

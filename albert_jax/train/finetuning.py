@@ -1,4 +1,4 @@
-"""The plan of a fine-tuning run: weights to begin with, examples, a task, its metrics."""
+"""The experiment of a fine-tuning run: weights to begin with, examples, a task, its metrics."""
 
 import dataclasses
 import hashlib
@@ -15,12 +15,12 @@ from jax.sharding import Mesh
 
 from albert_jax.checkpoints.read import read
 from albert_jax.checkpoints.run_dir import open_run, read_run
-from albert_jax.checkpoints.state import set_up
+from albert_jax.checkpoints.state import state_spec
 from albert_jax.checkpoints.weights import Weights, provenance
 from albert_jax.config import Config, config_from_dict
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model import Albert, Compute, is_stacked
-from albert_jax.model.flops import pretraining_flops
+from albert_jax.model.flops import model_flops
 from albert_jax.model.heads import KINDS
 from albert_jax.model.sharding import (
     global_batch,
@@ -29,12 +29,12 @@ from albert_jax.model.sharding import (
     path_of,
     validate_for_devices,
 )
-from albert_jax.tasks.base import Sums
+from albert_jax.tasks.base import MeanSums
 from albert_jax.tasks.batching import eval_batches, train_batches
 from albert_jax.tasks.examples import TaskData
 from albert_jax.tasks.features import Features, total_notes
 from albert_jax.tasks.registry import make_task, read_task
-from albert_jax.train.experiment import Batch, Plan
+from albert_jax.train.experiment import Batch, Experiment
 from albert_jax.train.initialization import wants_start
 from albert_jax.train.optimizer import make_optimizer
 from albert_jax.train.step import compile_outputs, compile_steps
@@ -50,10 +50,12 @@ class Split(NamedTuple):
     features: Features
 
 
-def plan_fine_tuning(config: Config, workdir: Path, devices: Sequence[Any] | None = None) -> Plan:
+def finetuning_experiment(
+    config: Config, workdir: Path, devices: Sequence[Any] | None = None
+) -> Experiment:
     """Checks all that can be checked before compute is spent, and opens the run directory.
 
-    For the arguments see `train.make_plan`.
+    For the arguments see `train.make_experiment`.
 
     Raises:
       FileNotFoundError: where the examples or the weights to begin with are missing.
@@ -73,9 +75,9 @@ def plan_fine_tuning(config: Config, workdir: Path, devices: Sequence[Any] | Non
     start = start and without_other_head(start, task)
     splits = _make_splits(data, task, tokenizer)
     mesh = make_mesh(config.mesh, devices)
-    setup = set_up(_builder(config, task), _optimizer(config), mesh)
-    train_step, _ = compile_steps(task, setup, mesh, config.train.grad_accum_steps)
-    outputs = compile_outputs(task.outputs, setup, mesh)
+    spec = state_spec(_builder(config, task), _optimizer(config), mesh)
+    train_step, _ = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
+    outputs = compile_outputs(task.outputs, spec, mesh)
 
     def evaluate(params: Any) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -92,8 +94,8 @@ def plan_fine_tuning(config: Config, workdir: Path, devices: Sequence[Any] | Non
         origin = start and provenance(config.init_from, start)
         open_run(workdir, config, fingerprint, tokenizer.proto, task.kind, data.labels, origin)
     train_stream = _train_stream(config, splits["train"].features, mesh)
-    return Plan(
-        config, workdir, mesh, setup, train_step, train_stream, evaluate, _flops(config), {},
+    return Experiment(
+        config, workdir, mesh, spec, train_step, train_stream, evaluate, _flops(config), {},
         start, task.best, notes=tuple(_notes(data, splits)),
     )  # fmt: skip
 
@@ -233,9 +235,9 @@ def _train_stream(
     return stream
 
 
-def _flops(config: Config) -> Callable[[Sums], float]:
-    def flops(sums: Sums) -> float:
-        return pretraining_flops(
+def _flops(config: Config) -> Callable[[MeanSums], float]:
+    def flops(sums: MeanSums) -> float:
+        return model_flops(
             config.model,
             tokens=sums.total("tokens"),
             pairs=sums.total("attention_pairs"),

@@ -12,10 +12,10 @@ from albert_jax.checkpoints.state import TrainState
 from albert_jax.config.errors import RunError
 from albert_jax.data.row_reader import DamagedRowsError
 from albert_jax.model.flops import peak_flops
-from albert_jax.tasks.base import Sums
+from albert_jax.tasks.base import MeanSums
 from albert_jax.train.distributed import agreed
-from albert_jax.train.experiment import Plan
-from albert_jax.train.failures import BadSteps, first_nan, told_in_a_line
+from albert_jax.train.experiment import Experiment
+from albert_jax.train.failures import BadSteps, disk_full_as_run_error, first_nan
 from albert_jax.train.initialization import describe_start, start_with
 from albert_jax.train.loggers import RunLog
 from albert_jax.train.metrics import Meter
@@ -23,7 +23,7 @@ from albert_jax.train.optimizer import make_schedule
 from albert_jax.train.preemption import StopRequests
 
 
-def train(plan: Plan) -> TrainState:
+def train(experiment: Experiment) -> TrainState:
     """Trains to the last step, from the newest checkpoint of the run if there is one.
 
     Asked to stop (see `StopRequests`), it saves, and returns the state of an earlier step.
@@ -31,44 +31,46 @@ def train(plan: Plan) -> TrainState:
     Raises:
       RunError: where the run cannot go on.
     """
-    settings, is_first = plan.config.train, jax.process_index() == 0
+    settings, is_first = experiment.config.train, jax.process_index() == 0
     with ExitStack() as stack:
-        stack.enter_context(told_in_a_line(plan.workdir, DamagedRowsError))
-        lines = _take(plan.workdir, stack)
-        stack.enter_context(jax.set_mesh(plan.mesh))
+        stack.enter_context(disk_full_as_run_error(experiment.workdir, DamagedRowsError))
+        lines = _take(experiment.workdir, stack)
+        stack.enter_context(jax.set_mesh(experiment.mesh))
         checkpoints = stack.enter_context(
-            Checkpoints(plan.workdir / "checkpoints", settings.keep_checkpoints, best=plan.best)
+            Checkpoints(
+                experiment.workdir / "checkpoints", settings.keep_checkpoints, best=experiment.best
+            )
         )
         saved_step = checkpoints.latest_step
         first_step = saved_step or 0
         log = stack.enter_context(
-            RunLog(plan.workdir, first_step, settings.num_steps, active=is_first)
+            RunLog(experiment.workdir, first_step, settings.num_steps, active=is_first)
         )
-        for line in (*lines, _describe(plan, first_step), *plan.notes):
+        for line in (*lines, _describe(experiment, first_step), *experiment.notes):
             log.say(line)
         init_key, dropout_key = jax.random.split(jax.random.key(settings.seed))
         if saved_step is not None:
-            state, record = checkpoints.restore(saved_step, plan.setup.abstract_state)
+            state, record = checkpoints.restore(saved_step, experiment.spec.abstract_state)
         else:
-            state, record = _begin(plan, init_key, log), {}
-        meter = _meter(plan, log, record)
-        batches = stack.enter_context(closing(plan.train_batches(first_step)))
+            state, record = _begin(experiment, init_key, log), {}
+        meter = _meter(experiment, log, record)
+        batches = stack.enter_context(closing(experiment.train_batches(first_step)))
         requests = stack.enter_context(StopRequests())
         stops, is_due = False, False
         for step, batch in enumerate(batches, first_step + 1):
-            state, ratios = plan.train_step(state, batch, dropout_key)
-            meter.push(step, ratios)
-            if settings.debug_nans and ratios["skipped"].total:
+            state, metrics = experiment.train_step(state, batch, dropout_key)
+            meter.push(step, metrics)
+            if settings.debug_nans and metrics["skipped"].total:
                 before = state._replace(step=state.step - 1)  # the rest is as it was
-                where = first_nan(plan.train_step, before, batch, dropout_key)
+                where = first_nan(experiment.train_step, before, batch, dropout_key)
                 raise RunError(f"step {step} is not finite: {where}")
             is_last, found = step == settings.num_steps, {}
             stops = stops or (requests.at(step) and not is_last)
             if step % settings.eval_every == 0 or is_last:
                 meter.pause()
-                found = plan.evaluate(state.params)
+                found = experiment.evaluate(state.params)
                 log.write(step, "validation", found)
-                log.draw(plan.baselines)
+                log.draw(experiment.baselines)
             is_due = is_due or step % settings.checkpoint_every == 0 or is_last or stops
             if not is_due:
                 continue
@@ -83,12 +85,12 @@ def train(plan: Plan) -> TrainState:
     return state
 
 
-def _begin(plan: Plan, key: jax.Array, log: RunLog) -> TrainState:
-    state = plan.setup.init(key)
-    if plan.start is None:
+def _begin(experiment: Experiment, key: jax.Array, log: RunLog) -> TrainState:
+    state = experiment.spec.init(key)
+    if experiment.start is None:
         return state
-    log.say(f"{plan.config.init_from}: {describe_start(plan.start, state.params)}")
-    return state._replace(params=start_with(plan.start, state.params))
+    log.say(f"{experiment.config.init_from}: {describe_start(experiment.start, state.params)}")
+    return state._replace(params=start_with(experiment.start, state.params))
 
 
 def _take(workdir: Path, stack: ExitStack) -> list[str]:
@@ -110,27 +112,27 @@ def _record(meter: Meter) -> dict[str, Any]:
     return {"sums": meter.sums.as_dict(), "bad_steps": meter.bad_steps.as_dict()}
 
 
-def _meter(plan: Plan, log: RunLog, record: dict[str, Any]) -> Meter:
-    config = plan.config
+def _meter(experiment: Experiment, log: RunLog, record: dict[str, Any]) -> Meter:
+    config = experiment.config
     peak = peak_flops(jax.devices()[0].device_kind, config.train.dtype)
     return Meter(
         log,
         config.train.log_every,
         make_schedule(config.optimizer, config.train.num_steps),
-        plan.flops,
-        peak * plan.mesh.size if peak else None,
-        Sums(record.get("sums")),
-        BadSteps(config.train, log.say, plan.documents, record.get("bad_steps", {})),
+        experiment.flops,
+        peak * experiment.mesh.size if peak else None,
+        MeanSums(record.get("sums")),
+        BadSteps(config.train, log.say, experiment.documents, record.get("bad_steps", {})),
     )
 
 
-def _describe(plan: Plan, first_step: int) -> str:
-    leaves = jax.tree.leaves(plan.setup.abstract_state.params)
-    axes = ", ".join(f"{axis} {size}" for axis, size in plan.mesh.shape.items())
+def _describe(experiment: Experiment, first_step: int) -> str:
+    leaves = jax.tree.leaves(experiment.spec.abstract_state.params)
+    axes = ", ".join(f"{axis} {size}" for axis, size in experiment.mesh.shape.items())
     start = f"resumes after step {first_step}" if first_step else "starts"
     return (
-        f"{plan.workdir}: {start}, to step {plan.config.train.num_steps}; "
+        f"{experiment.workdir}: {start}, to step {experiment.config.train.num_steps}; "
         f"{sum(leaf.size for leaf in leaves) / 1e6:.1f} M parameters; "
-        f"{plan.mesh.size} × {jax.devices()[0].device_kind} as {axes}"
+        f"{experiment.mesh.size} × {jax.devices()[0].device_kind} as {axes}"
         + (f", in {jax.process_count()} processes" if jax.process_count() > 1 else "")
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from albert_jax.tasks.base import Ratio, Sums
+from albert_jax.tasks.base import Mean, MeanSums
 from albert_jax.train.failures import BadSteps
 from albert_jax.train.loggers import RunLog
 
@@ -23,9 +23,9 @@ class Meter:
         log: RunLog,
         log_every: int,
         learning_rate: Callable[[int], Any],
-        flops: Callable[[Sums], float],
+        flops: Callable[[MeanSums], float],
         peak_flops: float | None,
-        sums: Sums,
+        sums: MeanSums,
         bad_steps: BadSteps,
     ):
         """Goes on from `sums`, what a checkpoint had of an unfinished interval.
@@ -41,14 +41,14 @@ class Meter:
         """
         self._log, self._log_every, self._peak_flops = log, log_every, peak_flops
         self._learning_rate, self._flops = learning_rate, flops
-        self.sums, self.bad_steps, self._timed = sums, bad_steps, Sums()
+        self.sums, self.bad_steps, self._timed = sums, bad_steps, MeanSums()
         self._seconds, self._since = 0.0, None
-        self._pending: tuple[int, Mapping[str, Ratio]] | None = None
+        self._pending: tuple[int, Mapping[str, Mean]] | None = None
 
-    def push(self, step: int, ratios: Mapping[str, Ratio]) -> None:
+    def push(self, step: int, metrics: Mapping[str, Mean]) -> None:
         """Takes the metrics of the step just dispatched, and reads those of the one before."""
         self._read()
-        self._pending = step, ratios
+        self._pending = step, metrics
 
     def pause(self) -> None:
         """Reads what is outstanding, and stops the clock until the next step is done."""
@@ -58,19 +58,19 @@ class Meter:
     def _read(self) -> None:
         if self._pending is None:
             return
-        (step, ratios), self._pending = self._pending, None
-        ratios = jax.device_get(dict(ratios))
+        (step, metrics), self._pending = self._pending, None
+        metrics = jax.device_get(dict(metrics))
         now = time.perf_counter()
-        ratios = self.bad_steps.judge(step, ratios)
-        self.sums.add(ratios)
+        metrics = self.bad_steps.judge(step, metrics)
+        self.sums.add(metrics)
         if self._since is not None:
             self._seconds += now - self._since
-            self._timed.add(ratios)
+            self._timed.add(metrics)
         self._since = now
         self._log.progress(step)
         if step % self._log_every == 0:
             self._log.write(step, "train", self._values(step))
-            self.sums, self._timed, self._seconds = Sums(), Sums(), 0.0
+            self.sums, self._timed, self._seconds = MeanSums(), MeanSums(), 0.0
 
     def _values(self, step: int) -> dict[str, Any]:
         updates = max(0, step - 1 - self.bad_steps.skipped)

@@ -1,4 +1,4 @@
-"""The plan of a pretraining run."""
+"""The experiment of a pretraining run."""
 
 import itertools
 from collections.abc import Callable, Generator, Sequence
@@ -11,27 +11,29 @@ import jax
 from jax.sharding import Mesh
 
 from albert_jax.checkpoints.run_dir import open_run
-from albert_jax.checkpoints.state import set_up
+from albert_jax.checkpoints.state import state_spec
 from albert_jax.checkpoints.weights import provenance
 from albert_jax.config import Config
 from albert_jax.data.loader import Rows, eval_batches, train_batches
 from albert_jax.data.row_reader import read_manifest
-from albert_jax.data.sampling import documents_of
+from albert_jax.data.sampling import documents_of_step
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model import is_stacked
 from albert_jax.model.sharding import global_batch, local_rows, make_mesh, validate_for_devices
-from albert_jax.tasks.base import Sums
-from albert_jax.tasks.pretraining import Pretrain
-from albert_jax.train.experiment import Batch, Plan
+from albert_jax.tasks.base import MeanSums
+from albert_jax.tasks.pretraining import Pretraining
+from albert_jax.train.experiment import Batch, Experiment
 from albert_jax.train.initialization import read_start, wants_start
 from albert_jax.train.optimizer import make_optimizer
 from albert_jax.train.step import compile_steps
 
 
-def plan_pretraining(config: Config, workdir: Path, devices: Sequence[Any] | None = None) -> Plan:
+def pretraining_experiment(
+    config: Config, workdir: Path, devices: Sequence[Any] | None = None
+) -> Experiment:
     """Checks all that can be checked before compute is spent, and opens the run directory.
 
-    For the arguments see `train.make_plan`.
+    For the arguments see `train.make_experiment`.
 
     Raises:
       FileNotFoundError: where the data is missing.
@@ -48,16 +50,16 @@ def plan_pretraining(config: Config, workdir: Path, devices: Sequence[Any] | Non
         )
     for split in ("train", "validation"):
         Rows(config.data, split)  # refuses files that are damaged or contradict the manifest
-    mesh, task, share = make_mesh(config.mesh, devices), Pretrain(config), config.model.share
+    mesh, task, share = make_mesh(config.mesh, devices), Pretraining(config), config.model.share
     tx = make_optimizer(
         config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
     )
-    setup = set_up(task.build, tx, mesh)
-    train_step, eval_step = compile_steps(task, setup, mesh, config.train.grad_accum_steps)
+    spec = state_spec(task.build, tx, mesh)
+    train_step, eval_step = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
     train_stream, eval_stream = _streams(config, mesh)
 
     def evaluate(params: Any) -> dict[str, float]:
-        sums = Sums()
+        sums = MeanSums()
         for batch in eval_stream():
             sums.add(eval_step(params, batch))
         means = sums.means()
@@ -69,9 +71,9 @@ def plan_pretraining(config: Config, workdir: Path, devices: Sequence[Any] | Non
         origin = start and provenance(config.init_from, start)
         open_run(workdir, config, manifest["fingerprint"], tokenizer.proto, start=origin)
     baselines = {"mlm_loss": manifest["unigram_entropy"]}
-    return Plan(
-        config, workdir, mesh, setup, train_step, train_stream, evaluate, task.flops, baselines,
-        start, documents=partial(documents_of, config.data, config.train),
+    return Experiment(
+        config, workdir, mesh, spec, train_step, train_stream, evaluate, task.flops, baselines,
+        start, documents=partial(documents_of_step, config.data, config.train),
     )  # fmt: skip
 
 

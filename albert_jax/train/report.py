@@ -9,7 +9,7 @@ from albert_jax.data.row_reader import open_rows
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.predict.load import load
 from albert_jax.train.curves import read_metrics
-from albert_jax.train.experiment import Plan
+from albert_jax.train.experiment import Experiment
 
 
 def cloze(
@@ -46,17 +46,19 @@ def cloze(
     return found
 
 
-def _report(plan: Plan) -> list[str]:
+def _report(experiment: Experiment) -> list[str]:
     """Lines that sum up a finished run: for pretraining, also masks that it fills."""
-    lines = [m for m in read_metrics(plan.workdir / "metrics.jsonl") if m["split"] == "validation"]
-    if plan.best is not None:
-        name = plan.best
+    lines = [
+        m for m in read_metrics(experiment.workdir / "metrics.jsonl") if m["split"] == "validation"
+    ]
+    if experiment.best is not None:
+        name = experiment.best
         best = max(lines, key=lambda m: m[name])
         return [f"best {name} {best[name]:.4f}, at step {best['step']}"]
-    model = load(plan.workdir)
-    loss, entropy = lines[-1]["mlm_loss"], plan.baselines["mlm_loss"]
+    model = load(experiment.workdir)
+    loss, entropy = lines[-1]["mlm_loss"], experiment.baselines["mlm_loss"]
     said = [f"held-out MLM loss {loss:.3f} nats a piece; unigram entropy {entropy:.3f}"]
-    rows = open_rows(plan.config.data.path, "validation")
+    rows = open_rows(experiment.config.data.path, "validation")
     for text, answer in cloze((rows[i] for i in range(len(rows))), model.tokenizer, count=5):
         (candidates,) = model.fill_mask(text, top_k=4)
         shown = ", ".join(f"{c.piece.lstrip('▁')} {c.probability:.2f}" for c in candidates)

@@ -10,9 +10,9 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
-from albert_jax.checkpoints.state import Setup, TrainState
+from albert_jax.checkpoints.state import StateSpec, TrainState
 from albert_jax.model.sharding import BATCH, REPLICATED
-from albert_jax.tasks.base import Batch, Ratio, Ratios, Task
+from albert_jax.tasks.base import Batch, Mean, Metrics, Task
 
 
 def train_step(
@@ -24,27 +24,29 @@ def train_step(
     graphdef: Any,
     tx: optax.GradientTransformation,
     accum_steps: int,
-) -> tuple[TrainState, Ratios]:
+) -> tuple[TrainState, Metrics]:
     """Updates the state by the gradient of the batch's mean loss, where both are finite.
 
-    Where they are not, only the step is counted on, and the ratio `skipped` has a total of 1.
+    Where they are not, only the step is counted on, and the mean `skipped` has a total of 1.
 
     Every loss term is a mean over the whole batch, and dropout a function of (key, step, row),
     so that accumulation and the number of devices change nothing but rounding.
     """
 
     def loss_fn(
-        params: Any, counts: dict[str, jax.Array], batch: Batch, keys_B: jax.Array
-    ) -> tuple[jax.Array, Ratios]:
-        ratios = task.ratios(nnx.merge(graphdef, params), batch, keys_B)
-        terms = [ratios[name].total / jnp.maximum(counts[name], 1) for name in task.loss_terms]
-        return sum(terms, start=jnp.zeros(())), ratios
+        params: Any, loss_weights: dict[str, jax.Array], batch: Batch, dropout_keys_B: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        metrics = task.metrics(nnx.merge(graphdef, params), batch, dropout_keys_B)
+        terms = [
+            metrics[name].total / jnp.maximum(loss_weights[name], 1) for name in task.loss_terms
+        ]
+        return sum(terms, start=jnp.zeros(())), metrics
 
     sums = partial(_accumulate, jax.value_and_grad(loss_fn, has_aux=True), accum_steps)
-    counts = task.counts(batch)
+    loss_weights = task.loss_weights(batch)
     num_rows = len(next(iter(batch.values())))
-    keys_B = jax.random.split(jax.random.fold_in(key, state.step), num_rows)
-    (loss, ratios), grads = _over_rows(sums)(state.params, counts, batch, keys_B)
+    dropout_keys_B = jax.random.split(jax.random.fold_in(key, state.step), num_rows)
+    (loss, metrics), grads = _over_rows(sums)(state.params, loss_weights, batch, dropout_keys_B)
     norm = optax.tree.norm(grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -52,16 +54,16 @@ def train_step(
     params, opt_state = jax.tree.map(
         lambda new, old: jnp.where(is_finite, new, old), after, (state.params, state.opt_state)
     )
-    ratios |= {
-        "loss": Ratio(loss, 1.0),
-        "grad_norm": Ratio(norm, 1.0),
-        "skipped": Ratio(1.0 - is_finite, 0.0),  # a count, not a mean
+    metrics |= {
+        "loss": Mean(loss, 1.0),
+        "grad_norm": Mean(norm, 1.0),
+        "skipped": Mean(1.0 - is_finite, 0.0),  # a count, not a mean
     }
-    return TrainState(state.step + 1, params, opt_state), ratios
+    return TrainState(state.step + 1, params, opt_state), metrics
 
 
 def _over_rows(sums: Callable[..., Any]) -> Callable[..., Any]:
-    """`sums(params, counts, batch, keys_B)` of each device's rows, added up over devices once.
+    """`sums(params, loss_weights, batch, keys)` of each device's rows, all-reduced once.
 
     Left to itself, XLA adds up the gradient of shared weights over devices in every layer, and
     in every part of an accumulation, and fetches what `fsdp` splits as often. Here both are done
@@ -81,56 +83,61 @@ def _over_rows(sums: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _accumulate(
-    value_and_grad: Callable, accum_steps: int, params: Any, counts: Any, batch: Batch, keys_B: Any
+    value_and_grad: Callable,
+    accum_steps: int,
+    params: Any,
+    loss_weights: Any,
+    batch: Batch,
+    dropout_keys_B: Any,
 ) -> Any:
-    """Sums `value_and_grad` over `accum_steps` parts of the batch."""
+    """MeanSums `value_and_grad` over `accum_steps` parts of the batch."""
     if accum_steps == 1:
-        return value_and_grad(params, counts, batch, keys_B)
+        return value_and_grad(params, loss_weights, batch, dropout_keys_B)
 
     def split(x: jax.Array) -> jax.Array:
         # Every accum_steps-th row, so that each part lies on all devices as the batch does.
         return jnp.swapaxes(x.reshape(-1, accum_steps, *x.shape[1:]), 0, 1)
 
     def add(sums: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, sums, value_and_grad(params, counts, *part)), None
+        return jax.tree.map(jnp.add, sums, value_and_grad(params, loss_weights, *part)), None
 
-    parts = jax.tree.map(split, (batch, keys_B))
+    parts = jax.tree.map(split, (batch, dropout_keys_B))
     first = jax.tree.map(lambda x: x[0], parts)
-    shapes = jax.eval_shape(value_and_grad, params, counts, *first)
+    shapes = jax.eval_shape(value_and_grad, params, loss_weights, *first)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return jax.lax.scan(add, zeros, parts)[0]
 
 
-def eval_step(params: Any, batch: Batch, *, task: Task, graphdef: Any) -> Ratios:
+def eval_step(params: Any, batch: Batch, *, task: Task, graphdef: Any) -> Metrics:
     """Losses and metrics of a batch, without dropout."""
-    return task.ratios(nnx.merge(graphdef, params), batch, None)
+    return task.metrics(nnx.merge(graphdef, params), batch, None)
 
 
 def compile_outputs(
-    outputs: Callable[[Any, Batch], Any], setup: Setup, mesh: Mesh
+    outputs: Callable[[Any, Batch], Any], spec: StateSpec, mesh: Mesh
 ) -> Callable[[Any, Batch], Any]:
     """Jitted `outputs(model, batch)` as a function of (params, batch), its results whole."""
-    params = jax.tree.map(lambda leaf: leaf.sharding, setup.abstract_state.params)
+    params = jax.tree.map(lambda leaf: leaf.sharding, spec.abstract_state.params)
     return jax.jit(
-        lambda params, batch: outputs(nnx.merge(setup.graphdef, params), batch),
+        lambda params, batch: outputs(nnx.merge(spec.graphdef, params), batch),
         in_shardings=(params, NamedSharding(mesh, BATCH)),
         out_shardings=NamedSharding(mesh, REPLICATED),
     )
 
 
-def compile_steps(task: Task, setup: Setup, mesh: Mesh, accum_steps: int) -> tuple[Any, Any]:
+def compile_steps(task: Task, spec: StateSpec, mesh: Mesh, accum_steps: int) -> tuple[Any, Any]:
     """Jitted `train_step(state, batch, key)` and `eval_step(params, batch)` on the mesh.
 
     The state given to `train_step` is donated.
     """
-    state = jax.tree.map(lambda leaf: leaf.sharding, setup.abstract_state)
+    state = jax.tree.map(lambda leaf: leaf.sharding, spec.abstract_state)
     batch, replicated = NamedSharding(mesh, BATCH), NamedSharding(mesh, REPLICATED)
     train = jax.jit(
         partial(
             train_step,
             task=task,
-            graphdef=setup.graphdef,
-            tx=setup.tx,
+            graphdef=spec.graphdef,
+            tx=spec.tx,
             accum_steps=accum_steps,
         ),
         in_shardings=(state, batch, replicated),
@@ -138,7 +145,7 @@ def compile_steps(task: Task, setup: Setup, mesh: Mesh, accum_steps: int) -> tup
         donate_argnums=0,
     )
     evaluate = jax.jit(
-        partial(eval_step, task=task, graphdef=setup.graphdef),
+        partial(eval_step, task=task, graphdef=spec.graphdef),
         in_shardings=(state.params, batch),
         out_shardings=replicated,
     )

@@ -15,18 +15,18 @@ Small:  H = 128, the depths as they are, 4,000 steps each (see albert_jax/config
 
 from ml_collections import ConfigDict
 
-from albert_jax.config.paper import Row, Scores, row_config
+from albert_jax.config.paper import Scores, TableRow, row_config
 
 BASE = "large.py:v1"
 ROWS = {
-    "1": Row(
+    "1": TableRow(
         BASE,
         {"model.num_hidden_layers": 1},
         Scores((31.1, 22.9), (50.1, 50.1), 66.4, 80.8, 40.1, 52.9),
         18,
         small={"model.num_hidden_layers": 1},
     ),
-    "3": Row(
+    "3": TableRow(
         BASE,
         {"model.num_hidden_layers": 3},
         Scores((79.8, 69.7), (64.4, 61.7), 77.7, 86.7, 54.0, 71.2),
@@ -34,7 +34,7 @@ ROWS = {
         small={"model.num_hidden_layers": 3},
         start="1",
     ),
-    "6": Row(
+    "6": TableRow(
         BASE,
         {"model.num_hidden_layers": 6},
         Scores((86.4, 78.4), (73.8, 71.1), 81.2, 88.9, 60.9, 77.2),
@@ -42,7 +42,7 @@ ROWS = {
         small={"model.num_hidden_layers": 6},
         start="3",
     ),
-    "12": Row(
+    "12": TableRow(
         BASE,
         {"model.num_hidden_layers": 12},
         Scores((89.8, 83.3), (80.7, 77.9), 83.3, 91.7, 66.7, 81.5),
@@ -50,7 +50,7 @@ ROWS = {
         small={"model.num_hidden_layers": 12},
         start="6",
     ),
-    "24": Row(
+    "24": TableRow(
         BASE,
         {"model.num_hidden_layers": 24},
         Scores((90.3, 83.3), (81.8, 79.0), 83.3, 91.5, 68.7, 82.1),
@@ -58,7 +58,7 @@ ROWS = {
         small={"model.num_hidden_layers": 24},
         start="12",
     ),
-    "48": Row(
+    "48": TableRow(
         BASE,
         {"model.num_hidden_layers": 48},
         Scores((90.0, 83.1), (81.8, 78.9), 83.4, 91.9, 66.9, 81.8),

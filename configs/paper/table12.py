@@ -15,7 +15,7 @@ Small:  H = 128, 256, 512 and 768, 3 layers, 4,000 steps (see albert_jax/config/
 
 from ml_collections import ConfigDict
 
-from albert_jax.config.paper import Row, Scores, row_config
+from albert_jax.config.paper import Scores, TableRow, row_config
 
 BASE = "large.py:v1"
 SMALL = {"model.num_hidden_layers": 3}
@@ -32,28 +32,28 @@ def width(hidden: int) -> dict[str, int]:
 
 
 ROWS = {
-    "1024": Row(
+    "1024": TableRow(
         BASE,
         width(1024),
         Scores((79.8, 69.7), (64.4, 61.7), 77.7, 86.7, 54.0, 71.2),
         18,
         small=SMALL,
     ),
-    "2048": Row(
+    "2048": TableRow(
         BASE,
         width(2048),
         Scores((83.3, 74.1), (69.1, 66.6), 79.7, 88.6, 58.2, 74.6),
         60,
         small=SMALL,
     ),
-    "4096": Row(
+    "4096": TableRow(
         BASE,
         width(4096),
         Scores((85.0, 76.4), (71.0, 68.1), 80.3, 90.4, 60.4, 76.3),
         225,
         small=SMALL,
     ),
-    "6144": Row(
+    "6144": TableRow(
         BASE,
         width(6144),
         Scores((84.7, 75.8), (67.8, 65.4), 78.1, 89.1, 56.0, 74.0),

@@ -14,16 +14,16 @@ Small:  H = 512, 4 and 8 layers, 4,000 steps (see albert_jax/config/paper.py).
 
 from ml_collections import ConfigDict
 
-from albert_jax.config.paper import Row, Scores, row_config
+from albert_jax.config.paper import Scores, TableRow, row_config
 
 BASE = "xxlarge.py:v1"
 ROWS = {
-    "12": Row(
+    "12": TableRow(
         BASE,
         {"model.num_hidden_layers": 12},
         Scores((94.0, 88.1), (88.3, 85.3), 87.8, 95.4, 82.5, 88.7),
     ),
-    "24": Row(
+    "24": TableRow(
         BASE,
         {"model.num_hidden_layers": 24},
         Scores((94.1, 88.3), (88.1, 85.1), 88.0, 95.2, 82.3, 88.7),

@@ -16,21 +16,21 @@ Small:  H = 96, 4 layers, 4,000 steps (see albert_jax/config/paper.py).
 
 from ml_collections import ConfigDict
 
-from albert_jax.config.paper import Row, Scores, row_config
+from albert_jax.config.paper import Scores, TableRow, row_config
 
 BASE = "base.py:v1"
 ROWS = {
-    "none": Row(
+    "none": TableRow(
         BASE,
         {"data.sentence_objective": "none"},
         Scores((88.6, 81.5), (78.1, 75.3), 81.5, 89.9, 61.7, 79.0, (54.9, 52.4, 53.3)),
     ),
-    "nsp": Row(
+    "nsp": TableRow(
         BASE,
         {"data.sentence_objective": "nsp"},
         Scores((88.4, 81.5), (77.2, 74.6), 81.6, 91.1, 62.3, 79.2, (54.5, 90.5, 52.0)),
     ),
-    "sop": Row(
+    "sop": TableRow(
         BASE,
         {"data.sentence_objective": "sop"},
         Scores((89.3, 82.3), (80.0, 77.1), 82.0, 90.3, 64.0, 80.1, (54.0, 78.9, 86.5)),

@@ -16,15 +16,15 @@ Small:  widths / 8, E / 4, depths / 3; 12,800 and 4,000 steps, the paper's ratio
 
 from ml_collections import ConfigDict
 
-from albert_jax.config.paper import Row, Scores, row_config
+from albert_jax.config.paper import Scores, TableRow, row_config
 
 ROWS = {
-    "bert-large": Row(
+    "bert-large": TableRow(
         "bert_large.py",
         {"train.num_steps": 400_000},
         Scores((93.5, 87.4), (86.9, 84.3), 87.8, 94.6, 77.3, 87.2),
     ),
-    "albert-xxlarge": Row(
+    "albert-xxlarge": TableRow(
         "xxlarge.py:v1",
         {"train.num_steps": 125_000},
         Scores((94.0, 88.1), (88.3, 85.3), 87.8, 95.4, 82.5, 88.7),

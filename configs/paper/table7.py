@@ -17,12 +17,12 @@ Small:  data/small32 and data/small32-more, say Wikipedia alone and with books; 
 
 from ml_collections import ConfigDict
 
-from albert_jax.config.paper import Row, Scores, row_config
+from albert_jax.config.paper import Scores, TableRow, row_config
 
 BASE = "base.py:v1"
 ROWS = {
-    "without": Row(BASE, {}, Scores((89.3, 82.3), (80.0, 77.1), 81.6, 90.3, 64.0, 80.1)),
-    "with": Row(
+    "without": TableRow(BASE, {}, Scores((89.3, 82.3), (80.0, 77.1), 81.6, 90.3, 64.0, 80.1)),
+    "with": TableRow(
         BASE,
         {"data.path": "data/wikibooks-more"},
         Scores((88.8, 81.7), (79.1, 76.3), 82.4, 92.8, 66.0, 80.8),

@@ -15,20 +15,20 @@ Small:  data/small32-more, H = 512, 4 layers (albert_jax/config/paper.py); 2,000
 
 from ml_collections import ConfigDict
 
-from albert_jax.config.paper import Row, Scores, row_config
+from albert_jax.config.paper import Scores, TableRow, row_config
 
 BASE = "xxlarge.py:v1"
 LONG = {"train.num_steps": 1_000_000, "data.path": "data/wikibooks-more"}
 DROPOUT = {"model.hidden_dropout_prob": 0.1, "model.attention_probs_dropout_prob": 0.1}
 SMALL = {"train.num_steps": 2000}
 ROWS = {
-    "with": Row(
+    "with": TableRow(
         BASE,
         LONG | DROPOUT,
         Scores((94.7, 89.2), (89.6, 86.9), 90.0, 96.3, 85.7, 90.4),
         small=SMALL | DROPOUT,
     ),
-    "without": Row(
+    "without": TableRow(
         BASE, LONG, Scores((94.8, 89.5), (89.9, 87.2), 90.4, 96.5, 86.1, 90.7), small=SMALL
     ),
 }

@@ -12,7 +12,7 @@ import numpy as np
 
 from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.config import Config
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.curves import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ def numbers(workdir: Path) -> list[dict[str, Any]]:
 
 def state_of(workdir: Path, config: Config, step: int) -> dict[str, np.ndarray]:
     """Every array of a checkpoint, by its path."""
-    abstract = make_plan(config, workdir).setup.abstract_state
+    abstract = make_experiment(config, workdir).spec.abstract_state
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         state, _ = checkpoints.restore(step, abstract)
     return {

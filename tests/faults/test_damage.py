@@ -18,7 +18,7 @@ from albert_jax.checkpoints.read import read
 from albert_jax.config.errors import RunError
 from albert_jax.evaluate import evaluate
 from albert_jax.evaluate import main as evaluate_command
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.initialization import wants_start
 from albert_jax.train.loop import train
 
@@ -111,7 +111,7 @@ def test_a_run_goes_on_from_the_one_before_to_the_same_bits(run, whole, rows, ho
     hurt = largest(run, 12, "optimizer" if how == "cut" else "params")
     DAMAGES[how](hurt)
     bytes_before = snapshot(run / "checkpoints" / "12")
-    train(make_plan(tiny_config(rows, **GROUPS), run))
+    train(make_experiment(tiny_config(rows, **GROUPS), run))
     said = capsys.readouterr().out
     assert "the checkpoint of step 12 is damaged" in said
     assert str(hurt.relative_to(run / "checkpoints" / "12")) in said
@@ -126,7 +126,7 @@ def test_two_damaged_ones_are_passed_over_and_names_are_not_used_twice(run, whol
     (run / "checkpoints" / "12.damaged").mkdir()
     for step in (8, 12):
         flip(largest(run, step))
-    train(make_plan(tiny_config(rows, **GROUPS), run))
+    train(make_experiment(tiny_config(rows, **GROUPS), run))
     assert steps_in(run) == [4, 8, 12]
     names = {path.name for path in (run / "checkpoints").iterdir()}
     assert names == {"4", "8", "12", "8.damaged", "12.damaged", "12.damaged.1"}
@@ -137,9 +137,9 @@ def test_where_none_is_whole_nothing_is_done(run, rows):
     for step in (4, 8, 12):
         flip(largest(run, step))
     before = snapshot(run)
-    plan = make_plan(tiny_config(rows, **GROUPS), run)
+    experiment = make_experiment(tiny_config(rows, **GROUPS), run)
     with pytest.raises(RunError, match=r"no whole .* step 12 \(params.*step 8 .*step 4 .*copy"):
-        train(plan)
+        train(experiment)
     assert snapshot(run).keys() - {".lock"} == before.keys() - {".lock"}
     for name in before.keys() - {".lock"}:
         assert (run / name).read_bytes() == before[name]
@@ -164,9 +164,9 @@ def test_readers_pass_over_a_damaged_one_and_change_nothing(run, whole, capsys):
 
 
 def test_the_best_is_passed_over_for_the_next_best(tmp_path, rows, whole):
-    plan = make_plan(tiny_config(rows, **GROUPS), whole)
+    experiment = make_experiment(tiny_config(rows, **GROUPS), whole)
     with Checkpoints(whole / "checkpoints", read_only=True) as checkpoints:
-        state, _ = checkpoints.restore(12, plan.setup.abstract_state)
+        state, _ = checkpoints.restore(12, experiment.spec.abstract_state)
     folder = tmp_path / "run" / "checkpoints"
     scores = {2: 0.3, 4: 0.5, 6: 0.4, 7: None}
     with Checkpoints(folder, best="score") as checkpoints:

@@ -21,7 +21,7 @@ from tiny_runs import prepare_rows, tiny_config, tiny_settings
 
 from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.config.errors import RunError
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    train(make_plan(tiny_config(rows, **GROUPS), workdir))
+    train(make_experiment(tiny_config(rows, **GROUPS), workdir))
     return workdir
 
 
@@ -66,18 +66,18 @@ def fill(disk: Path, leave: int = 0) -> Path:
     return path
 
 
-def filling(plan: Any, step: int, disk: Path, leave: int) -> Any:
-    """The plan, with the disk filled while the batch of `step` is made."""
+def filling(experiment: Any, step: int, disk: Path, leave: int) -> Any:
+    """The experiment, with the disk filled while the batch of `step` is made."""
 
     def batches(first: int) -> Any:
-        for number, batch in enumerate(plan.train_batches(first), first + 1):
+        for number, batch in enumerate(experiment.train_batches(first), first + 1):
             if number == step:
-                while list(plan.workdir.glob("checkpoints/*-tmp*")):
+                while list(experiment.workdir.glob("checkpoints/*-tmp*")):
                     time.sleep(0.01)  # the save before is not what is to fail
                 fill(disk, leave)
             yield batch
 
-    return plan._replace(train_batches=batches)
+    return experiment._replace(train_batches=batches)
 
 
 # Where one file of a checkpoint fails, Orbax leaves the loop that others still report to.
@@ -96,9 +96,9 @@ def test_the_run_ends_in_a_line_and_goes_on_when_there_is_space(
     rows, whole, disk, step, leave, capsys
 ):
     config, run = tiny_config(rows, **GROUPS), disk / "run"
-    plan = make_plan(config, run)
+    experiment = make_experiment(config, run)
     with pytest.raises(RunError) as caught:
-        train(filling(plan, step, disk, leave))
+        train(filling(experiment, step, disk, leave))
     told = str(caught.value)
     print(told)
     assert "\n" not in told
@@ -116,10 +116,10 @@ def test_the_run_ends_in_a_line_and_goes_on_when_there_is_space(
         assert "no checkpoint yet" in told
     # Still full: it does not begin, and harms nothing.
     with pytest.raises(RunError, match="the disk is full"):
-        train(make_plan(config, run))
+        train(make_experiment(config, run))
     assert steps_in(run) == kept
     (disk / "filler").unlink()
-    train(make_plan(config, run))
+    train(make_experiment(config, run))
     assert_same_end(run, whole, config)
 
 

@@ -29,7 +29,7 @@ from albert_jax.data.sentence_pairs import choose_pairs, lay_out
 from albert_jax.data.tokenizer import CLS, NUM_SPECIAL, SEP, UNK, Tokenizer, normalize
 from albert_jax.model.heads import KINDS
 from albert_jax.prepare.formats import FORMATS, format_of, read_items
-from albert_jax.prepare.packing import Run, pack
+from albert_jax.prepare.packing import SentenceRange, pack
 from albert_jax.prepare.row_builder import NumberedDocument, RowBuilder
 from albert_jax.prepare.settings import RowSettings
 
@@ -231,7 +231,7 @@ def test_pairs_keep_their_pieces_and_their_labels_are_true(row, objective, seed)
             assert set(b) == {99}
             assert len(a) + len(b) <= len(original)
         if objective == "none" or row["chunk_sentences"][i] == 1:
-            assert (pair.b, pair.label, layout.sop_weights[i]) == (None, 0, 0)
+            assert (pair.b, pair.label, layout.sentence_weights[i]) == (None, 0, 0)
         assert len(a) + len(b) + 2 + bool(b) == np.sum(layout.segment_ids == i + 1)
 
 
@@ -268,7 +268,7 @@ def test_packing_keeps_each_sentence_once_within_its_rows(lengths, seq_len, pack
     flat = [n for own in lengths for n in own]
     ends = np.cumsum([0, *flat]).tolist()
     firsts = np.cumsum([0, *map(len, lengths)]).tolist()
-    runs = [Run(i, firsts[i], firsts[i + 1]) for i in range(len(lengths))]
+    runs = [SentenceRange(i, firsts[i], firsts[i + 1]) for i in range(len(lengths))]
     row_settings = RowSettings(seq_len, packing, short, seed)
     rows = pack(ends, runs, [hash((seed, i)) % 2**64 for i in range(len(runs))], row_settings)
     assert sorted(s for row in rows for c in row for s in range(c.first, c.last)) == list(

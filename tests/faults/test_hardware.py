@@ -10,7 +10,7 @@ from fault_runs import command_for, numbers, steps_in
 from tiny_runs import prepare_rows, tiny_config, tiny_settings
 from two_processes import DEVICES, start_two
 
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
 TRAIN = {"log_every": 1, "eval_every": 3, "checkpoint_every": 3, "keep_checkpoints": 9}
@@ -27,10 +27,13 @@ class StopError(Exception):
 
 def go_on(rows: Path, workdir: Path, devices: int, end: int) -> list[dict[str, np.ndarray]]:
     """Trains on so many devices, fails after step `end`; the batches that were fed."""
-    plan, fed = make_plan(tiny_config(rows, train=TRAIN), workdir, jax.devices()[:devices]), []
+    experiment, fed = (
+        make_experiment(tiny_config(rows, train=TRAIN), workdir, jax.devices()[:devices]),
+        [],
+    )
 
     def batches(first: int) -> Any:
-        for step, batch in enumerate(plan.train_batches(first), first + 1):
+        for step, batch in enumerate(experiment.train_batches(first), first + 1):
             if step > end:
                 raise StopError
             assert len(batch["input_ids"].sharding.device_set) == devices
@@ -38,7 +41,7 @@ def go_on(rows: Path, workdir: Path, devices: int, end: int) -> list[dict[str, n
             yield batch
 
     try:
-        train(plan._replace(train_batches=batches))
+        train(experiment._replace(train_batches=batches))
     except StopError:
         assert end < 12
     return fed

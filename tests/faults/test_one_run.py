@@ -11,7 +11,7 @@ from tiny_runs import prepare_rows, tiny_config, tiny_settings
 from albert_jax.checkpoints.run_dir import LOCK_FILE, locked
 from albert_jax.config.errors import RunError
 from albert_jax.evaluate import evaluate
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
 ENDLESS = {"num_steps": 10**6, "checkpoint_every": 2, "eval_every": 10**6, "log_every": 1}
@@ -37,17 +37,17 @@ def test_one_at_a_time(tmp_path):
 def test_a_run_refuses_and_goes_on(rows, tmp_path):
     """Nothing that training writes changes; evaluation may look on."""
     config, run = tiny_config(rows), tmp_path / "run"
-    train(make_plan(config, run))
+    train(make_experiment(config, run))
     before = snapshot(run)
     with locked(run):
-        plan = make_plan(config, run)
+        experiment = make_experiment(config, run)
         with pytest.raises(RunError, match="is in use by process"):
-            train(plan)
+            train(experiment)
         assert evaluate(run)["step"] == 12
     after = snapshot(run)
     assert after.keys() == before.keys()
     assert all(after[name] == before[name] for name in before.keys() - {LOCK_FILE})
-    train(make_plan(config, run))
+    train(make_experiment(config, run))
 
 
 @pytest.mark.slow

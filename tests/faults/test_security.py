@@ -28,7 +28,7 @@ from albert_jax.config import Config, config_from_dict
 from albert_jax.convert import main as convert
 from albert_jax.data.tfds import _our_name
 from albert_jax.evaluate import evaluate
-from albert_jax.train import make_plan
+from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
 # Names that run code that they read, or hand it on to something that does.
@@ -37,7 +37,7 @@ FUNCTIONS = {"eval", "exec", "compile", "__import__", "system", "popen"}
 # Where one of them is right all the same, and why.
 ALLOWED = {
     # Files of one Beam run, in a folder that it made; Beam pickles what goes between workers too.
-    ("data/whole_files.py", "pickle"),
+    ("prepare/beam_ledgers.py", "pickle"),
 }
 
 
@@ -243,7 +243,7 @@ def config_of(rows: Path, source: Path | str = "") -> Config:
 
 
 def run_of(rows: Path, workdir: Path, source: Path | str = "") -> Path:
-    train(make_plan(config_of(rows, source), workdir))
+    train(make_experiment(config_of(rows, source), workdir))
     return workdir
 
 
@@ -262,14 +262,14 @@ def test_a_run_records_what_it_began_with(rows, tmp_path):
     for name, source in sources.items():
         config = config_of(rows, source)
         workdir = tmp_path / f"from_{name}"
-        make_plan(config, workdir)
+        make_experiment(config, workdir)
         text = (workdir / "config.json").read_text()
         start = json.loads(text)["start"]
         assert start["source"] == str(source)
         files = start["files"]
         assert files == {file: sha256(source / file) for file in files}
         assert {Path(file).name for file in files} > NEEDED[name]
-        make_plan(config, workdir)  # before its first checkpoint
+        make_experiment(config, workdir)  # before its first checkpoint
         assert (workdir / "config.json").read_text() == text
 
 
@@ -286,18 +286,18 @@ def test_other_weights_under_the_same_name_are_refused_until_it_has_begun(rows, 
     source = tmp_path / "hf"
     assert convert(["--input", str(first), "--output", str(source), "--to", "hf"]) == 0
     config = config_of(rows, source)
-    make_plan(config, tmp_path / "second")
+    make_experiment(config, tmp_path / "second")
     sound = (source / "model.safetensors").read_bytes()
     weights = read(source)
     weights.params["mlm"]["bias"] += 1
     shutil.rmtree(source)
     write_hf(weights, source)
     with pytest.raises(ValueError, match=r"config\.init_from: its files have changed since"):
-        make_plan(config, tmp_path / "second")
+        make_experiment(config, tmp_path / "second")
     (source / "model.safetensors").write_bytes(sound)
     workdir = run_of(rows, tmp_path / "second", source)
     shutil.rmtree(source)  # no longer needed
-    make_plan(config, workdir)
+    make_experiment(config, workdir)
     assert evaluate(workdir)["step"] == 2
 
 

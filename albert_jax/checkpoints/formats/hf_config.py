@@ -14,9 +14,9 @@ CLASSES = {
     "pretraining": "ForPreTraining",
     "masked_lm": "ForMaskedLM",
     "classification": "ForSequenceClassification",
-    "tagging": "ForTokenClassification",
-    "span": "ForQuestionAnswering",
-    "choice": "ForMultipleChoice",
+    "token_classification": "ForTokenClassification",
+    "question_answering": "ForQuestionAnswering",
+    "multiple_choice": "ForMultipleChoice",
 }
 KNOWN = {
     "albert": tuple(CLASSES.values()),

@@ -73,7 +73,7 @@ def read_hf(directory: Path) -> Weights:
     tokenizer = _tokenizer(directory) if dialect == "albert" else None
     files += [path, *(tokenizer_files(directory) if tokenizer else [])]
     labels = labels_of(values, str(path))
-    if labels and kind in ("classification", "tagging"):
+    if labels and kind in ("classification", "token_classification"):
         classes = params["classifier"]["bias"].size
         if len(labels) != classes:
             raise ValueError(

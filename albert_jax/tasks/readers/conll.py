@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from albert_jax.tasks.examples import TaggedExample, TaskData
-from albert_jax.tasks.readers.files import find_splits, read_lines, split_of
+from albert_jax.tasks.readers.files import find_splits, read_lines, split_in_name
 
 DOCUMENT = "-DOCSTART-"
 OUTSIDE = "O"
@@ -65,7 +65,7 @@ def read_conll(name: str, source: str) -> TaskData:
 def _split_of(name: str) -> str | None:
     ending = name.rpartition(".")[2]
     columns = {"train": "train", "testa": "validation", "testb": "test"}
-    return columns.get(ending) or (split_of(name) if ending in ("txt", "conll") else None)
+    return columns.get(ending) or (split_in_name(name) if ending in ("txt", "conll") else None)
 
 
 def read_columns(path: str, split: str) -> list[Sentence]:

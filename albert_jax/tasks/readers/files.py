@@ -9,7 +9,7 @@ from typing import Any
 from albert_jax.data.tfds import WORDS, in_order
 
 
-def split_of(name: str) -> str | None:
+def split_in_name(name: str) -> str | None:
     """Returns the split that a file's name begins with ("dev_1.tsv": validation), or None."""
     word = re.match(r"[a-z]*", name.lower())
     return WORDS.get(word[0]) if word else None

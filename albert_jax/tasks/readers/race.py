@@ -13,7 +13,7 @@ from typing import Any
 from albert_jax.data.files import parse_json
 from albert_jax.data.tfds import WORDS, in_order
 from albert_jax.tasks.examples import ChoiceExample, TaskData
-from albert_jax.tasks.readers.files import find_splits, read_lines, read_text, split_of
+from albert_jax.tasks.readers.files import find_splits, read_lines, read_text, split_in_name
 
 LETTERS = "ABCD"
 LEVELS = ("middle", "high")
@@ -58,7 +58,7 @@ def _find_passages(source: str, level: str | None) -> dict[str, tuple[str, Passa
         if folders:
             return {s: (path, _in_folder(path, level)) for s, path in folders.items()}
     files = find_splits(
-        source, lambda n: split_of(n) if n.endswith(".jsonl") else None, LOOKED_FOR, None
+        source, lambda n: split_in_name(n) if n.endswith(".jsonl") else None, LOOKED_FOR, None
     )
     return {s: (path, _in_jsonl(path)) for s, path in files.items()}
 

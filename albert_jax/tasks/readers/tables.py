@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 
 from albert_jax.data.files import parse_json
 from albert_jax.tasks.examples import TaskData, TextExample
-from albert_jax.tasks.readers.files import find_splits, finite, read_lines, read_text, split_of
+from albert_jax.tasks.readers.files import (
+    find_splits,
+    finite,
+    read_lines,
+    read_text,
+    split_in_name,
+)
 
 TEXT = ("text", "sentence", "sentence1", "text_a")
 PAIR = ("pair", "sentence2", "text_b")
@@ -22,7 +28,7 @@ LOOKED_FOR = "train.*, validation.* or dev.*, test.* with .tsv, .csv or .jsonl"
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
-class Row(NamedTuple):
+class Record(NamedTuple):
     """One row.
 
     Attributes:
@@ -57,13 +63,13 @@ def read_table(name: str, source: str) -> TaskData:
       ValueError: a file is malformed, a class is not in train, or a score is not finite.
     """
     files = find_splits(
-        source, lambda n: split_of(n) if n.endswith(SUFFIXES) else None, LOOKED_FOR, "train"
+        source, lambda n: split_in_name(n) if n.endswith(SUFFIXES) else None, LOOKED_FOR, "train"
     )
     found = {split: (path, read_rows(path)) for split, path in files.items()}
     return text_data(found, name == "regression")
 
 
-def read_rows(path: str) -> list[Row]:
+def read_rows(path: str) -> list[Record]:
     """Returns the rows of a file, read as its suffix says.
 
     Raises:
@@ -86,7 +92,7 @@ def read_rows(path: str) -> list[Row]:
                 f"{path}:{line}: {len(row)} columns where the first line has {len(names)}; "
                 "restore what parts them (and in CSV the quotes)"
             )
-    return [Row(f"{path}:{line}", dict(zip(names, row, strict=True))) for line, row in rows]
+    return [Record(f"{path}:{line}", dict(zip(names, row, strict=True))) for line, row in rows]
 
 
 def _read_tsv(path: str) -> list[tuple[int, list[str]]]:
@@ -110,19 +116,19 @@ def _read_csv(path: str) -> list[tuple[int, list[str]]]:
     return records
 
 
-def _read_jsonl(path: str) -> list[Row]:
+def _read_jsonl(path: str) -> list[Record]:
     rows = []
     for number, line in enumerate(read_lines(path), 1):
         if line.strip():
             cells = parse_json(line, path, number)
             if not isinstance(cells, dict):
                 raise ValueError(f"{path}:{number}: no JSON object; write one a line")
-            rows.append(Row(f"{path}:{number}", cells))
+            rows.append(Record(f"{path}:{number}", cells))
     return rows
 
 
 def text_data(
-    found: dict[str, tuple[str, list[Row]]],
+    found: dict[str, tuple[str, list[Record]]],
     regression: bool,
     classes: tuple[str, ...] | None = None,
     blank: bool = False,
@@ -166,7 +172,7 @@ def text_data(
 
 
 def _classes(
-    splits: dict[str, list[Any]], found: dict[str, tuple[str, list[Row]]]
+    splits: dict[str, list[Any]], found: dict[str, tuple[str, list[Record]]]
 ) -> tuple[str, ...]:
     """Returns the classes of train, or without one those of all, sorted."""
     known = [splits["train"]] if "train" in splits else list(splits.values())
@@ -181,7 +187,7 @@ def _classes(
 
 
 def _examples(
-    path: str, rows: list[Row], regression: bool, is_test: bool, blank: bool
+    path: str, rows: list[Record], regression: bool, is_test: bool, blank: bool
 ) -> list[Any]:
     """Returns a split's examples; classes are still names."""
     if not rows:
@@ -232,7 +238,7 @@ def _pick(
     return there[0] if there else None
 
 
-def _text(row: Row, column: Any, blank: bool) -> str:
+def _text(row: Record, column: Any, blank: bool) -> str:
     value = row.cells.get(column)
     if not isinstance(value, str) or not (blank or value.strip()):
         raise ValueError(f"{row.where}: no text in {column!r}; fill it in or drop the row")

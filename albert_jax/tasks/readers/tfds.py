@@ -14,7 +14,7 @@ from albert_jax.tasks.readers.conll import Sentence, tagged_data, to_iob2
 from albert_jax.tasks.readers.glue import GLUE_TASKS
 from albert_jax.tasks.readers.race import LEVELS, read_passages
 from albert_jax.tasks.readers.squad import questions_of
-from albert_jax.tasks.readers.tables import CLASS, PAIR, SCORE, TEXT, Row, text_data
+from albert_jax.tasks.readers.tables import CLASS, PAIR, SCORE, TEXT, Record, text_data
 
 # Where TFDS names the texts other than the official files do.
 GLUE_FEATURES = {
@@ -112,7 +112,7 @@ def _class_or_score(names: list[str]) -> Callable[[Any], Any]:
 
 def _rows(
     data: TfdsSplits, columns: list[tuple[str, str]], plain: Callable[[Any], Any]
-) -> dict[str, tuple[str, list[Row]]]:
+) -> dict[str, tuple[str, list[Record]]]:
     """Returns rows for `text_data`.
 
     Args:
@@ -126,7 +126,7 @@ def _rows(
         for where, record in data.records(split):
             cells = {ours: record[theirs] for theirs, ours in columns}
             cells["label"] = plain(cells["label"])
-            rows.append(Row(where, cells, str(record["idx"]) if "idx" in record else None))
+            rows.append(Record(where, cells, str(record["idx"]) if "idx" in record else None))
         found[split] = (f"{data.source} {split}", rows)
     return found
 
