@@ -21,7 +21,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CODE = """
 import sys
 from albert_jax.checkpoints.formats.hub import fetch
-from albert_jax.convert.read import read
+from albert_jax.checkpoints.read import read
 try:
     print(read(sys.argv[1]).kind, *sorted(p.name for p in fetch(sys.argv[1]).iterdir()))
 except ValueError as error:
