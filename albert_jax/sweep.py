@@ -16,6 +16,7 @@ from albert_jax.config import Config
 from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.config.load import load_config, run_file
 from albert_jax.config.paper import SMALL, TableRow
+from albert_jax.data.files import replace_json
 from albert_jax.predict.load import load
 from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
@@ -71,7 +72,7 @@ def sweep(
         print(json.dumps(result), flush=True)
         results = _read_results(output) | {name: result}  # another process may do other rows
         ordered = {name: results[name] for name in rows if name in results}
-        (output / "results.json").write_text(json.dumps(ordered, indent=2) + "\n", "utf-8")
+        replace_json(output / "results.json", ordered)
         write_table(output / "table.md", title_of(file), scale, rows, ordered)
         draw_table(output / "table.png", title_of(file), scale, rows, ordered)
     return results
@@ -120,8 +121,8 @@ def measure(workdir: Path, config: Config) -> dict[str, float]:
         "parameters": count_parameters(model.params),
         "mlm_loss": found[own]["mlm_loss"],
         "mlm_accuracy": found[own]["mlm_accuracy"],
-        "nsp_accuracy": found["nsp"]["sop_accuracy"],
-        "sop_accuracy": found["sop"]["sop_accuracy"],
+        "nsp_accuracy": found["nsp"]["sentence_accuracy"],
+        "sop_accuracy": found["sop"]["sentence_accuracy"],
     }
 
 
@@ -162,8 +163,7 @@ def _attempt(config: Config | ValueError, workdir: Path) -> dict[str, Any]:
         result = workdir / _RESULT
         if not result.is_file():
             train(experiment)
-            found = json.dumps(measure(workdir, config), indent=2) + "\n"
-            result.write_text(found, "utf-8")
+            replace_json(result, measure(workdir, config))
         return json.loads(result.read_text("utf-8"))
     except (ArithmeticError, OSError, RuntimeError, ValueError) as error:
         return {"failed": f"{type(error).__name__}: {error}"}

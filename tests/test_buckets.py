@@ -159,7 +159,7 @@ def test_an_evaluation_sees_every_row_once_the_longest_first(count, size):
 DIGEST = """
 import hashlib
 from test_buckets import make_rows
-from albert_jax.data.buckets import train_batches
+from albert_jax.tasks.batching import train_batches
 digest = hashlib.sha256()
 for batch in train_batches(make_rows(500), 8, 128, 5, 30, 90):
     digest.update(batch["label"].tobytes() + batch["tags"].tobytes())
