@@ -128,8 +128,8 @@ class TrainConfig:
     Attributes:
       batch_size: rows a step, over all devices and accumulation steps.
       dtype: dtype of the matrix products; parameters and sums stay float32.
-      remat: what the backward pass computes again: nothing, all but matrix products,
-        or the whole layer.
+      remat: what the backward pass computes again: nothing; all but dense layers and attention's
+        output (`dots`); or the whole layer.
       attention: how it is computed; `auto` takes cuDNN's on an NVIDIA GPU, where dtype and head
         size allow it, and XLA's elsewhere.
       unroll: layers compiled into one pass of the loop over them.

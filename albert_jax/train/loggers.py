@@ -121,7 +121,10 @@ class Terminal(Logger):
 
     def write(self, step: int, split: str, values: Values) -> None:
         """Shows training metrics beside the bar if there is one, all others as a line."""
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if value)
+        known = {name: value for name, value in values.items() if value is not None}
+        shown = "  ".join(
+            f"{name} {value:.4g}" for name, value in known.items() if value or name != "skipped"
+        )
         if self._has_bar and split == "train":
             self._bar.set_postfix_str(shown.partition("  learning_rate")[0])
         else:
