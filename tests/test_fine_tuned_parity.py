@@ -31,7 +31,7 @@ from albert_jax.model_in_use import Model
 from albert_jax.tasks.answer import LOWEST
 from albert_jax.tokenizer import Tokenizer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 
 class Case(NamedTuple):

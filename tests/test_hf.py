@@ -24,6 +24,8 @@ from albert_jax.convert.mapping import abstract_model
 from albert_jax.convert.weights import KINDS, Weights
 from albert_jax.tokenizer import CLS, SEP
 
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
 CONFIG = tiny_model(num_hidden_groups=2)
 IDS = torch.tensor([[CLS, 40, 41, 42, SEP, 50, 51, SEP], [CLS, 60, SEP, 61, 62, 63, 64, SEP]])
 TYPES = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1, 1, 1]])

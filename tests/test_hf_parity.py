@@ -18,6 +18,8 @@ from albert_jax.convert.mapping import to_variables
 from albert_jax.losses import cross_entropy
 from albert_jax.model import PRETRAINING, Albert, Compute
 
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
 B, T = 3, 17
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 GRID = {

@@ -15,6 +15,8 @@ from albert_jax.convert.hf_tokenizer import read_tokenizer, write_tokenizer
 from albert_jax.convert.spm_model import Piece, build_model, parse_model
 from albert_jax.tokenizer import Tokenizer, train_tokenizer
 
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
 ModelProto: Any = vars(sentencepiece_model_pb2)["ModelProto"]  # made at import
 
 TEXTS = [

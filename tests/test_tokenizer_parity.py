@@ -18,6 +18,8 @@ from transformers import AlbertTokenizer
 from albert_jax.convert.hf_tokenizer import write_tokenizer
 from albert_jax.tokenizer import UNK, Tokenizer, normalize, train_tokenizer
 
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
 FOLDERS = ["wikipedia", "books", "glue", "cola", "multi30k", "squad", "race", "conll2003"]
 QUOTES = ("``", "''")
 
