@@ -1,9 +1,13 @@
 """Set-up shared by all tests: eight simulated CPU devices, rank promotion forbidden."""
 
 import os
+import re
 import signal
+import sys
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 # Before jax is imported. The suite describes the CPU, also on a host that has an accelerator;
 # an explicit JAX_PLATFORMS still wins.
@@ -28,6 +32,58 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Shapes must agree without implicit leading axes: those hide mistakes.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Each has a mark, and runs of its own: TensorFlow and torch's compiler crash one process. Also the
+# default environment has neither.
+PEERS = ("torch", "tensorflow")
+# How a test may say why it is skipped: by what this machine lacks, and not the environment.
+LACKS = ("an NVIDIA GPU", "a TPU", "Linux", "SLURM", "root", "the data")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--peer",
+        choices=("none", *PEERS),
+        default="none",
+        help="run the tests that need this package instead of those that need none",
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Does not import files of another peer's tests: they import that peer."""
+    if collection_path.suffix == ".py":
+        marks = re.findall(r"^pytestmark = .*", collection_path.read_text("utf-8"), re.MULTILINE)
+        others = {*PEERS} - {config.option.peer}
+        if any(f"mark.{peer}" in line for line in marks for peer in others):
+            return True
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the tests that need the peer of this run, and no other."""
+    wanted = {config.option.peer} - {"none"}
+    chosen = [i for i in items if {p for p in PEERS if i.get_closest_marker(p)} == wanted]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    yield
+    others = {*PEERS} - {item.config.option.peer}
+    assert not others & sys.modules.keys(), f"a test that imports one of {others} needs its mark"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.TestReport]:
+    """A skip that names nothing the machine lacks fails: nobody would notice it."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(tuple(f"needs {what}" for what in LACKS)):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, and not because it 'needs' one of {LACKS}: {reason}"
+    return report
+
 
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
@@ -40,5 +96,5 @@ def shared_data() -> Path:
     """The folder of real text beside the repository; a test that needs it skips without it."""
     path = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not path.is_dir():
-        pytest.skip(f"needs the data folder {path}")
+        pytest.skip(f"needs the data: there is no folder {path}")
     return path

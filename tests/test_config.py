@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from albert_jax.config import Config, MeshConfig, config_from_dict, default_config
-from albert_jax.config.load import load_config
+from albert_jax.config.load import find_config, load_config
 from albert_jax.config.presets import albert_preset, bert_preset
 from albert_jax.model.sharding import mesh_sizes, validate_for_devices
 
@@ -45,6 +45,20 @@ def test_versions_are_an_argument():
     assert albert_preset("xxlarge", "v1")["hidden_dropout_prob"] == 0
     with pytest.raises(ValueError, match="sizes are base, large"):
         bert_preset("xlarge")
+
+
+def test_our_files_go_by_their_names_from_anywhere(tmp_path, monkeypatch):
+    folder = FILES[0].parent
+    monkeypatch.chdir(tmp_path)
+    assert load_config("base:v1") == load_config(f"{folder}/base.py:v1")
+    assert load_config("finetune/sst2") == load_config(f"{folder}/finetune/sst2.py")
+    assert find_config("paper/table5") == str(folder / "paper/table5.py")
+    (tmp_path / "tiny.py").write_text("x = 1\n")
+    assert find_config("tiny") == str(folder / "tiny.py")
+    assert find_config("tiny.py") == "tiny.py"
+    for name, known in (("tinny", "did you mean 'tiny'"), ("x", "known: base, .*finetune/cola")):
+        with pytest.raises(FileNotFoundError, match=rf"'{name}' does not exist; {known}"):
+            load_config(name)
 
 
 def test_overrides(config_file):

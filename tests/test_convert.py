@@ -46,7 +46,18 @@ def convert(source: Path, output: Path, to: str, *more: str) -> int:
     return main(["--input", str(source), "--output", str(output), "--to", to, *more])
 
 
-@pytest.mark.parametrize("way", [["hf"], ["tf"], ["orbax"], ["hf", "tf", "orbax", "tf", "hf"]])
+TENSORFLOW = [pytest.mark.tensorflow, pytest.mark.slow]
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        ["hf"],
+        ["orbax"],
+        pytest.param(["tf"], marks=TENSORFLOW),
+        pytest.param(["hf", "tf", "orbax", "tf", "hf"], marks=TENSORFLOW),
+    ],
+)
 def test_every_way_round_is_exact(way, run, tmp_path):
     source = run
     for i, to in enumerate(way):

@@ -32,7 +32,7 @@ from albert_jax.tasks.features import length_of
 from albert_jax.tasks.question_answering import LOWEST
 from albert_jax.tasks.registry import read_task
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 
 class Case(NamedTuple):

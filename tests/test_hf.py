@@ -25,6 +25,8 @@ from albert_jax.data.tokenizer import CLS, SEP
 from albert_jax.model.albert import abstract_model
 from albert_jax.model.heads import KINDS
 
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
 CONFIG = tiny_model(num_hidden_groups=2)
 IDS = torch.tensor([[CLS, 40, 41, 42, SEP, 50, 51, SEP], [CLS, 60, SEP, 61, 62, 63, 64, SEP]])
 TYPES = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1, 1, 1]])

@@ -18,6 +18,8 @@ from albert_jax.config import ModelConfig
 from albert_jax.model import PRETRAINING, Albert, Compute
 from albert_jax.tasks.base import cross_entropy
 
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
 B, T = 3, 17
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 GRID = {

@@ -16,6 +16,8 @@ from albert_jax.checkpoints.formats.sentencepiece import Piece, build_model, par
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.prepare.vocabulary import train_tokenizer
 
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
 ModelProto: Any = vars(sentencepiece_model_pb2)["ModelProto"]  # made at import
 
 TEXTS = [

@@ -110,6 +110,8 @@ def test_a_model_is_fetched_once_and_without_code(hub, tmp_path):
     assert read_in_process("hf:some/albert", "http://127.0.0.1:1", cache) == said
 
 
+@pytest.mark.slow
+@pytest.mark.torch
 def test_a_model_without_safetensors_is_fetched_as_pytorch_saved_it(hub, tmp_path):
     said = read_in_process("hf:some/old", hub, tmp_path / "cache")
     assert "pytorch_model.bin: cannot be read as weights alone" in said

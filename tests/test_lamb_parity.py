@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import optax
 import pytest
-import torch
 
 from albert_jax.config import OptimizerConfig
 from albert_jax.train.optimizer import make_optimizer
@@ -110,6 +109,8 @@ def published_lamb(config: OptimizerConfig) -> Iterator[Variables]:
 
 def torch_adamw(config: OptimizerConfig) -> Iterator[Variables]:
     """Yields the parameters after each update, in float64; norms and biases do not decay."""
+    import torch
+
     params = {
         key: torch.nn.Parameter(torch.from_numpy(x))
         for key, x in variables(initial_params()).items()
@@ -180,6 +181,8 @@ def test_lamb_is_the_published_algorithm(bias_correction, clip_norm):
     check(config, published_lamb)
 
 
+@pytest.mark.slow
+@pytest.mark.torch
 @pytest.mark.parametrize("clip_norm", [0.0, 1.0])
 def test_adamw_is_that_of_torch(clip_norm):
     config = OptimizerConfig(

@@ -42,6 +42,8 @@ from albert_jax.tasks.pretraining import Pretraining
 from albert_jax.train.optimizer import make_optimizer
 from albert_jax.train.step import compile_steps
 
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
 STEPS, ROWS = 100, 8
 # Random rows have the sizes of those of real text, so that one compiled step serves both.
 VOCAB_SIZE, SEQ_LEN = 1000, 64

@@ -273,7 +273,7 @@ def long_corpus(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("long") / "corpus.jsonl", documents=10_000)
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs Linux: no /proc")
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_killed_runs_leave_no_output(
     how, long_corpus, corpus_file, model_file, tmp_path, repo_root

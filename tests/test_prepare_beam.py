@@ -1,10 +1,8 @@
 """Rows made with Apache Beam are those made on one machine, byte for byte, in any mode."""
 
 import gzip
-import importlib.util
 import json
 import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -14,13 +12,7 @@ from albert_jax.prepare import documents as incoming
 from albert_jax.prepare import row_writer
 from albert_jax.prepare.pipeline import prepare
 
-pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("apache_beam") is None,
-        reason="needs apache-beam, which needs older packages than the lock's: pip install it",
-    ),
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.slow
 
 # Many blocks and shards, and in the process that runs the jobs itself also many ledgers.
 SIZES = {"BLOCK_CHARS": 20_000, "ROWS_PER_SHARD": 300, "LEDGER_DOCUMENTS": 50}
@@ -60,8 +52,10 @@ def model_file(tmp_path_factory):
 
 
 def run(repo_root, *arguments):
+    # Beam has an environment of its own, which tests/run.sh --all makes.
+    python = repo_root / ".venv-beam/bin/python"
     return subprocess.run(
-        [sys.executable, "-c", COMMAND, *map(str, arguments)],
+        [python, "-c", COMMAND, *map(str, arguments)],
         cwd=repo_root, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
 

@@ -13,7 +13,21 @@ import pytest
 from packaging.requirements import Requirement
 
 SCRIPTS = ("launch/local.sh", "tests/run.sh", ".ci/run")
-LOCKS = ("requirements.txt", "tests/requirements.txt")
+LOCKS = ("requirements.txt", "tests/requirements.txt", "tests/peers.txt")
+# Where the scripts are tried out, the package needs nothing.
+PYPROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "albert_jax"
+version = "1"
+scripts = { albert-jax = "albert_jax:main" }
+
+[tool.hatch.build.targets.wheel]
+dev-mode-dirs = ["."]
+"""
 
 
 def run(*command, env=None, **options):
@@ -46,6 +60,9 @@ def tree(repo_root, tmp_path_factory):
         (top / folder).mkdir(parents=True)
     for lock in LOCKS:
         (top / lock).write_text("# nothing\n")
+    (top / "pyproject.toml").write_text(PYPROJECT)
+    (top / "albert_jax").mkdir()
+    (top / "albert_jax/__init__.py").write_text("def main(): print('here')\n")
     shutil.copy(repo_root / "launch" / "environment.sh", top / "launch")
     return top
 
@@ -59,7 +76,7 @@ def make_environment(tree, *files, **env):
 
 def test_shellcheck_is_content(repo_root):
     shellcheck = Path(sys.executable).parent / "shellcheck"
-    files = [*SCRIPTS, "launch/environment.sh"]
+    files = [*SCRIPTS, "launch/environment.sh", "benchmarks/fine_tuning.sh"]
     assert run(shellcheck, "--external-sources", *files, cwd=repo_root) == (0, "", "")
     assert all(os.access(repo_root / script, os.X_OK) for script in SCRIPTS)
 
@@ -103,6 +120,14 @@ def test_environment_is_made_once_and_mended(tree):
     assert (status, said.count("making .venv")) == (0, 1)
     assert make_environment(tree, "requirements.txt", **env) == (0, "")
     assert make_environment(tree, "requirements.txt") == (0, "")
+
+    # The package is there from anywhere, and so is its command, also under a new name.
+    assert run(tree / ".venv/bin/albert-jax", cwd="/") == (0, "here\n", "")
+    (tree / "pyproject.toml").write_text(PYPROJECT.replace("albert-jax =", "other ="))
+    status, said = make_environment(tree, "requirements.txt")
+    assert (status, "making" in said, "installing" in said) == (0, False, True)
+    assert run(tree / ".venv/bin/other", cwd="/") == (0, "here\n", "")
+    assert not (tree / ".venv/bin/albert-jax").exists()
 
     # More is added to it, and then it serves both.
     status, said = make_environment(tree, *LOCKS)
@@ -174,21 +199,30 @@ def requirements(path):
                 yield requirement
 
 
-def test_locks_satisfy_pyproject(repo_root):
+@pytest.mark.parametrize(
+    ("locks", "names"), [(LOCKS, ("test", "peers", "tf")), (("tests/beam.txt",), ("beam",))]
+)
+def test_locks_satisfy_pyproject(repo_root, locks, names):
     project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     pins = {}
-    for lock in LOCKS:
+    for lock in locks:
         for pin in requirements(repo_root / lock):
             (version,) = pin.specifier
             assert version.operator == "=="
             assert pin.name not in pins
             pins[pin.name] = version.version
-    assert "albert_jax[tf]" in extras["test"]
-    for wanted in map(Requirement, project["dependencies"] + extras["test"] + extras["tf"]):
+    assert "albert_jax[tf]" in extras["peers"]
+    wanted_by_all = project["dependencies"] + [line for name in names for line in extras[name]]
+    for wanted in map(Requirement, wanted_by_all):
         if wanted.name == "albert_jax" or (wanted.marker and not wanted.marker.evaluate()):
             continue
         assert wanted.specifier.contains(pins[wanted.name.lower().replace("_", "-")]), wanted
+
+
+def test_extras_for_accelerators_are_those_of_jax(repo_root):
+    project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
     provided = set(metadata.metadata("jax").get_all("Provides-Extra") or [])
     for name in ("gpu", "gpu-cuda12", "tpu"):
         (wanted,) = map(Requirement, extras[name])
@@ -197,7 +231,7 @@ def test_locks_satisfy_pyproject(repo_root):
 
 
 def test_locks_name_no_machine(repo_root):
-    for lock in LOCKS:
+    for lock in (*LOCKS, "tests/beam.txt"):
         text = (repo_root / lock).read_text()
         assert not re.search(r"://|--(extra-)?index|--find-links|(^|\s)/\w", text, re.MULTILINE)
 

@@ -66,7 +66,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, str]]
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     missing = [name for name in (*DAEMONS, "sbatch") if shutil.which(name, path=path) is None]
     if missing:
-        pytest.skip(f"needs Debian's slurmctld, slurmd and munge: {', '.join(missing)} missing")
+        pytest.skip(f"needs SLURM (Debian's slurmctld, slurmd, munge): no {', '.join(missing)}")
     folder = tmp_path_factory.mktemp("slurm")
     folder.chmod(0o755)
     for name in ("state", "spool"):

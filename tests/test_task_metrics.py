@@ -181,10 +181,12 @@ def test_entities_as_conlleval_counts_them(sentences):
     assert all(type(value) is float for value in ours.values())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(SENTENCES)
 def test_entities_as_seqeval_counts_them(sentences):
-    seqeval = pytest.importorskip("seqeval.metrics.sequence_labeling")
+    from seqeval.metrics import sequence_labeling as seqeval
+
     assume(sentences)  # it takes no empty list
     guesses, labels = ([[row[k] for row in s] for s in sentences] for k in (0, 1))
     theirs = seqeval.precision_recall_fscore_support(

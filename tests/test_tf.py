@@ -15,6 +15,8 @@ from albert_jax.checkpoints.formats.tensorflow import read_tf, write_tf
 from albert_jax.checkpoints.weights import Moments, Weights
 from albert_jax.config import ModelConfig
 
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+
 # The variables of a published checkpoint of one group, without LAMB's slots. Source: the scopes
 # of google-research/albert modeling.py and run_pretraining.py, as albert_base lists them.
 LAYER = "bert/encoder/transformer/group_0/inner_group_0"

@@ -19,6 +19,8 @@ from albert_jax.checkpoints.formats.hf_tokenizer import write_tokenizer
 from albert_jax.data.tokenizer import UNK, Tokenizer, normalize
 from albert_jax.prepare.vocabulary import train_tokenizer
 
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
 FOLDERS = ["wikipedia", "books", "glue", "cola", "multi30k", "squad", "race", "conll2003"]
 QUOTES = ("``", "''")
 

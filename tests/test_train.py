@@ -181,7 +181,11 @@ def test_a_resumed_run_is_bit_identical(tmp_path, make_config, whole, stop):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("formats", [["tf", "orbax"], ["orbax"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "formats",
+    [["orbax"], pytest.param(["tf", "orbax"], marks=pytest.mark.tensorflow)],
+    ids=" ".join,
+)
 def test_a_run_goes_on_from_converted_weights(tmp_path, make_config, settings, whole, formats):
     """With LAMB's moments on the way, by the command line, to the same bits."""
     (tmp_path / "some.py").write_text(CONFIG_FILE.format(values=settings()))

@@ -57,8 +57,11 @@ SIZES = {
 Change = Callable[[Path, Path], None]
 
 
-def make_sound_input(good: Path) -> Path:
-    """Fills a folder: text, vocabulary, rows, a config, models in every format, a table."""
+def make_sound_input(good: Path, peer: str) -> Path:
+    """Fills a folder: text, vocabulary, rows, a config, models in every format, a table.
+
+    The original's format is among them where `peer` is "tensorflow".
+    """
     rows = prepare_rows(good, documents=40)
     run = tiny_run(rows, good / "run", **SIZES)
     values = tiny_settings(rows, **SIZES)
@@ -67,7 +70,8 @@ def make_sound_input(good: Path) -> Path:
     proto = (run / "tokenizer.model").read_bytes()
     weights = Weights(MODEL, random_params(MODEL), "pretraining", proto)
     write_hf(weights, good / "hf")
-    write_tf(weights, good / "tf")
+    if peer == "tensorflow":
+        write_tf(weights, good / "tf")
     labels = ("bad", "good")
     classifier = Weights(
         MODEL,
@@ -194,7 +198,7 @@ def read_only(folder: Path) -> Generator[None]:
     """Within it, an empty folder is a file system that is mounted for reading only."""
     command = ["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a file system")
+        pytest.skip("needs root, to mount a file system")
     try:
         yield
     finally:

@@ -79,12 +79,16 @@ MAINS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 class Case(NamedTuple):
-    """A command, its words, a part of the message (regular expression), what makes input bad."""
+    """A command, its words, a part of the message (regular expression), what makes input bad.
+
+    Also the mark of a package that it needs.
+    """
 
     command: str
     words: str
     message: str
     changes: tuple[Change, ...] = ()
+    peer: str = ""
 
 
 def of_config(text: str, message: str, more: str = "") -> Case:
@@ -118,11 +122,12 @@ def of_rows(message: str, *changes: Change) -> Case:
 
 def of_model(source: str, message: str, *changes: Change) -> Case:
     words = "--input {tmp}/in --output {tmp}/out --to orbax"
-    return Case("convert", words, message, (copy(source, "in"), *changes))
+    peer = "tensorflow" if source == "tf" else ""
+    return Case("convert", words, message, (copy(source, "in"), *changes), peer)
 
 
-def of_load(message: str, *changes: Change, name: str = "{tmp}/in") -> Case:
-    return Case("load", name, message, changes)
+def of_load(message: str, *changes: Change, name: str = "{tmp}/in", peer: str = "") -> Case:
+    return Case("load", name, message, changes, peer)
 
 
 GET = "from albert_jax.config import default_config\n\n\ndef get_config():\n    "
@@ -471,12 +476,14 @@ LOADS = [
         copy("hf", "in"),
         remove(TENSORS),
         write("in/pytorch_model.bin", pickle.dumps({"a": 1})),
+        peer="torch",
     ),
     of_load(
         "cannot be read as weights alone",
         copy("hf", "in"),
         remove(TENSORS),
         write("in/pytorch_model.bin", b""),
+        peer="torch",
     ),
     of_load(
         "its vocabulary has 60 pieces, its model only 50",
@@ -623,8 +630,8 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sound_input(tmp_path_factory.mktemp("good"))
+def good(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+    return make_sound_input(tmp_path_factory.mktemp("good"), pytestconfig.option.peer)
 
 
 def words_of(case: Case, tmp: Path, good: Path) -> list[str]:
@@ -640,7 +647,17 @@ def check(case: Case, code: int, said: str) -> None:
     assert re.search(case.message, last), last
 
 
-@pytest.mark.parametrize("case", CASES, ids=[f"{c.command}-{c.message[:40]}" for c in CASES])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case,
+            marks=[getattr(pytest.mark, case.peer)] if case.peer else [],
+            id=f"{case.command}-{case.message[:40]}",
+        )
+        for case in CASES
+    ],
+)
 def test_bad_input_is_one_line_and_leaves_nothing(case, good, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for change in case.changes:
@@ -723,7 +740,7 @@ def test_wrong_words_end_in_the_usage(command, words, tmp_path, capsys, monkeypa
 @pytest.mark.parametrize("command", [name for name in MAINS if name != "load"])
 def test_as_a_process(command, good, tmp_path, repo_root):
     """One case of each command as users start it: nothing is said but what the table says."""
-    case = next(c for c in reversed(CASES) if c.command == command)
+    case = next(c for c in reversed(CASES) if c.command == command and not c.peer)
     for change in case.changes:
         change(tmp_path, good)
     before = snapshot(tmp_path)

@@ -51,9 +51,9 @@ def disk(tmp_path: Path) -> Generator[Path]:
     try:
         done = subprocess.run(mount, capture_output=True, text=True)
     except FileNotFoundError:
-        pytest.skip("no mount command here")
+        pytest.skip("needs Linux: no command mount")
     if done.returncode:
-        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+        pytest.skip(f"needs root, to mount a file system: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 

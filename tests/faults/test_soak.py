@@ -103,7 +103,7 @@ def soaked(
     tmp_path_factory: pytest.TempPathFactory, repo_root: Path
 ) -> tuple[list[Sample], dict[int, Done], Path]:
     if not Path("/proc/self/status").exists():
-        pytest.skip("needs /proc")
+        pytest.skip("needs Linux: no /proc")
     folder = tmp_path_factory.mktemp("soak")
     rows = prepare_rows(folder)
     train = {
