@@ -4,7 +4,7 @@ import importlib.util
 import sys
 
 import pytest
-from commands import run
+from support.commands import run
 
 from albert_jax import COMMANDS, main
 

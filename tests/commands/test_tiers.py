@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import pytest
-from commands import executable, run
+from support.commands import executable, run
 
 ENVIRONMENT = """
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -68,7 +68,9 @@ def test_a_failure_counts_and_the_other_runs_are_made(codes, status, tiers):
     assert (found, len(said)) == (status, 5)
 
 
-TORCH = "import pytest\nimport torch\n\npytestmark = [pytest.mark.torch]\n\ndef test_torch(): pass\n"
+TORCH = (
+    "import pytest\nimport torch\n\npytestmark = [pytest.mark.torch]\n\ndef test_torch(): pass\n"
+)
 TENSORFLOW = TORCH.replace("torch", "tensorflow")
 OTHERS = """
 import pytest

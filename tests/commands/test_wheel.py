@@ -4,8 +4,8 @@ import sys
 import sysconfig
 
 import pytest
-from commands import run
-from texts import VOCAB_SIZE, write_corpus
+from support.commands import run
+from support.texts import VOCAB_SIZE, write_corpus
 
 pytestmark = pytest.mark.slow
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import sentencepiece as spm
-from models import tiny_config, tiny_model
-from params import random_params
 from safetensors.numpy import load_file, save_file
-from texts import VOCAB_SIZE, WORDS
-from tiny_runs import prepare_rows, tiny_run, tiny_settings
+from support.models import tiny_config, tiny_model
+from support.params import random_params
+from support.texts import VOCAB_SIZE, WORDS
+from support.tiny_runs import prepare_rows, tiny_run, tiny_settings
 
 from albert_jax.checkpoints.formats.huggingface import write_hf
 from albert_jax.checkpoints.formats.tensorflow import write_tf

@@ -39,7 +39,7 @@ from sound_input import (
     snapshot,
     write,
 )
-from texts import make_sentence
+from support.texts import make_sentence
 
 import albert_jax
 from albert_jax import convert, evaluate, inspect, sweep

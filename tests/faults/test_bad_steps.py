@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from fault_runs import CONFIG, assert_same_end, error_line, numbers, steps_in
-from tiny_runs import prepare_rows, tiny_config, tiny_settings
+from support.runs import CONFIG, assert_same_end, error_line, numbers, steps_in
+from support.tiny_runs import prepare_rows, tiny_config, tiny_settings
 
 import albert_jax
 from albert_jax.analysis import batches as analysis_batches

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_runs import assert_same_end, numbers, snapshot, steps_in
-from tiny_runs import prepare_rows, tiny_config, tiny_run
+from support.runs import assert_same_end, numbers, snapshot, steps_in
+from support.tiny_runs import prepare_rows, tiny_config, tiny_run
 
 import albert_jax
 from albert_jax.checkpoints.checksums import FILE, damage_of, seal

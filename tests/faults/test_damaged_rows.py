@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_runs import CONFIG, error_line
-from tiny_runs import prepare_rows, tiny_settings
+from support.runs import CONFIG, error_line
+from support.tiny_runs import prepare_rows, tiny_settings
 
 from albert_jax.data.row_reader import DamagedRowsError, open_rows
 from albert_jax.train.__main__ import main

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_runs import (
+from support.runs import (
     assert_same_end,
     command_for,
     error_line,
@@ -17,7 +17,7 @@ from fault_runs import (
     state_of,
     steps_in,
 )
-from tiny_runs import prepare_rows, tiny_config, tiny_settings
+from support.tiny_runs import prepare_rows, tiny_config, tiny_settings
 
 from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.config.errors import RunError

@@ -13,9 +13,9 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from models import tiny_model
-from params import equal_trees, random_params
-from texts import write_vocabulary
+from support.models import tiny_model
+from support.params import equal_trees, random_params
+from support.texts import write_vocabulary
 
 from albert_jax.checkpoints.formats.hf_tokenizer import read_tokenizer
 from albert_jax.checkpoints.formats.huggingface import read_hf, write_hf

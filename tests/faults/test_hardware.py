@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from fault_runs import command_for, numbers, steps_in
-from tiny_runs import prepare_rows, tiny_config, tiny_settings
-from two_processes import DEVICES, start_two
+from support.runs import command_for, numbers, steps_in
+from support.tiny_runs import prepare_rows, tiny_config, tiny_settings
+from support.two_processes import DEVICES, start_two
 
 from albert_jax.train import make_experiment
 from albert_jax.train.loop import train

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_runs import assert_same_end, command_for, snapshot, start
-from texts import write_corpus, write_vocabulary
-from tiny_runs import prepare_rows, tiny_config, tiny_settings
+from support.runs import assert_same_end, command_for, snapshot, start
+from support.texts import write_corpus, write_vocabulary
+from support.tiny_runs import prepare_rows, tiny_config, tiny_settings
 
 from albert_jax.checkpoints.checksums import damage_of, is_sealed
 from albert_jax.train.curves import read_metrics

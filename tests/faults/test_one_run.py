@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from fault_runs import command_for, error_line, snapshot, start
-from tiny_runs import prepare_rows, tiny_config, tiny_settings
+from support.runs import command_for, error_line, snapshot, start
+from support.tiny_runs import prepare_rows, tiny_config, tiny_settings
 
 from albert_jax.checkpoints.run_dir import LOCK_FILE, locked
 from albert_jax.config.errors import RunError

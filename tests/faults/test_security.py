@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from models import tiny_model
-from params import random_params
-from tiny_runs import prepare_rows, tiny_settings
+from support.models import tiny_model
+from support.params import random_params
+from support.tiny_runs import prepare_rows, tiny_settings
 
 import albert_jax
 from albert_jax.checkpoints.formats.hub import fetch

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from sound_input import CONFIG_FILE
-from tiny_runs import prepare_rows, tiny_settings
+from support.tiny_runs import prepare_rows, tiny_settings
 
 STEPS, EVERY = 2000, 50
 SLOW = 5  # medians: the time of a step that is too long
