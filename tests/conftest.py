@@ -27,10 +27,15 @@ os.environ |= {
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from hypothesis import is_hypothesis_test, settings  # noqa: E402
+from support.examples import is_night  # noqa: E402
+from support.paths import ROOT  # noqa: E402
+from support.shared import made_once  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 # Shapes must agree without implicit leading axes: those hide mistakes.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 # Each has a mark, and runs of its own: TensorFlow and torch's compiler crash one process. Also the
 # default environment has neither.
@@ -85,16 +90,50 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.
     return report
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """At night, property tests run with the nightly tests: they take more examples then."""
+    if is_night() and is_hypothesis_test(getattr(item, "function", None)):
+        item.add_marker(pytest.mark.nightly)
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     """The repository's top folder."""
-    return Path(__file__).resolve().parents[1]
+    return ROOT
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real text beside the repository; a test that needs it skips without it."""
-    path = Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = ROOT.parent / "shared" / "data"
     if not path.is_dir():
         pytest.skip(f"needs the data: there is no folder {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+    """Random texts in `texts.jsonl`, their vocabulary `tokenizer.model` and their `rows`."""
+    from support.tiny_runs import prepare_rows  # which loads the package
+
+    yield from made_once(tmp_path_factory, "texts", prepare_rows)
+
+
+@pytest.fixture(scope="session")
+def rows(text_folder: Path) -> Path:
+    """Packed rows of 64 slots; to be read only, as what else is made once."""
+    return text_folder / "rows"
+
+
+@pytest.fixture(scope="session")
+def vocabulary(text_folder: Path) -> Path:
+    """The SentencePiece model of `rows`; `write_vocabulary` writes the same."""
+    return text_folder / "tokenizer.model"
+
+
+@pytest.fixture(scope="session")
+def trained_run(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+    """The run directory of `tiny_config(rows)`, trained to its end on all devices."""
+    from support.tiny_runs import tiny_run
+
+    yield from made_once(tmp_path_factory, "trained", lambda folder: tiny_run(rows, folder))

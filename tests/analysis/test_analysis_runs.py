@@ -1,10 +1,11 @@
 """The analysis of real runs: it agrees with what training measured."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.tiny_runs import prepare_rows, tiny_config, tiny_run
+from support.tiny_runs import tiny_config, tiny_run
 
 import albert_jax
 from albert_jax.analysis.curves import differing_settings, read_curves
@@ -17,34 +18,24 @@ from albert_jax.data.tokenizer import UNK, Tokenizer
 from albert_jax.evaluate import evaluate
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def run(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_run(rows, tmp_path_factory.mktemp("runs") / "sop")
-
-
-def test_held_out_predictions_add_up_to_what_evaluate_reports(rows, run):
-    found = held_out(albert_jax.load(run), tiny_config(rows).data, batch_size=5)
-    theirs = evaluate(run)
+def test_held_out_predictions_add_up_to_what_evaluate_reports(rows, trained_run):
+    found = held_out(albert_jax.load(trained_run), tiny_config(rows).data, batch_size=5)
+    theirs = evaluate(trained_run)
     for name, value in summarize(found).items():
         assert value == pytest.approx(theirs[name], rel=1e-5), name
     assert found.positions.min() >= 1
 
 
-def test_each_held_out_prediction_has_its_ngram(rows, run):
-    model, data = albert_jax.load(run), tiny_config(rows).data
+def test_each_held_out_prediction_has_its_ngram(rows, trained_run):
+    model, data = albert_jax.load(trained_run), tiny_config(rows).data
     for limit in (None, 3):
         words = held_out_ngram_words(data, model.tokenizer.word_starts, limit)
         assert len(words) == len(held_out(model, data, limit).labels)
         assert {1} < set(words) <= {1, 2, 3}
 
 
-def test_another_objective_than_its_own_can_be_asked_for(rows, run):
-    model = albert_jax.load(run)
+def test_another_objective_than_its_own_can_be_asked_for(rows, trained_run):
+    model = albert_jax.load(trained_run)
     swapped, borrowed, none = (
         held_out(model, tiny_config(rows, data={"sentence_objective": name}).data)
         for name in ("sop", "nsp", "none")
@@ -55,8 +46,8 @@ def test_another_objective_than_its_own_can_be_asked_for(rows, run):
     assert set(summarize(none)) == {"mlm_loss", "mlm_accuracy"}
 
 
-def test_a_model_without_the_heads_is_refused(rows, run):
-    model = albert_jax.load(run)
+def test_a_model_without_the_heads_is_refused(rows, trained_run):
+    model = albert_jax.load(trained_run)
     model.heads = ("pooler",)
     with pytest.raises(ValueError, match="no mlm, sop"):
         held_out(model, tiny_config(rows).data)
@@ -97,8 +88,9 @@ def test_held_out_examples_are_those_of_the_evaluations(rows):
 
 
 @pytest.mark.slow
-def test_curves_and_differing_settings_of_two_runs(rows, run):
-    other = tiny_run(rows, run.parent / "none", data={"sentence_objective": "none"})
+def test_curves_and_differing_settings_of_two_runs(rows, trained_run, tmp_path):
+    run = Path(shutil.copytree(trained_run, tmp_path / "sop"))
+    other = tiny_run(rows, tmp_path / "none", data={"sentence_objective": "none"})
     curves = read_curves([run, other], "mlm_loss")
     assert list(curves) == ["sop", "none"]
     np.testing.assert_array_equal(curves["sop"].steps, [6, 12])

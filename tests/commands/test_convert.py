@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.models import TINY, tiny_config, tiny_model
 from support.params import equal_trees, random_params
+from support.tiny_runs import write_config
 
 import albert_jax
 from albert_jax.checkpoints.formats.huggingface import write_hf
@@ -20,12 +21,6 @@ from albert_jax.model.heads import KINDS
 from albert_jax.prepare.vocabulary import train_tokenizer
 
 CONFIG = tiny_model(vocab_size=60)
-CONFIG_FILE = """
-from ml_collections import ConfigDict
-
-def get_config():
-    return ConfigDict({values!r})
-"""
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +118,7 @@ def config_file(folder: Path, **groups: dict) -> str:
     values["data"] |= {"seq_len": 32}
     values["optimizer"] |= {"warmup_steps": 1}
     values["train"] |= {"num_steps": 20} | groups.get("train", {})
-    path = folder / "some.py"
-    path.write_text(CONFIG_FILE.format(values=values))
-    return str(path)
+    return str(write_config(folder / "some.py", values))
 
 
 def test_a_run_has_the_settings_that_it_will_go_on_with(run, tmp_path):

@@ -19,11 +19,6 @@ from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("data"))
-
-
 @pytest.fixture
 def begun(rows: Path, tmp_path: Path):
     """A run directory as it is before the first step, for settings of the data."""

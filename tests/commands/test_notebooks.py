@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -10,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 from support.paths import ROOT
 from support.texts import WORDS
-from support.tiny_runs import prepare_rows, tiny_run
+from support.tiny_runs import tiny_run
 
 from albert_jax.config import config_from_dict
 from albert_jax.train import make_experiment
@@ -26,10 +27,9 @@ def read(name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def places(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the notebooks are pointed at: three tiny runs and a table of texts."""
     folder = tmp_path_factory.mktemp("runs")
-    rows = prepare_rows(folder)
     sizes = {"max_position_embeddings": 128}  # the notebooks' sentences, a piece a letter
     shared = tiny_run(rows, folder / "shared", model=sizes)
     unshared = tiny_run(rows, folder / "unshared", model=sizes | {"share": "none"})

@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.commands import executable, run
 from support.texts import VOCAB_SIZE, write_corpus, write_vocabulary
+from support.tiny_runs import write_config
 
 from albert_jax.prepare.pipeline import prepare
 from albert_jax.train.curves import read_metrics
@@ -135,20 +137,16 @@ def shown(slurm: dict[str, str], job: str) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
-CONFIG_FILE = """
-from ml_collections import ConfigDict
-
-def get_config():
-    return ConfigDict({
-        "model": {"vocab_size": %d, "embedding_size": 8, "hidden_size": 16,
+def settings_of(rows: Path) -> dict[str, Any]:
+    return {
+        "model": {"vocab_size": VOCAB_SIZE, "embedding_size": 8, "hidden_size": 16,
                   "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
                   "max_position_embeddings": 32},
-        "data": {"path": %r, "seq_len": 32},
+        "data": {"path": str(rows), "seq_len": 32},
         "optimizer": {"warmup_steps": 1},
         "train": {"batch_size": 4, "num_steps": 3, "dtype": "float32", "log_every": 1,
                   "eval_every": 3, "checkpoint_every": 3},
-    })
-"""
+    }  # fmt: skip
 
 
 @pytest.mark.slow
@@ -161,7 +159,7 @@ def test_two_tasks_of_a_slurm_job_train_together(slurm, tree):
         validation_fraction=0.2,
         num_workers=1,
     )
-    (tree / "some.py").write_text(CONFIG_FILE % (VOCAB_SIZE, str(tree / "rows")))
+    write_config(tree / "some.py", settings_of(tree / "rows"))
     cpus = {"LAUNCH": "launch/local.sh", "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
     job = submit(slurm, tree, "--config", "some.py", "--workdir", "run", **cpus)
     running = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING")

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from support.tiny_runs import prepare_rows, tiny_config, tiny_run, tiny_settings
+from support.tiny_runs import tiny_config, tiny_run, tiny_settings
 
 import albert_jax
 import albert_jax.sweep as sweeping
@@ -26,7 +26,7 @@ TABLE = '''"""Table 0: what a test needs."""
 
 from ml_collections import ConfigDict
 
-from albert_jax.paper import TableRow, Scores
+from albert_jax.config.paper import Scores, TableRow
 
 SCORES = Scores((1.0, 1.0), (1.0, 1.0), 1.0, 1.0, 1.0, 1.0, (54.9, 52.4, 53.3))
 ROWS = {{
@@ -48,13 +48,8 @@ def get_config(argument):
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def table(rows: Path) -> str:
-    path = rows.parent / "table0.py"
+def table(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("table") / "table0.py"
     train = {"num_steps": 6, "eval_every": 3, "checkpoint_every": 3}
     path.write_text(TABLE.format(values=tiny_settings(rows, train=train)))
     return str(path)

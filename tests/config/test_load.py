@@ -1,4 +1,7 @@
-"""Config files, overrides, and the refusal of what cannot work."""
+"""Config files, overrides, and the refusal of what cannot work.
+
+More refusals, as a command says them, are in faults/test_bad_input.py.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -82,25 +85,17 @@ def test_overrides(config_file):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        (
-            "--config.train.batch_sise=3",
-            r"unknown key config\.train\.batch_sise; did you mean 'ba",
-        ),
         ("--config.trian.batch_size=3", r"unknown key config\.trian; did you mean 'train'"),
         ("--config.train.batch_size.x=3", r"unknown key config\.train\.batch_size"),
-        ("--config.train.batch_size=abc", r"config\.train\.batch_size must be int, not 'abc'"),
         ("--config.train.batch_size=1.5", r"must be int, not '1\.5'"),
         ("--config.data.packing=maybe", r"config\.data\.packing must be true or false"),
         ("--config.model=3", r"config\.model is a group of settings"),
         ("--config.model.share=al", r"share must be one of .* did you mean 'all'"),
         ("--config.optimizer.learning_rate=nan", r"learning_rate must be finite"),
-        ("--config.train.batch_size", r"has no value"),
-        ("--batch_size=3", r"unknown argument '--batch_size=3'"),
         ("--config.model.num_attention_heads=7", r"hidden_size=768 does not divide .*heads=7"),
         ("--config.model.num_hidden_groups=13", r"num_hidden_groups=13 is more than .*layers=12"),
         ("--config.data.seq_len=1024", r"seq_len=1024 is more than .*embeddings=512"),
         ("--config.train.grad_accum_steps=3", r"batch_size=4096 does not divide .*accum_steps=3"),
-        ("--config.train.num_steps=3000", r"optimizer\.warmup_steps=3125 must be from 0 to 2999"),
         ("--config.train.batch_size=0", r"train\.batch_size=0 must be from 1 to 2147483647"),
         ("--config.data.mask_rate=1.5", r"data\.mask_rate=1\.5 must be"),
         ("--config.model.hidden_dropout_prob=1", r"hidden_dropout_prob=1\.0 must be"),
@@ -119,25 +114,9 @@ def test_cudnn_is_refused_where_it_cannot_compute(config_file):
         load_config(config_file, words)
 
 
-def test_wrong_files_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        load_config("nowhere.py")
-    (tmp_path / "empty.py").write_text("x = 1\n")
-    with pytest.raises(ValueError, match="defines no get_config"):
-        load_config(str(tmp_path / "empty.py"))
-
-
-def test_wrong_dicts_are_refused():
-    with pytest.raises(ValueError, match=r"unknown key config\.modle; did you mean 'model'"):
-        config_from_dict({"modle": {}})
-    with pytest.raises(
-        ValueError, match=r"config\.train\.batch_size must be of type int, not str"
-    ):
-        config_from_dict({"train": {"batch_size": "3"}})
+def test_a_bool_is_no_int():
     with pytest.raises(ValueError, match=r"must be of type int, not bool"):
         config_from_dict({"train": {"batch_size": True}})
-    with pytest.raises(ValueError, match=r"config\.train must be a group"):
-        config_from_dict({"train": 3})
 
 
 def test_round_trip():

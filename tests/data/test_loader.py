@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from albert_jax.config import DataConfig
@@ -172,7 +172,6 @@ def test_an_example_depends_on_seed_epoch_and_row_alone(data, rows):
         assert not np.array_equal(a["input_ids"], b["input_ids"])
 
 
-@settings(deadline=None, max_examples=25)
 @given(
     st.integers(0, 2**63 - 1),
     st.integers(1, 60),

@@ -17,7 +17,7 @@ from support.runs import (
     state_of,
     steps_in,
 )
-from support.tiny_runs import prepare_rows, tiny_config, tiny_settings
+from support.tiny_runs import tiny_config, tiny_settings
 
 from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.config.errors import RunError
@@ -28,11 +28,6 @@ pytestmark = pytest.mark.slow
 
 GROUPS = {"train": {"log_every": 1, "eval_every": 6, "checkpoint_every": 4, "keep_checkpoints": 9}}
 MEGABYTES = 16
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"))
 
 
 @pytest.fixture(scope="module")

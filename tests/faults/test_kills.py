@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.runs import assert_same_end, command_for, snapshot, start
 from support.texts import write_corpus, write_vocabulary
-from support.tiny_runs import prepare_rows, tiny_config, tiny_settings
+from support.tiny_runs import tiny_config, tiny_settings
 
 from albert_jax.checkpoints.checksums import damage_of, is_sealed
 from albert_jax.train.curves import read_metrics
@@ -21,11 +21,6 @@ from albert_jax.train.curves import read_metrics
 KILLS = 21
 TRAIN = {"num_steps": 100, "log_every": 1, "eval_every": 2, "checkpoint_every": 1,
          "keep_checkpoints": 2}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"))
 
 
 def run_to_end(command: list[str]) -> None:

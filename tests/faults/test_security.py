@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from support.models import tiny_model
 from support.params import random_params
-from support.tiny_runs import prepare_rows, tiny_settings
+from support.tiny_runs import tiny_settings
 
 import albert_jax
 from albert_jax.checkpoints.formats.hub import fetch
@@ -236,11 +236,6 @@ def test_arrays_of_objects_are_not_read(hf, tmp_path):
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"), documents=40)
 
 
 SHORT = {

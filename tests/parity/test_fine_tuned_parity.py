@@ -15,7 +15,7 @@ from scipy.special import log_softmax, softmax
 from support.hf_models import hf_model
 from support.models import tiny_config, tiny_model
 from support.params import random_params
-from support.texts import WORDS, make_sentence, write_vocabulary
+from support.texts import WORDS, make_sentence
 from transformers import AlbertTokenizer
 
 import albert_jax
@@ -226,8 +226,8 @@ def check(case: Case, examples: list[Any], tokenizer: Tokenizer, folder: Path) -
 
 
 @pytest.fixture(scope="module")
-def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return Tokenizer(write_vocabulary(tmp_path_factory.mktemp("vocabulary") / "tokenizer.model"))
+def vocabulary(vocabulary: Path) -> Tokenizer:
+    return Tokenizer(vocabulary)
 
 
 @pytest.mark.parametrize("name", CASES)

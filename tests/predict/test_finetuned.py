@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.models import tiny_config, tiny_model
 from support.params import random_params
-from support.texts import VOCAB_SIZE, WORDS, make_sentence, write_vocabulary
+from support.texts import VOCAB_SIZE, WORDS, make_sentence
 
 import albert_jax
 from albert_jax.checkpoints.formats.huggingface import write_hf
@@ -31,8 +31,8 @@ FOREIGN = "語"  # unknown to the vocabulary
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return Tokenizer(write_vocabulary(tmp_path_factory.mktemp("vocabulary") / "tokenizer.model"))
+def tokenizer(vocabulary) -> Tokenizer:
+    return Tokenizer(vocabulary)
 
 
 def make_weights(kind: str, outputs: int | None = None, **fields: Any) -> Weights:

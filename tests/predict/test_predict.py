@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from support.models import tiny_config, tiny_model
 from support.params import random_params
-from support.texts import VOCAB_SIZE, WORDS, make_sentence, write_vocabulary
+from support.texts import VOCAB_SIZE, WORDS, make_sentence
 
 import albert_jax
 from albert_jax.checkpoints.weights import Weights
@@ -37,10 +37,10 @@ TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
 
 @pytest.fixture(scope="module")
-def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def make_run(vocabulary: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes run directories of random weights, once for each task and labels."""
     folder = tmp_path_factory.mktemp("runs")
-    tokenizer = Tokenizer(write_vocabulary(folder / "tokenizer.model"))
+    tokenizer = Tokenizer(vocabulary)
 
     @functools.cache
     def make(kind: str, name: str, labels: tuple[str, ...] = (), has_text: bool = True) -> Path:

@@ -1,4 +1,7 @@
-"""Every input format as documents, and every way it can be wrong."""
+"""Every input format as documents, and the ways in which it can be wrong.
+
+What of them a command says is in faults/test_bad_input.py.
+"""
 
 import gzip
 import json
@@ -160,22 +163,12 @@ def test_huge_documents_come_in_parts(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.txt", b"ok\nbad \xff\n", r"a\.txt: invalid UTF-8 at byte 7 \(line 2\)"),
-        ("a.jsonl", '{"text": "x"}\nnope\n', r"a\.jsonl:2: not JSON"),
-        (
-            "a.jsonl",
-            '{"text": "x"}\n{"body": "y"}\n',
-            r"a\.jsonl:2: no text in field 'text'.*body",
-        ),
         ("a.jsonl", '{"text": "x"}\n{"text": 3}\n', r"a\.jsonl:2: no text in field 'text'"),
         ("a.jsonl", "[1]\n", r"a\.jsonl:1: no text in field"),
         ("a", '<doc id="1">\nx\n<doc id="2">\n', r"a:1: <doc> is not closed before line 3"),
         ("a", '<doc id="1">\nx\n', r"a:1: <doc> is not closed"),
         ("a", '<doc id="1">\nx\n</doc>\nstray\n', r"a:4: text outside <doc>"),
         ("a", '<doc id="1">\nx\n</doc>\n</doc>\n', r"a:4: </doc> without <doc>"),
-        ("a.csv", "a,b\n", r"a\.csv: cannot tell how to read"),
-        ("a.txt", " \n\n", r"a\.txt: no text in it"),
-        ("a.txt", "", r"a\.txt: no text in it"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, text, message):
@@ -185,19 +178,10 @@ def test_bad_files_are_named(tmp_path, name, text, message):
 
 
 def test_bad_inputs_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none: no such file or folder"):
-        Corpus([tmp_path / "none"])
-    with pytest.raises(FileNotFoundError, match=r"\*\.txt: matches no file"):
-        Corpus([f"{tmp_path}/*.txt"])
-    with pytest.raises(ValueError, match="no file in this folder"):
-        Corpus([tmp_path])
     with pytest.raises(ValueError, match="format 'xml': must be one of auto, text"):
         Corpus([tmp_path], "xml")
     with pytest.raises(ValueError, match="input: none given"):
         Corpus([])
-    wiki = write(tmp_path / "a", "Plain text.")
-    with pytest.raises(ValueError, match="a:1: text outside <doc>"):
-        documents(wiki, file_format="wiki")
 
 
 def make_tfds(data_dir, texts, split="train", file_format="array_record"):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from support.texts import VOCAB_SIZE, write_corpus, write_vocabulary
+from support.texts import VOCAB_SIZE, write_corpus
 
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.prepare import documents as incoming
@@ -32,8 +32,8 @@ def corpus_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
-    return write_vocabulary(tmp_path_factory.mktemp("vocab") / "given.model")
+def model_file(vocabulary):
+    return vocabulary
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from support.texts import VOCAB_SIZE, make_sentence, write_vocabulary
+from support.texts import VOCAB_SIZE, make_sentence
 
 from albert_jax.data.tokenizer import Tokenizer, normalize
 from albert_jax.prepare.row_builder import (
@@ -46,8 +46,8 @@ def chunks_of(row):
 
 
 @pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
-    return str(write_vocabulary(tmp_path_factory.mktemp("vocab") / "small.model"))
+def model_file(vocabulary):
+    return str(vocabulary)
 
 
 def make_documents(count, seed=0):

@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 from support.paths import ROOT
+from support.tiny_runs import write_config
 
 from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.config import Config
 from albert_jax.train import make_experiment
 from albert_jax.train.curves import read_metrics
 
-CONFIG = "from ml_collections import ConfigDict\nget_config = lambda: ConfigDict({!r})\n"
 _CLOCK = ("tokens_per_second", "model_flops_per_second", "peak_flops_per_second", "mfu")
 
 
@@ -24,7 +24,7 @@ def command_for(
     settings: dict[str, Any], config_file: Path, workdir: Path, *more: str
 ) -> list[str]:
     """The training command of these settings."""
-    config_file.write_text(CONFIG.format(settings))
+    write_config(config_file, settings)
     command = [sys.executable, "-m", "albert_jax.train", "--config", str(config_file)]
     return [*command, "--workdir", str(workdir), *more]
 

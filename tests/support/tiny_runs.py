@@ -52,6 +52,13 @@ def tiny_settings(rows: Path, **groups: dict[str, Any]) -> dict[str, dict[str, A
     return {name: values.get(name, {}) | groups.get(name, {}) for name in values | groups}
 
 
+def write_config(path: Path, settings: dict[str, Any]) -> Path:
+    """A config file of these settings."""
+    head = "from ml_collections import ConfigDict\n"
+    path.write_text(f"{head}get_config = lambda: ConfigDict({settings!r})\n")
+    return path
+
+
 def tiny_config(rows: Path, **groups: dict[str, Any]) -> Config:
     return config_from_dict(tiny_settings(rows, **groups))
 

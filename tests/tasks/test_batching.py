@@ -8,7 +8,8 @@ import sys
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from support.examples import examples
 
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.tasks.batching import (
@@ -23,7 +24,7 @@ from albert_jax.tasks.classification import text_features
 from albert_jax.tasks.features import NONE, FeatureRow, length_of
 from albert_jax.tasks.registry import read_task
 
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = examples(60)
 COUNTS = st.integers(1, 300)
 SIZES = st.integers(1, 16)
 

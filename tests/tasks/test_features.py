@@ -5,9 +5,10 @@ from collections import Counter
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from support.examples import examples
 from support.feature_texts import TEXTS, contents
-from support.texts import WORDS, write_vocabulary
+from support.texts import WORDS
 
 from albert_jax.data.tokenizer import CLS, SEP, UNK, Tokenizer
 from albert_jax.tasks.classification import text_features
@@ -19,13 +20,13 @@ from albert_jax.tasks.readers.race import read_race
 from albert_jax.tasks.token_classification import tag_features
 
 IDS = st.lists(st.integers(5, 59), max_size=30)
-MANY = settings(deadline=None, max_examples=300)
-FEW = settings(deadline=None, max_examples=150)
+MANY = examples(300)
+FEW = examples(150)
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Tokenizer:
-    return Tokenizer(write_vocabulary(tmp_path_factory.mktemp("features") / "tokenizer.model"))
+def small(vocabulary) -> Tokenizer:
+    return Tokenizer(vocabulary)
 
 
 @pytest.fixture(scope="module")

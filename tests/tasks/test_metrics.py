@@ -6,7 +6,8 @@ from collections import Counter
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
+from support.examples import examples
 
 from albert_jax.tasks.metrics import entity_metrics, main_metric, text_metrics
 
@@ -172,7 +173,7 @@ TAGS = st.sampled_from(["O", *(f"{p}-{t}" for p in "BI" for t in ("PER", "LOC", 
 SENTENCES = st.lists(st.lists(st.tuples(TAGS, TAGS), max_size=12), max_size=5)
 
 
-@settings(deadline=None, max_examples=500)
+@examples(500)
 @given(SENTENCES)
 def test_entities_as_conlleval_counts_them(sentences):
     guesses, labels = ([[row[k] for row in s] for s in sentences] for k in (0, 1))
@@ -182,7 +183,7 @@ def test_entities_as_conlleval_counts_them(sentences):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(SENTENCES)
 def test_entities_as_seqeval_counts_them(sentences):
     from seqeval.metrics import sequence_labeling as seqeval

@@ -3,9 +3,10 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from support.examples import examples
 from support.feature_texts import NO_PIECE, TEXTS, contents
-from support.texts import WORDS, write_vocabulary
+from support.texts import WORDS
 
 from albert_jax.data.tokenizer import UNK, Tokenizer, normalize
 from albert_jax.tasks.examples import NOT_FOUND, Answer, QuestionExample
@@ -14,13 +15,13 @@ from albert_jax.tasks.question_answering import question_features
 from albert_jax.tasks.readers.squad import read_squad
 from albert_jax.tasks.squad_metrics import squad_metrics
 
-MANY = settings(deadline=None, max_examples=300)
-FEW = settings(deadline=None, max_examples=150)
+MANY = examples(300)
+FEW = examples(150)
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Tokenizer:
-    return Tokenizer(write_vocabulary(tmp_path_factory.mktemp("features") / "tokenizer.model"))
+def small(vocabulary) -> Tokenizer:
+    return Tokenizer(vocabulary)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ import string
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from support.examples import examples
 
 from albert_jax.tasks.examples import Answer, QuestionExample
 from albert_jax.tasks.squad_metrics import best_null_threshold, squad_metrics
@@ -140,7 +141,7 @@ def unpack(rows, reverse):
     return predictions | {"stray": "x"}, examples, odds | {"stray": -2.0}
 
 
-@settings(deadline=None, max_examples=400)
+@examples(400)
 @given(QUESTIONS, st.none() | ODDS, st.booleans())
 def test_metrics_are_the_official_ones(rows, threshold, reverse):
     predictions, examples, odds = unpack(rows, reverse)
@@ -150,7 +151,7 @@ def test_metrics_are_the_official_ones(rows, threshold, reverse):
     assert all(type(value) is float for value in ours.values())
 
 
-@settings(deadline=None, max_examples=400)
+@examples(400)
 @given(QUESTIONS, st.booleans())
 def test_no_threshold_is_better_than_the_best(rows, reverse):
     predictions, examples, odds = unpack(rows, reverse)

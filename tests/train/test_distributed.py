@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.distributed_runs import ROWS
 from support.texts import VOCAB_SIZE, make_sentence, write_corpus, write_vocabulary
+from support.tiny_runs import write_config
 from support.two_processes import DEVICES, Ended, in_two
 
 from albert_jax.checkpoints.manager import Checkpoints
@@ -22,7 +23,6 @@ from albert_jax.train.curves import read_metrics
 from albert_jax.train.distributed import join_options
 from albert_jax.train.loop import train
 
-CONFIG_FILE = "from ml_collections import ConfigDict\nget_config = lambda: ConfigDict({!r})\n"
 MODEL = {
     "vocab_size": VOCAB_SIZE,
     "embedding_size": 8,
@@ -127,7 +127,7 @@ def test_who_waits_for_a_lost_process_ends_too(tmp_path):
 @pytest.mark.slow
 def test_what_one_process_misses_is_said_once(tmp_path, data):
     """The second has no data: both end with the first one's line."""
-    (tmp_path / "some.py").write_text(CONFIG_FILE.format(pretraining(data)))
+    write_config(tmp_path / "some.py", pretraining(data))
     command = [sys.executable, "-m", "albert_jax.train", "--config", str(tmp_path / "some.py")]
     command += ["--workdir", str(tmp_path / "run"), "--config.data.path"]
     paths = [str(data), str(tmp_path / "nowhere")]
@@ -191,7 +191,7 @@ def fine_tuning(folder: Path, vocabulary: Path) -> dict[str, Any]:
 def test_two_processes_stop_together_where_one_is_asked(data, tmp_path):
     long = TRAIN | {"num_steps": 5000, "log_every": 100}
     long |= {"eval_every": 5000, "checkpoint_every": 5000}
-    (tmp_path / "some.py").write_text(CONFIG_FILE.format(pretraining(data) | {"train": long}))
+    write_config(tmp_path / "some.py", pretraining(data) | {"train": long})
     first, second = in_two("stopped", tmp_path, timeout=600)
     assert (first.status, second.status) == (0, 0), first.err + second.err
     assert first.found == second.found
@@ -214,8 +214,8 @@ def both(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Both:
     (folder / "texts").mkdir()
     settings = pretraining(data)
     tuning = fine_tuning(folder / "texts", data / "tokenizer.model")
-    (folder / "pretrain.py").write_text(CONFIG_FILE.format(settings))
-    (folder / "finetune.py").write_text(CONFIG_FILE.format(tuning))
+    write_config(folder / "pretrain.py", settings)
+    write_config(folder / "finetune.py", tuning)
     run_alone(config_from_dict(settings), folder / "one")
     without_end(folder / "one", folder / "grown")
     return Both(folder, config_from_dict(settings), in_two("runs", folder, timeout=1800))

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import pytest
 from support.params import equal_trees
-from support.texts import WORDS, write_vocabulary
+from support.texts import WORDS
 
 import albert_jax
 from albert_jax.checkpoints.read import read
@@ -124,11 +124,6 @@ PERFECT = {
     "race/middle": "accuracy",
     "squad/v2.0": "best_f1",
 }
-
-
-@pytest.fixture(scope="module")
-def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_vocabulary(tmp_path_factory.mktemp("vocabulary") / "tokenizer.model")
 
 
 @pytest.fixture

@@ -15,28 +15,22 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from support.runs import assert_same_end, numbers, state_of
+from support.tiny_runs import write_config
 
 import albert_jax
 from albert_jax.checkpoints.formats.huggingface import write_hf
-from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.checkpoints.read import read
 from albert_jax.config import Config, config_from_dict
 from albert_jax.convert import main as convert
 from albert_jax.prepare.pipeline import prepare
 from albert_jax.prepare.vocabulary import train_tokenizer
 from albert_jax.train import make_experiment
-from albert_jax.train.__main__ import main
 from albert_jax.train.curves import read_metrics
 from albert_jax.train.loop import train
 
 STEPS = 12
 CONSONANTS = ("bcdfghjk", "lmnprstvwxyz")
-CONFIG_FILE = """
-from ml_collections import ConfigDict
-
-def get_config():
-    return ConfigDict({values!r})
-"""
 
 
 @pytest.fixture(scope="module")
@@ -103,33 +97,6 @@ def make_config(settings: Callable[..., dict[str, Any]]) -> Callable[..., Config
     return lambda **groups: config_from_dict(settings(**groups))
 
 
-def final(workdir: Path, config: Config) -> dict[str, np.ndarray]:
-    """Every array of the last checkpoint, by its path."""
-    abstract = make_experiment(config, workdir).spec.abstract_state
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        state, _ = checkpoints.restore(STEPS, abstract)
-    return {
-        jax.tree_util.keystr(path): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
-
-
-def numbers(workdir: Path) -> list[dict[str, Any]]:
-    """The metrics, without what depends on the clock."""
-    clock = ("tokens_per_second", "model_flops_per_second", "peak_flops_per_second", "mfu")
-    lines = read_metrics(workdir / "metrics.jsonl")
-    return [{k: v for k, v in line.items() if k not in clock} for line in lines]
-
-
-def assert_same_run(one: Path, other: Path, config: Config) -> None:
-    assert numbers(one) == numbers(other)
-    arrays, others = final(one, config), final(other, config)
-    assert arrays.keys() == others.keys()
-    assert len(arrays) > 60  # parameters and two moments of each
-    for path, array in arrays.items():
-        np.testing.assert_array_equal(array, others[path], err_msg=path)
-
-
 @pytest.fixture(scope="module")
 def whole_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that never stopped; see `settings` for what it was made with."""
@@ -177,7 +144,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path, make_config, whole, stop):
     stop_after(experiment, stop)
     assert max(line["step"] for line in read_metrics(half / "metrics.jsonl")) <= stop
     train(make_experiment(make_config(), half))
-    assert_same_run(half, whole, make_config())
+    assert_same_end(half, whole, make_config())
 
 
 @pytest.mark.slow
@@ -188,7 +155,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path, make_config, whole, stop):
 )
 def test_a_run_goes_on_from_converted_weights(tmp_path, make_config, settings, whole, formats):
     """With LAMB's moments on the way, by the command line, to the same bits."""
-    (tmp_path / "some.py").write_text(CONFIG_FILE.format(values=settings()))
+    write_config(tmp_path / "some.py", settings())
     source = [str(whole), "--step", "4"]
     for i, name in enumerate(formats):
         output = str(tmp_path / f"{i}_{name}")
@@ -200,7 +167,7 @@ def test_a_run_goes_on_from_converted_weights(tmp_path, make_config, settings, w
     record = json.loads((converted / "config.json").read_text())
     assert record["data_fingerprint"]  # the run has met its data
     train(experiment)
-    ours, others = final(converted, make_config()), final(whole, make_config())
+    ours, others = (state_of(run, make_config(), STEPS) for run in (converted, whole))
     for path, array in others.items():
         np.testing.assert_array_equal(ours[path], array, err_msg=path)
     assert numbers(converted)[-1] == numbers(whole)[-1]  # the held-out losses
@@ -231,7 +198,7 @@ def test_a_run_converted_without_moments_begins_with_its_weights(
     tmp_path, settings, make_config, whole
 ):
     changes = {"model": {"hidden_dropout_prob": 0.0}, "train": {"eval_every": 1, "num_steps": 3}}
-    (tmp_path / "some.py").write_text(CONFIG_FILE.format(values=settings(**changes)))
+    write_config(tmp_path / "some.py", settings(**changes))
     ways = ([whole, "hf"], [tmp_path / "hf", "orbax", "--config", tmp_path / "some.py"])
     for source, to, *more in ways:
         command = ["--input", source, "--output", tmp_path / to, "--to", to, *more]
@@ -288,7 +255,7 @@ def stop_after(experiment: Any, step: int) -> None:
 @pytest.mark.slow
 def test_a_killed_process_resumes_bit_identical(tmp_path, repo_root, settings, make_config, whole):
     """SIGKILL right after the first checkpoint, in a real process."""
-    (tmp_path / "some.py").write_text(CONFIG_FILE.format(values=settings()))
+    write_config(tmp_path / "some.py", settings())
     workdir = tmp_path / "killed"
     command = [sys.executable, "-m", "albert_jax.train", "--config", str(tmp_path / "some.py")]
     command += ["--workdir", str(workdir)]
@@ -308,7 +275,7 @@ def test_a_killed_process_resumes_bit_identical(tmp_path, repo_root, settings, m
     assert result.returncode == 0, result.stderr
     assert "resumes after step" in result.stdout
     assert "unigram entropy" in result.stdout
-    assert_same_run(workdir, whole, make_config())
+    assert_same_end(workdir, whole, make_config())
 
 
 def test_a_finished_run_started_again_does_nothing(whole, make_config):
@@ -380,30 +347,6 @@ def test_other_rows_are_refused(whole, make_config):
             make_experiment(make_config(), whole)
     finally:
         (whole / "config.json").write_text(text)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--config.model.vocab_size=100"], "rows in .* have a vocabulary of 48"),
-        (["--config.data.seq_len=32"], "were prepared with seq_len 64"),
-        (["--config.data.path=nowhere"], "nowhere.*no such folder"),
-        (["--config.mesh.data=3"], "does not fit 8 device"),
-        (["--config.train.batch_size=9"], "make it a multiple of 8"),
-        (["--config.train.num_step=9"], "did you mean 'num_steps'"),
-    ],
-)
-def test_user_errors_are_one_line_and_leave_nothing(
-    tmp_path, settings, capsys, arguments, message
-):
-    (tmp_path / "some.py").write_text(CONFIG_FILE.format(values=settings()))
-    command = ["--config", str(tmp_path / "some.py"), "--workdir", str(tmp_path / "run")]
-    assert main([*command, *arguments]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(line)
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_foreign_folder_is_not_written_into(tmp_path, make_config):

@@ -1,6 +1,7 @@
 """Runs that are asked to stop save first, and go on to the same end."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.tiny_runs import prepare_rows, tiny_config, tiny_run, tiny_settings
+from support.tiny_runs import tiny_config, tiny_settings, write_config
 
 from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.checkpoints.read import read
@@ -20,21 +21,6 @@ from albert_jax.train.loop import train
 from albert_jax.train.preemption import EXIT_CODE, StopRequests
 
 pytestmark = pytest.mark.slow
-
-CONFIG = (
-    "from ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict({!r})\n"
-)
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"))
-
-
-@pytest.fixture(scope="module")
-def whole(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nobody asked to stop."""
-    return tiny_run(rows, tmp_path_factory.mktemp("whole") / "run")
 
 
 def losses(workdir: Path) -> list[tuple[Any, ...]]:
@@ -56,7 +42,7 @@ def signalled(experiment: Any, step: int, *signals: signal.Signals) -> Any:
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_stopped_goes_on_to_the_same_bits(tmp_path, rows, whole, asked):
+def test_a_run_that_stopped_goes_on_to_the_same_bits(tmp_path, rows, trained_run, asked):
     before = signal.getsignal(asked)
     experiment = make_experiment(tiny_config(rows), tmp_path / "run")
     assert int(train(signalled(experiment, 4, asked)).step) == 4
@@ -64,8 +50,8 @@ def test_a_run_that_stopped_goes_on_to_the_same_bits(tmp_path, rows, whole, aske
     with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.steps == [4]
     assert int(train(make_experiment(tiny_config(rows), tmp_path / "run")).step) == 12
-    assert losses(tmp_path / "run") == losses(whole)
-    for ours, theirs in zip(arrays(tmp_path / "run"), arrays(whole), strict=True):
+    assert losses(tmp_path / "run") == losses(trained_run)
+    for ours, theirs in zip(arrays(tmp_path / "run"), arrays(trained_run), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -83,21 +69,22 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, rows):
         assert checkpoints.steps == []
 
 
-def test_a_signal_at_the_last_step_changes_nothing(tmp_path, rows, whole):
+def test_a_signal_at_the_last_step_changes_nothing(tmp_path, rows, trained_run):
     experiment = make_experiment(tiny_config(rows), tmp_path / "run")
     assert int(train(signalled(experiment, 12, signal.SIGTERM)).step) == 12
-    assert losses(tmp_path / "run") == losses(whole)
+    assert losses(tmp_path / "run") == losses(trained_run)
 
 
-def test_a_checkpoint_without_metrics_is_the_newest_but_not_the_best(tmp_path, rows, whole):
+def test_a_checkpoint_without_metrics_is_the_newest_but_not_the_best(tmp_path, rows, trained_run):
+    whole = Path(shutil.copytree(trained_run, tmp_path / "whole"))
     experiment = make_experiment(tiny_config(rows), whole)
     with Checkpoints(whole / "checkpoints", read_only=True) as checkpoints:
         state, _ = checkpoints.restore(12, experiment.spec.abstract_state)
-    with Checkpoints(tmp_path, 1, best="score") as checkpoints:
+    with Checkpoints(tmp_path / "best", 1, best="score") as checkpoints:
         for step, metrics in ((2, {"score": 0.5}), (4, {"score": 0.4}), (5, {}), (7, None)):
             checkpoints.save(step, state, {}, metrics)
         assert checkpoints.latest_step == 7
-    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+    with Checkpoints(tmp_path / "best", read_only=True) as checkpoints:
         assert checkpoints.steps == [2, 7]
         assert checkpoints.find() == 2
 
@@ -115,7 +102,7 @@ def test_signals_are_left_alone_outside(monkeypatch):
 def test_the_command_ends_with_the_code_for_trying_again(tmp_path, repo_root, rows, asked):
     settings = tiny_settings(rows, train={"num_steps": 100_000, "checkpoint_every": 100_000})
     settings["train"]["eval_every"] = 100_000
-    (tmp_path / "some.py").write_text(CONFIG.format(settings))
+    write_config(tmp_path / "some.py", settings)
     command = [sys.executable, "-m", "albert_jax.train", "--config", str(tmp_path / "some.py")]
     command += ["--workdir", str(tmp_path / "run")]
     env = os.environ | {"PYTHONPATH": str(repo_root)}
