@@ -1,11 +1,12 @@
 """Set-up shared by all tests: eight simulated CPU devices, rank promotion forbidden."""
 
+import atexit
 import os
 import re
 import signal
-import sys
 import tempfile
 from collections.abc import Generator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # What one test compiled, others and the processes they start find here.
 CACHE = tempfile.TemporaryDirectory(prefix="albert_jax_tests_")
+atexit.register(CACHE.cleanup)
 os.environ |= {
     "JAX_COMPILATION_CACHE_DIR": CACHE.name,
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -37,8 +39,8 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
-# Each has a mark, and runs of its own: TensorFlow and torch's compiler crash one process. Also the
-# default environment has neither.
+# Each has a mark and runs of its own: TensorFlow crashes a process that also imports triton, which
+# torch brings. The default environment has neither.
 PEERS = ("torch", "tensorflow")
 # How a test may say why it is skipped: by what this machine lacks, and not the environment.
 LACKS = ("an NVIDIA GPU", "a TPU", "Linux", "SLURM", "root", "the data")
@@ -53,14 +55,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def is_left_out(file: Path, config: pytest.Config) -> bool:
+    """Whether all tests in a file need another peer than this run has, and the file imports it."""
+    if file.suffix != ".py":
+        return False
+    marks = " ".join(re.findall("^pytestmark = .*", file.read_text("utf-8"), re.MULTILINE))
+    return any(f"mark.{peer}" in marks for peer in PEERS if peer != config.option.peer)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides the other peers; leaves out files that are named."""
+    absent, find = {*PEERS} - {config.option.peer}, PathFinder.find_spec
+    # tensorboardX imports torch wherever it is installed, and a test may lack its mark.
+    finder: Any = PathFinder
+    finder.find_spec = lambda name, *a: None if name in absent else find(name, *a)
+    kept = [arg for arg in config.args if not is_left_out(Path(arg.partition("::")[0]), config)]
+    if not kept:
+        pytest.exit(f"no test for --peer {config.option.peer}", pytest.ExitCode.NO_TESTS_COLLECTED)
+    config.args[:] = kept
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Does not import files of another peer's tests: they import that peer."""
-    if collection_path.suffix == ".py":
-        marks = re.findall(r"^pytestmark = .*", collection_path.read_text("utf-8"), re.MULTILINE)
-        others = {*PEERS} - {config.option.peer}
-        if any(f"mark.{peer}" in line for line in marks for peer in others):
-            return True
-    return None
+    """Leaves files of other peers out; None leaves the rest to pytest."""
+    return is_left_out(collection_path, config) or None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -69,13 +86,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = [i for i in items if {p for p in PEERS if i.get_closest_marker(p)} == wanted]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    yield
-    others = {*PEERS} - {item.config.option.peer}
-    assert not others & sys.modules.keys(), f"a test that imports one of {others} needs its mark"
 
 
 @pytest.hookimpl(wrapper=True)
