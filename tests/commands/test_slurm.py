@@ -149,7 +149,7 @@ def settings_of(rows: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_tasks_of_a_slurm_job_train_together(slurm, tree):
     prepare(
         [write_corpus(tree / "texts.jsonl", documents=40)],
@@ -204,7 +204,7 @@ def second_run(slurm: dict[str, str], tree: Path, job: str) -> str:
     return shown(slurm, job)["JobState"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_preempted_job_goes_back_into_the_queue(slurm, tree):
     """Another job takes its place; it saves, ends with 75, and comes again."""
     job = first_run(slurm, tree, "exit 75", SECOND="0")
@@ -215,7 +215,7 @@ def test_a_preempted_job_goes_back_into_the_queue(slurm, tree):
     assert "Exited with exit code 75" in (tree / "log.out").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_job_that_does_not_stop_in_time_is_requeued_too(slurm, tree):
     """As before the end of its time, when the script alone gets the signal; then it fails."""
     job = first_run(slurm, tree, "echo heard", SECOND="3", GRACE="3")

@@ -24,7 +24,7 @@ from albert_jax.config.errors import RunError
 from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 GROUPS = {"train": {"log_every": 1, "eval_every": 6, "checkpoint_every": 4, "keep_checkpoints": 9}}
 MEGABYTES = 16
@@ -81,10 +81,10 @@ def filling(experiment: Any, step: int, disk: Path, leave: int) -> Any:
     ("step", "leave"),
     [
         pytest.param(7, 60_000, id="save"),
-        pytest.param(12, 60_000, id="last save", marks=pytest.mark.slow),
-        pytest.param(6, 0, id="metrics", marks=pytest.mark.slow),
-        pytest.param(7, 8192, id="any", marks=pytest.mark.slow),
-        pytest.param(2, 0, id="before any checkpoint", marks=pytest.mark.slow),
+        pytest.param(12, 60_000, id="last save"),
+        pytest.param(6, 0, id="metrics"),
+        pytest.param(7, 8192, id="any"),
+        pytest.param(2, 0, id="before any checkpoint"),
     ],
 )
 def test_the_run_ends_in_a_line_and_goes_on_when_there_is_space(

@@ -84,7 +84,7 @@ def kill_at(aim: str, run: Path, process: subprocess.Popen[str], draw: random.Ra
     process.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_killed_many_times_ends_as_if_it_never_was(rows, tmp_path):
     config, draw = tiny_config(rows, train=TRAIN), random.Random(0)
     # A process of its own too: beside idle devices XLA shares work among threads otherwise.
@@ -115,7 +115,7 @@ def prepare_command(folder: Path, output: Path) -> list[str]:
     return [sys.executable, "-m", "albert_jax.prepare", *words]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_prepare_leaves_no_data_set(tmp_path):
     """Ten kills from the imports to the end; what is there under the final name is whole."""
     write_corpus(tmp_path / "texts.jsonl", documents=6000)

@@ -122,7 +122,7 @@ def slope(samples: list[Sample], name: str) -> float:
     return float(np.polyfit(steps, [getattr(s, name) for s in half], 1)[0])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_is_flat(soaked):
     samples, _, _ = soaked
     growth = slope(samples, "own_mb")
@@ -135,7 +135,7 @@ def test_memory_is_flat(soaked):
     assert growth < MOST_GROWTH
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_open_files_and_threads_are_flat(soaked):
     samples, _, _ = soaked
     early = [s for s in samples if 2 * EVERY < s.step <= STEPS / 2]
@@ -150,7 +150,7 @@ def test_open_files_and_threads_are_flat(soaked):
         assert max(counts[1]) <= max(counts[0]) + 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_step_is_slow_apart_from_those_that_write(soaked):
     _, done, run = soaked
     assert sorted(done) == list(range(1, STEPS + 1))

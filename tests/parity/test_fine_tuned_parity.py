@@ -235,6 +235,7 @@ def test_made_up_examples(name, vocabulary, tmp_path):
     check(CASES[name], make_examples(CASES[name].kind), vocabulary, tmp_path)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", CASES)
 def test_real_examples(name, shared_data, tmp_path):
     case = CASES[name]

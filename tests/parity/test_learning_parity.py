@@ -292,7 +292,7 @@ def test_the_loss_does_not_depend_on_the_biases_of_the_keys():
     assert abs(loss(with_ones("query")) - loss(params)) >= 1e-2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_sgd_learns_the_same(tmp_path):
     batches = random_batches()
     ours = learn(config_of(), optax.sgd(SGD_RATE), batches, tmp_path)
@@ -302,13 +302,13 @@ def test_sgd_learns_the_same(tmp_path):
     assert_same(ours, theirs, fall=4, key_bias=1e-8)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("share", ["all", "none"])
+@pytest.mark.parametrize("share", ["all", pytest.param("none", marks=pytest.mark.nightly)])
 def test_adamw_learns_the_same(share, tmp_path):
     ours, theirs = learn_both(config_of(share), random_batches(), tmp_path)
     assert_same(ours, theirs, fall=4, key_bias=1e-4)
 
 
+@pytest.mark.nightly
 def test_real_text_is_learnt_the_same(shared_data, tmp_path):
     text = (shared_data / "wikipedia" / "enwiki_02.txt").read_text("utf-8")[:300_000]
     (tmp_path / "text.txt").write_text(text[: text.rindex("<doc ")], "utf-8")

@@ -54,8 +54,8 @@ def tiny_settings(rows: Path, **groups: dict[str, Any]) -> dict[str, dict[str, A
 
 def write_config(path: Path, settings: dict[str, Any]) -> Path:
     """A config file of these settings."""
-    head = "from ml_collections import ConfigDict\n"
-    path.write_text(f"{head}get_config = lambda: ConfigDict({settings!r})\n")
+    lines = ("from ml_collections import ConfigDict\n\n", "def get_config():")
+    path.write_text("\n".join((*lines, f"    return ConfigDict({settings!r})\n")))
     return path
 
 
