@@ -1,15 +1,30 @@
 """Pretraining ALBERT in JAX.
 
-`albert_jax.load(path)` opens a trained model; the commands are `python -m
-albert_jax.prepare` and `python -m albert_jax.train`.
+`albert_jax.load(path)` opens a trained model. The commands are `albert-jax train`, `albert-jax
+prepare` and so on, or `python -m albert_jax.train`; `albert-jax` alone lists them.
 """
 
+import difflib
+import runpy
+import sys
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from albert_jax.predict.load import load
 
-__all__ = ["load"]
+__all__ = ["load", "main"]
+
+COMMANDS = {
+    "prepare": "makes a vocabulary and rows of text files",
+    "prepare_beam": "the same on many machines, with Apache Beam",
+    "train": "pretrains or fine-tunes a model; started again, goes on",
+    "evaluate": "measures a trained model on held-out data",
+    "predict": "writes what a fine-tuned model says of examples",
+    "convert": "reads and writes checkpoints of transformers and of the original",
+    "inspect": "shows what a model makes of its data",
+    "sweep": "trains the rows of one of the paper's tables",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -19,3 +34,19 @@ def __getattr__(name: str) -> Any:
 
         return load
     raise AttributeError(f"module 'albert_jax' has no attribute {name!r}")
+
+
+def main() -> None:
+    """The command `albert-jax`: `albert-jax NAME ...` is `python -m albert_jax.NAME ...`."""
+    name, *sys.argv[1:] = sys.argv[1:] or ["--help"]
+    if name in COMMANDS:
+        runpy.run_module(f"{__name__}.{name}", run_name="__main__", alter_sys=True)
+    elif name == "--version":
+        print(metadata.version(__name__))
+    elif name in ("--help", "-h"):
+        lines = [f"  {command:<13} {what}" for command, what in COMMANDS.items()]
+        print("\n".join(["usage: albert-jax COMMAND [--help] ...", "", *lines]))
+    else:
+        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0)[0]
+        print(f"error: no command {name!r}; did you mean {near!r}?", file=sys.stderr)
+        sys.exit(2)

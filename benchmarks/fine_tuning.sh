@@ -16,7 +16,6 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../launch/environment.sh"
 start=$1 tokenizer=$2 data=$(realpath "$3") runs=$4 only=${5:-}
 python=${PYTHON:-$VENV/bin/python}
-export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 # As in launch/local.sh.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184}"
 # What one seed compiled, the others find.

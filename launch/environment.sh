@@ -1,12 +1,14 @@
 # shellcheck shell=bash
 # The environment in .venv at the repository root; sourced by launch/local.sh, tests/run.sh and
-# .ci/run, which call `make_environment` with the lock files they need.
+# .ci/run, which call `make_environment` with the lock files they need. The package is installed
+# with them, as it stands in the repository.
 #
 #   PYTHON=python3.12     interpreter (default: the newest usable one on PATH)
 #   ACCELERATOR=cuda13    cpu, cuda12, cuda13 or tpu (default: what the NVIDIA driver can do, or cpu)
 #
 # Both count when .venv is made; set explicitly and different from what .venv has, they make it
 # anew. .venv/installed tells what a finished .venv holds: without it, .venv is half-made.
+# Another VENV set after sourcing is another environment.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
@@ -74,18 +76,25 @@ usable() {
   [[ -z ${ACCELERATOR:-} ]] || grep -qxF "accelerator $ACCELERATOR" "$VENV/installed"
 }
 
-# Succeeds if .venv is usable and holds what the lock files $@ say.
+# Prints what .venv/installed says of the lock files $@ and of the package. Of the package only
+# its commands and its place are copied into .venv, so nothing else of it counts.
+contents() {
+  cksum "$@" pyproject.toml
+  echo "package $ROOT"
+}
+
+# Succeeds if .venv is usable and holds the package and what the lock files $@ say.
 ready() {
   local line
   usable || return 1
   while read -r line; do
     grep -qxF "$line" "$VENV/installed" || return 1
-  done < <(cksum "$@")
+  done < <(contents "$@")
 }
 
-# Makes .venv if there is no usable one, then installs the lock files $@ into it.
+# Makes .venv if there is no usable one, then installs the lock files $@ and the package into it.
 install() {
-  local accelerator identity file arguments=()
+  local accelerator identity file arguments=(--editable .) name=${VENV##*/}
   if usable; then
     identity=$(grep -E '^(python|accelerator) ' "$VENV/installed")
   else
@@ -93,26 +102,26 @@ install() {
     accelerator=$(choose_accelerator)
     identity=$(printf 'python %s\naccelerator %s' "$python" "$accelerator")
     if [[ -f $VENV/installed ]]; then
-      say "replacing .venv of $(sed -n 's/^python [0-9]* //p' "$VENV/installed")"
+      say "replacing $name of $(sed -n 's/^python [0-9]* //p' "$VENV/installed")"
       rm "$VENV/installed"
     elif [[ -e $VENV ]]; then
-      say "replacing a half-made .venv"
+      say "replacing a half-made $name"
     fi
-    say "making .venv with Python 3.${python%% *} (${python#* }) for $accelerator"
+    say "making $name with Python 3.${python%% *} (${python#* }) for $accelerator"
     "${python#* }" -m venv --clear "$VENV"
   fi
   accelerator=${identity##* }
   for file in "$@"; do arguments+=(--requirement "$file"); done
   if [[ $accelerator != cpu ]]; then arguments+=("jax[$accelerator]"); fi
-  say "installing $* (takes minutes the first time)"
+  say "installing $* into $name (takes minutes the first time)"
   rm -f "$VENV/installed"
   "$VENV/bin/python" -m pip install -qq --disable-pip-version-check "${arguments[@]}"
-  { echo "$identity" && cksum "$@"; } >"$VENV/installed.new"
+  { echo "$identity" && contents "$@"; } >"$VENV/installed.new"
   mv "$VENV/installed.new" "$VENV/installed"
   say "ready"
 }
 
-# make_environment FILE...: .venv with the lock files FILE (relative to ROOT) installed. Does
+# make_environment FILE...: .venv with the package and the lock files FILE (relative to ROOT). Does
 # nothing if it is so already; of several calls at once, one works and the others wait.
 make_environment() (
   set -e

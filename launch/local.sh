@@ -27,7 +27,6 @@ else
   make_environment requirements.txt
 fi
 
-run export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 if (($# == 0)); then
   run cd "$ROOT"
   # prepare writes the manifest last: without it, the data is not complete.

@@ -69,7 +69,7 @@ wait_for_tpu() {
 
 # Everything here may have been done before; doing it again changes nothing.
 prepare() {
-  local parts=(albert_jax configs launch pyproject.toml requirements.txt)
+  local parts=(albert_jax configs launch README.md pyproject.toml requirements.txt)
   on_hosts all "sudo apt-get -qq update && sudo apt-get -qq install -y nfs-common python3.11-venv \
 && sudo mkdir -p /mnt/shared && { mountpoint -q /mnt/shared || sudo mount $SHARED /mnt/shared; }" &&
     on_hosts 0 "sudo install -d -o \$USER $FOLDER" &&

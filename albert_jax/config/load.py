@@ -2,7 +2,7 @@
 
 A config file is a Python module whose `get_config()` returns an
 `ml_collections.ConfigDict`: `default_config()`, changed. An override is
-`--config.GROUP.KEY=VALUE`.
+`--config.GROUP.KEY=VALUE`. The files in configs/ also go by their names: `tiny`, `finetune/sst2`.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import runpy
 import traceback
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     """Runs a config file and applies overrides.
 
     Args:
-      path: the file, or `file.py:argument`; the argument is given to `get_config`.
+      path: what `find_config` takes, or `file.py:argument`; the argument is given to
+        `get_config`.
       overrides: command line words `--config.a.b=value` or `--config.a.b value`.
 
     Raises:
@@ -38,8 +40,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
       ValueError: for a file that fails or has no `get_config`, or a wrong key, type or value.
     """
     file, _, argument = path.partition(":")
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"config file {file!r} does not exist")
+    file = find_config(file)
     get_config = run_file(file).get("get_config")
     if not callable(get_config):
         raise ValueError(f"config file {file!r} defines no get_config()")
@@ -57,12 +58,35 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     return config_from_dict(values)
 
 
-def run_file(path: str) -> dict[str, Any]:
-    """Runs a Python file; returns what it defines.
+def find_config(name: str) -> str:
+    """The path of a config file, given as that or by the name of one in configs/, without `.py`.
 
     Raises:
+      FileNotFoundError: where there is no such file.
+    """
+    if name.endswith(".py"):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"config file {name!r} does not exist")
+        return name
+    package = Path(str(resources.files("albert_jax")))
+    folder = package / "configs"  # in a wheel
+    if not folder.is_dir():
+        folder = package.parent / "configs"  # in a checkout
+    files = {f.relative_to(folder).with_suffix("").as_posix(): f for f in folder.rglob("*.py")}
+    if name not in files:
+        hint = nearest(name, sorted(files))
+        raise FileNotFoundError(f"config file {name!r} does not exist{hint}")
+    return str(files[name])
+
+
+def run_file(path: str) -> dict[str, Any]:
+    """Runs a file, which `find_config` finds; returns what it defines.
+
+    Raises:
+      FileNotFoundError: where there is no such file.
       ValueError: where it fails, with the line.
     """
+    path = find_config(path)
     with _named_errors(path):
         return runpy.run_path(path)
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import sentencepiece as spm
-from models import tiny_config, tiny_model
-from params import random_params
 from safetensors.numpy import load_file, save_file
-from texts import VOCAB_SIZE, WORDS
-from tiny_runs import prepare_rows, tiny_run, tiny_settings
+from support.models import tiny_config, tiny_model
+from support.params import random_params
+from support.texts import VOCAB_SIZE, WORDS
+from support.tiny_runs import tiny_run, tiny_settings, write_config
 
 from albert_jax.checkpoints.formats.huggingface import write_hf
 from albert_jax.checkpoints.formats.tensorflow import write_tf
@@ -26,22 +26,14 @@ from albert_jax.checkpoints.weights import Weights
 from albert_jax.convert import write_run
 from albert_jax.model.heads import KINDS
 
-CONFIG_FILE = '''"""A small run."""
-
-from ml_collections import ConfigDict
-
-
-def get_config():
-    return ConfigDict({values!r})
-'''
 TABLE = '''"""Table 0: one row."""
 
 from ml_collections import ConfigDict
 
-from albert_jax.paper import Row, Scores
+from albert_jax.config.paper import Scores, TableRow
 
 SCORES = Scores((1.0, 1.0), (1.0, 1.0), 1.0, 1.0, 1.0, 1.0, (54.9, 52.4, 53.3))
-ROWS = {{"only": Row("", {{}}, SCORES, 1)}}
+ROWS = {{"only": TableRow("", {{}}, SCORES, 1)}}
 
 
 def get_config(argument):
@@ -57,24 +49,35 @@ SIZES = {
 Change = Callable[[Path, Path], None]
 
 
-def make_sound_input(good: Path) -> Path:
-    """Fills a folder: text, vocabulary, rows, a config, models in every format, a table."""
-    rows = prepare_rows(good, documents=40)
-    run = tiny_run(rows, good / "run", **SIZES)
-    values = tiny_settings(rows, **SIZES)
-    (good / "config.py").write_text(CONFIG_FILE.format(values=values))
+def make_texts(good: Path, source: Path) -> Path:
+    """Fills a folder: text, vocabulary and rows of `source`, a config, a table, a model."""
+    shutil.copytree(source, good, dirs_exist_ok=True)
+    values = tiny_settings(good / "rows", **SIZES)
+    write_config(good / "config.py", values)
     (good / "table.py").write_text(TABLE.format(values=values))
-    proto = (run / "tokenizer.model").read_bytes()
-    weights = Weights(MODEL, random_params(MODEL), "pretraining", proto)
-    write_hf(weights, good / "hf")
-    write_tf(weights, good / "tf")
-    labels = ("bad", "good")
-    classifier = Weights(
-        MODEL,
-        random_params(MODEL, KINDS["classification"]),
-        "classification",
-        proto,
-        labels=labels,
+    write_hf(_pretrained(good), good / "hf")
+    return good
+
+
+def _pretrained(good: Path) -> Weights:
+    proto = (good / "tokenizer.model").read_bytes()
+    return Weights(MODEL, random_params(MODEL), "pretraining", proto)
+
+
+def make_models(good: Path, source: Path, peer: str) -> Path:
+    """Fills a folder with that too, and with a run, models in every format, examples.
+
+    The original's format is among them where `peer` is "tensorflow".
+    """
+    make_texts(good, source)
+    tiny_run(good / "rows", good / "run", **SIZES)
+    weights = _pretrained(good)
+    if peer == "tensorflow":
+        write_tf(weights, good / "tf")
+    classifier = weights._replace(
+        params=random_params(MODEL, KINDS["classification"]),
+        kind="classification",
+        labels=("bad", "good"),
     )
     write_hf(classifier, good / "hf_classifier")
     task = {"name": "classification", "max_length": 64}
@@ -194,7 +197,7 @@ def read_only(folder: Path) -> Generator[None]:
     """Within it, an empty folder is a file system that is mounted for reading only."""
     command = ["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a file system")
+        pytest.skip("needs root, to mount a file system")
     try:
         yield
     finally:

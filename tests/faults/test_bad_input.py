@@ -1,7 +1,8 @@
 """Bad input, a table over all commands: told in one line, and nothing is written.
 
 A case is a command, what makes its input bad, and what the message must say. `{tmp}` is an empty
-folder of its own, `{good}` holds sound input of every kind. The exit code is not 0; the last line
+folder of its own; `{good}` holds sound input: a text, its vocabulary and rows, a config, a table,
+a model, and for slow tests a run and models of every kind. The exit code is not 0; the last line
 on standard error is the only one that begins with `error: `, and what stands before it is
 progress; neither folder has changed.
 """
@@ -18,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -32,14 +33,15 @@ from sound_input import (
     edit_tensors,
     fifo,
     link,
-    make_sound_input,
+    make_models,
+    make_texts,
     read_only,
     remove,
     sentencepiece,
     snapshot,
     write,
 )
-from texts import make_sentence
+from support.texts import make_sentence
 
 import albert_jax
 from albert_jax import convert, evaluate, inspect, sweep
@@ -53,8 +55,6 @@ from albert_jax.predict import __main__ as predict
 from albert_jax.prepare import __main__ as prepare
 from albert_jax.prepare.vocabulary import train_tokenizer
 from albert_jax.train import __main__ as train
-
-pytestmark = pytest.mark.slow
 
 
 def load(words: Sequence[str]) -> int:
@@ -79,12 +79,16 @@ MAINS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 class Case(NamedTuple):
-    """A command, its words, a part of the message (regular expression), what makes input bad."""
+    """A command, its words, a part of the message (regular expression), what makes input bad.
+
+    Also the mark of a package that it needs.
+    """
 
     command: str
     words: str
     message: str
     changes: tuple[Change, ...] = ()
+    peer: str = ""
 
 
 def of_config(text: str, message: str, more: str = "") -> Case:
@@ -118,11 +122,12 @@ def of_rows(message: str, *changes: Change) -> Case:
 
 def of_model(source: str, message: str, *changes: Change) -> Case:
     words = "--input {tmp}/in --output {tmp}/out --to orbax"
-    return Case("convert", words, message, (copy(source, "in"), *changes))
+    peer = "tensorflow" if source == "tf" else ""
+    return Case("convert", words, message, (copy(source, "in"), *changes), peer)
 
 
-def of_load(message: str, *changes: Change, name: str = "{tmp}/in") -> Case:
-    return Case("load", name, message, changes)
+def of_load(message: str, *changes: Change, name: str = "{tmp}/in", peer: str = "") -> Case:
+    return Case("load", name, message, changes, peer)
 
 
 GET = "from albert_jax.config import default_config\n\n\ndef get_config():\n    "
@@ -471,12 +476,14 @@ LOADS = [
         copy("hf", "in"),
         remove(TENSORS),
         write("in/pytorch_model.bin", pickle.dumps({"a": 1})),
+        peer="torch",
     ),
     of_load(
         "cannot be read as weights alone",
         copy("hf", "in"),
         remove(TENSORS),
         write("in/pytorch_model.bin", b""),
+        peer="torch",
     ),
     of_load(
         "its vocabulary has 60 pieces, its model only 50",
@@ -617,14 +624,32 @@ OUTPUTS = [
         (copy("texts.jsonl", "in/a.jsonl"),),
     ),
 ]
-CASES = [
-    *CONFIGS, *OVERRIDES, *CORPORA, *TOKENIZERS, *ROWS, *MODELS, *LOADS, *OTHERS, *OUTPUTS,
-]  # fmt: skip
+QUICK = [*CONFIGS, *OVERRIDES, *CORPORA, *TOKENIZERS, *ROWS]
+SLOW = [*MODELS, *LOADS, *OTHERS, *OUTPUTS]  # they need models
+
+
+def as_parameter(case: Case, is_slow: bool) -> Any:
+    marks = [getattr(pytest.mark, name) for name in ("slow" * is_slow, case.peer) if name]
+    return pytest.param(case, marks=marks, id=f"{case.command}-{case.message[:40]}")
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sound_input(tmp_path_factory.mktemp("good"))
+def texts(tmp_path_factory: pytest.TempPathFactory, text_folder: Path) -> Path:
+    return make_texts(tmp_path_factory.mktemp("texts"), text_folder)
+
+
+@pytest.fixture(scope="module")
+def models(
+    tmp_path_factory: pytest.TempPathFactory, text_folder: Path, pytestconfig: pytest.Config
+) -> Path:
+    return make_models(tmp_path_factory.mktemp("models"), text_folder, pytestconfig.option.peer)
+
+
+@pytest.fixture
+def good(request: pytest.FixtureRequest) -> Path:
+    """Sound input; for a slow test models too."""
+    is_slow = request.node.get_closest_marker("slow")
+    return request.getfixturevalue("models" if is_slow else "texts")
 
 
 def words_of(case: Case, tmp: Path, good: Path) -> list[str]:
@@ -640,7 +665,9 @@ def check(case: Case, code: int, said: str) -> None:
     assert re.search(case.message, last), last
 
 
-@pytest.mark.parametrize("case", CASES, ids=[f"{c.command}-{c.message[:40]}" for c in CASES])
+@pytest.mark.parametrize(
+    "case", [as_parameter(c, False) for c in QUICK] + [as_parameter(c, True) for c in SLOW]
+)
 def test_bad_input_is_one_line_and_leaves_nothing(case, good, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for change in case.changes:
@@ -651,6 +678,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(case, good, tmp_path, capsys, 
     assert (snapshot(tmp_path), snapshot(good)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", WRITERS)
 def test_a_read_only_place_is_told(command, good, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -720,10 +748,11 @@ def test_wrong_words_end_in_the_usage(command, words, tmp_path, capsys, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [name for name in MAINS if name != "load"])
 def test_as_a_process(command, good, tmp_path, repo_root):
     """One case of each command as users start it: nothing is said but what the table says."""
-    case = next(c for c in reversed(CASES) if c.command == command)
+    case = next(c for c in reversed(QUICK + SLOW) if c.command == command and not c.peer)
     for change in case.changes:
         change(tmp_path, good)
     before = snapshot(tmp_path)
@@ -769,6 +798,7 @@ ODD_TEXTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ODD_TEXTS)
 def test_odd_text_is_text(kind, good, tmp_path):
     """What is legal, if odd, is read; all of its words arrive, and are counted."""
@@ -784,6 +814,7 @@ def test_odd_text_is_text(kind, good, tmp_path):
     assert sorted(re.findall("[a-z]+", text)) == sorted(words)
 
 
+@pytest.mark.slow
 def test_links_between_folders_are_followed_once(good, tmp_path):
     for i, sentence in enumerate(SOME):
         write(f"{'in' if i % 2 else 'elsewhere'}/{i:02}.txt", sentence)(tmp_path, good)

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from fault_runs import CONFIG, assert_same_end, error_line, numbers, steps_in
-from tiny_runs import prepare_rows, tiny_config, tiny_settings
+from support.runs import assert_same_end, error_line, numbers, steps_in
+from support.tiny_runs import tiny_config, tiny_settings, write_config
 
 import albert_jax
 from albert_jax.analysis import batches as analysis_batches
@@ -25,11 +25,6 @@ from albert_jax.train.loop import train
 pytestmark = pytest.mark.slow
 
 Spoil = Callable[[int, dict[str, Any]], dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"))
 
 
 def config_of(rows: Path, **train: Any) -> Config:
@@ -186,7 +181,7 @@ def test_the_command_ends_in_a_line(rows, tmp_path, capsys):
     settings = tiny_settings(
         rows, optimizer=HOPELESS, train={"max_bad_steps": 2, "checkpoint_every": 1}
     )
-    (tmp_path / "some.py").write_text(CONFIG.format(settings))
+    write_config(tmp_path / "some.py", settings)
     command = ["--config", str(tmp_path / "some.py"), "--workdir", str(tmp_path / "run")]
     assert main(command) == 1
     line = error_line(capsys.readouterr().err)

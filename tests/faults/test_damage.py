@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_runs import assert_same_end, numbers, snapshot, steps_in
-from tiny_runs import prepare_rows, tiny_config, tiny_run
+from support.runs import assert_same_end, numbers, snapshot, steps_in
+from support.tiny_runs import tiny_config, tiny_run
 
 import albert_jax
 from albert_jax.checkpoints.checksums import FILE, damage_of, seal
@@ -25,11 +25,6 @@ from albert_jax.train.loop import train
 pytestmark = pytest.mark.slow
 
 GROUPS = {"train": {"eval_every": 4, "checkpoint_every": 4, "keep_checkpoints": 9}}
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"))
 
 
 @pytest.fixture(scope="module")

@@ -8,21 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_runs import CONFIG, error_line
-from tiny_runs import prepare_rows, tiny_settings
+from support.runs import error_line
+from support.tiny_runs import tiny_settings, write_config
 
 from albert_jax.data.row_reader import DamagedRowsError, open_rows
 from albert_jax.train.__main__ import main
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"))
-
-
 @pytest.fixture
-def rows(good: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(good, tmp_path / "rows"))
+def rows(rows: Path, tmp_path: Path) -> Path:
+    """A copy, to be damaged."""
+    return Path(shutil.copytree(rows, tmp_path / "rows"))
 
 
 def shard(rows: Path, split: str) -> Path:
@@ -60,7 +56,7 @@ def test_a_file_that_is_not_whole_is_refused_before_anything_is_written(
 ):
     path = shard(rows, split)
     DAMAGES[how](path)
-    (tmp_path / "some.py").write_text(CONFIG.format(tiny_settings(rows)))
+    write_config(tmp_path / "some.py", tiny_settings(rows))
     workdir = tmp_path / "run"
     assert main(["--config", str(tmp_path / "some.py"), "--workdir", str(workdir)]) == 1
     line = error_line(capsys.readouterr().err)
@@ -118,7 +114,7 @@ def test_a_flipped_bit_ends_the_run_in_a_line(rows, tmp_path, capsys, split, num
         data[place] ^= 4
     path.write_bytes(data)
     settings = tiny_settings(rows, data={"num_workers": num_workers}, train={"eval_every": 1})
-    (tmp_path / "some.py").write_text(CONFIG.format(settings))
+    write_config(tmp_path / "some.py", settings)
     assert main(["--config", str(tmp_path / "some.py"), "--workdir", str(tmp_path / "run")]) == 1
     line = error_line(capsys.readouterr().err)
     assert line.startswith(f"error: {path} is damaged: ")

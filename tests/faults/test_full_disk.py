@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_runs import (
+from support.runs import (
     assert_same_end,
     command_for,
     error_line,
@@ -17,22 +17,17 @@ from fault_runs import (
     state_of,
     steps_in,
 )
-from tiny_runs import prepare_rows, tiny_config, tiny_settings
+from support.tiny_runs import tiny_config, tiny_settings
 
 from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.config.errors import RunError
 from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 GROUPS = {"train": {"log_every": 1, "eval_every": 6, "checkpoint_every": 4, "keep_checkpoints": 9}}
 MEGABYTES = 16
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"))
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +46,9 @@ def disk(tmp_path: Path) -> Generator[Path]:
     try:
         done = subprocess.run(mount, capture_output=True, text=True)
     except FileNotFoundError:
-        pytest.skip("no mount command here")
+        pytest.skip("needs Linux: no command mount")
     if done.returncode:
-        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+        pytest.skip(f"needs root, to mount a file system: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
@@ -86,10 +81,10 @@ def filling(experiment: Any, step: int, disk: Path, leave: int) -> Any:
     ("step", "leave"),
     [
         pytest.param(7, 60_000, id="save"),
-        pytest.param(12, 60_000, id="last save", marks=pytest.mark.slow),
-        pytest.param(6, 0, id="metrics", marks=pytest.mark.slow),
-        pytest.param(7, 8192, id="any", marks=pytest.mark.slow),
-        pytest.param(2, 0, id="before any checkpoint", marks=pytest.mark.slow),
+        pytest.param(12, 60_000, id="last save"),
+        pytest.param(6, 0, id="metrics"),
+        pytest.param(7, 8192, id="any"),
+        pytest.param(2, 0, id="before any checkpoint"),
     ],
 )
 def test_the_run_ends_in_a_line_and_goes_on_when_there_is_space(

@@ -13,9 +13,9 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from models import tiny_model
-from params import equal_trees, random_params
-from texts import write_vocabulary
+from support.examples import examples
+from support.models import tiny_model
+from support.params import equal_trees, random_params
 
 from albert_jax.checkpoints.formats.hf_tokenizer import read_tokenizer
 from albert_jax.checkpoints.formats.huggingface import read_hf, write_hf
@@ -33,12 +33,14 @@ from albert_jax.prepare.packing import SentenceRange, pack
 from albert_jax.prepare.row_builder import NumberedDocument, RowBuilder
 from albert_jax.prepare.settings import RowSettings
 
-# Without a deadline: the first example of each property also loads what it needs.
-fuzzed = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-fuzzed_briefly = settings(fuzzed, max_examples=40)
-fuzzed_slowly = settings(fuzzed, max_examples=12)  # each compiles shapes of its own
+
+def fuzz(nightly: int, by_day: int = 25) -> settings:
+    checks = [HealthCheck.function_scoped_fixture]
+    return settings(examples(nightly, by_day), suppress_health_check=checks)
+
+
+fuzzed, fuzzed_briefly = fuzz(150), fuzz(40)
+fuzzed_slowly = fuzz(12, by_day=3)  # each compiles shapes of its own
 
 # Letters of the vocabulary, and what text rules trip over: marks, ligatures, wide and odd spaces,
 # controls, quotes, digits before commas, characters outside the basic plane.
@@ -61,8 +63,8 @@ def refusal(call: Callable[[], Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return Tokenizer(write_vocabulary(tmp_path_factory.mktemp("vocabulary") / "a.model"))
+def tokenizer(vocabulary) -> Tokenizer:
+    return Tokenizer(vocabulary)
 
 
 # ---- the tokenizer ----
@@ -353,7 +355,7 @@ def refused_or_read(files: dict[str, bytes], read: Any) -> str:
     return said
 
 
-@settings(fuzzed, max_examples=80)
+@fuzz(80)
 @given(data=st.data())
 def test_any_setting_of_transformers_is_read_or_refused(hf_files, data):
     values = json.loads(hf_files["config.json"])
@@ -363,7 +365,7 @@ def test_any_setting_of_transformers_is_read_or_refused(hf_files, data):
     refused_or_read(hf_files | {"config.json": json.dumps(values).encode()}, read_hf)
 
 
-@settings(fuzzed, max_examples=80)
+@fuzz(80)
 @given(name=st.sampled_from(["config.json", "model.safetensors", "spiece.model", "tokenizer.json",
                              "tokenizer_config.json"]),
        at=st.integers(0, 2000), new=st.binary(max_size=20), lost=st.integers(0, 400))  # fmt: skip

@@ -6,19 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from fault_runs import command_for, numbers, steps_in
-from tiny_runs import prepare_rows, tiny_config, tiny_settings
-from two_processes import DEVICES, start_two
+from support.runs import command_for, numbers, steps_in
+from support.tiny_runs import tiny_config, tiny_settings
+from support.two_processes import DEVICES, start_two
 
 from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
 TRAIN = {"log_every": 1, "eval_every": 3, "checkpoint_every": 3, "keep_checkpoints": 9}
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"))
 
 
 class StopError(Exception):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_runs import assert_same_end, command_for, snapshot, start
-from texts import write_corpus, write_vocabulary
-from tiny_runs import prepare_rows, tiny_config, tiny_settings
+from support.runs import assert_same_end, command_for, snapshot, start
+from support.texts import write_corpus, write_vocabulary
+from support.tiny_runs import tiny_config, tiny_settings
 
 from albert_jax.checkpoints.checksums import damage_of, is_sealed
 from albert_jax.train.curves import read_metrics
@@ -21,11 +21,6 @@ from albert_jax.train.curves import read_metrics
 KILLS = 21
 TRAIN = {"num_steps": 100, "log_every": 1, "eval_every": 2, "checkpoint_every": 1,
          "keep_checkpoints": 2}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"))
 
 
 def run_to_end(command: list[str]) -> None:
@@ -89,7 +84,7 @@ def kill_at(aim: str, run: Path, process: subprocess.Popen[str], draw: random.Ra
     process.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_killed_many_times_ends_as_if_it_never_was(rows, tmp_path):
     config, draw = tiny_config(rows, train=TRAIN), random.Random(0)
     # A process of its own too: beside idle devices XLA shares work among threads otherwise.
@@ -120,7 +115,7 @@ def prepare_command(folder: Path, output: Path) -> list[str]:
     return [sys.executable, "-m", "albert_jax.prepare", *words]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_prepare_leaves_no_data_set(tmp_path):
     """Ten kills from the imports to the end; what is there under the final name is whole."""
     write_corpus(tmp_path / "texts.jsonl", documents=6000)

@@ -6,9 +6,9 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from fault_runs import command_for, numbers, steps_in
-from tiny_runs import prepare_rows, tiny_settings
-from two_processes import start_two
+from support.runs import command_for, numbers, steps_in
+from support.tiny_runs import tiny_settings
+from support.two_processes import start_two
 
 from albert_jax.train.curves import read_metrics
 
@@ -21,11 +21,6 @@ def no_cache() -> Generator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_ENABLE_COMPILATION_CACHE", "0")
         yield
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"))
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,10 @@
 
 import signal
 import time
-from pathlib import Path
 
 import pytest
-from fault_runs import command_for, error_line, snapshot, start
-from tiny_runs import prepare_rows, tiny_config, tiny_settings
+from support.runs import command_for, error_line, snapshot, start
+from support.tiny_runs import tiny_config, tiny_settings
 
 from albert_jax.checkpoints.run_dir import LOCK_FILE, locked
 from albert_jax.config.errors import RunError
@@ -15,11 +14,6 @@ from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
 
 ENDLESS = {"num_steps": 10**6, "checkpoint_every": 2, "eval_every": 10**6, "log_every": 1}
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"))
 
 
 def test_one_at_a_time(tmp_path):

@@ -13,10 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-import torch
-from models import tiny_model
-from params import random_params
-from tiny_runs import prepare_rows, tiny_settings
+from support.models import tiny_model
+from support.params import random_params
+from support.tiny_runs import tiny_settings
 
 import albert_jax
 from albert_jax.checkpoints.formats.hub import fetch
@@ -103,9 +102,17 @@ class Bomb:
 
 def zipped(content: Any) -> bytes:
     """As today's `torch.save` writes."""
+    import torch
+
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
+
+
+def beside_a_tensor(bomb: Bomb) -> dict[str, Any]:
+    import torch
+
+    return {"w": torch.ones(2), "bomb": bomb}
 
 
 @pytest.fixture
@@ -114,8 +121,10 @@ def hf(tmp_path: Path) -> Path:
     return tmp_path / "hf"
 
 
+@pytest.mark.slow
+@pytest.mark.torch
 @pytest.mark.parametrize("serialize", [pickle.dumps, zipped])
-@pytest.mark.parametrize("wrap", [lambda b: b, lambda b: {"w": torch.ones(2), "bomb": b}])
+@pytest.mark.parametrize("wrap", [lambda bomb: bomb, beside_a_tensor])
 def test_a_malicious_pickle_is_refused_and_does_nothing(hf, tmp_path, serialize, wrap):
     (hf / "model.safetensors").unlink()
     content, trace = wrap(Bomb(tmp_path / "trace")), tmp_path / "trace"
@@ -150,6 +159,8 @@ def test_shards_outside_the_folder_are_refused(hf, tmp_path, name, index):
         read(hf)
 
 
+@pytest.mark.slow
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("is_absolute", [True, False])
 def test_a_checkpoint_outside_the_folder_is_refused(tmp_path, is_absolute):
     weights = Weights(tiny_model(), random_params(tiny_model()), "pretraining")
@@ -227,11 +238,6 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_rows(tmp_path_factory.mktemp("rows"), documents=40)
-
-
 SHORT = {
     "train": {"num_steps": 2, "eval_every": 2, "checkpoint_every": 2},
     "optimizer": {"warmup_steps": 1},
@@ -248,6 +254,7 @@ def run_of(rows: Path, workdir: Path, source: Path | str = "") -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.tensorflow
 def test_a_run_records_what_it_began_with(rows, tmp_path):
     """Also where it began with nothing, and for every format; resuming changes nothing in it."""
     first = run_of(rows, tmp_path / "first")

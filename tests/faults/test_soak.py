@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from sound_input import CONFIG_FILE
-from tiny_runs import prepare_rows, tiny_settings
+from support.tiny_runs import tiny_settings, write_config
 
 STEPS, EVERY = 2000, 50
 SLOW = 5  # medians: the time of a step that is too long
@@ -100,12 +99,11 @@ def soak(workdir: Path, config: Path, repo_root: Path) -> tuple[list[Sample], di
 
 @pytest.fixture(scope="module")
 def soaked(
-    tmp_path_factory: pytest.TempPathFactory, repo_root: Path
+    tmp_path_factory: pytest.TempPathFactory, repo_root: Path, rows: Path
 ) -> tuple[list[Sample], dict[int, Done], Path]:
     if not Path("/proc/self/status").exists():
-        pytest.skip("needs /proc")
+        pytest.skip("needs Linux: no /proc")
     folder = tmp_path_factory.mktemp("soak")
-    rows = prepare_rows(folder)
     train = {
         "num_steps": STEPS,
         "log_every": 1,
@@ -113,8 +111,7 @@ def soaked(
         "checkpoint_every": EVERY,
         "batch_size": 32,
     }
-    config = folder / "config.py"
-    config.write_text(CONFIG_FILE.format(values=tiny_settings(rows, train=train)))
+    config = write_config(folder / "config.py", tiny_settings(rows, train=train))
     return *soak(folder / "run", config, repo_root), folder / "run"
 
 
@@ -125,7 +122,7 @@ def slope(samples: list[Sample], name: str) -> float:
     return float(np.polyfit(steps, [getattr(s, name) for s in half], 1)[0])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_is_flat(soaked):
     samples, _, _ = soaked
     growth = slope(samples, "own_mb")
@@ -138,7 +135,7 @@ def test_memory_is_flat(soaked):
     assert growth < MOST_GROWTH
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_open_files_and_threads_are_flat(soaked):
     samples, _, _ = soaked
     early = [s for s in samples if 2 * EVERY < s.step <= STEPS / 2]
@@ -153,7 +150,7 @@ def test_open_files_and_threads_are_flat(soaked):
         assert max(counts[1]) <= max(counts[0]) + 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_step_is_slow_apart_from_those_that_write(soaked):
     _, done, run = soaked
     assert sorted(done) == list(range(1, STEPS + 1))

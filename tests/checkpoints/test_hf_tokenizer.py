@@ -1,0 +1,198 @@
+"""Tokenizer files of Hugging Face directories: written, read, rebuilt, refused."""
+
+import json
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import sentencepiece as spm
+import tokenizers
+from sentencepiece import sentencepiece_model_pb2
+from transformers import AlbertTokenizer, AutoTokenizer
+
+from albert_jax.checkpoints.formats.hf_tokenizer import read_tokenizer, write_tokenizer
+from albert_jax.checkpoints.formats.sentencepiece import Piece, build_model, parse_model
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.prepare.vocabulary import train_tokenizer
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+ModelProto: Any = vars(sentencepiece_model_pb2)["ModelProto"]  # made at import
+
+TEXTS = [
+    "I was born in 92000, and this is falsé.",
+    "The U.S. (so) paid £1,500 — “naïvely”, in 9, ½ of 1,234,567,",
+    "Ｆｕｌｌ ﬁne 日本 👍🏽 `` he ''",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def proto(shared_data) -> bytes:
+    return (shared_data / "albert_vocab" / "30k-clean.model").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> bytes:
+    draw = random.Random(0)
+    numbers = [f"{a}{b}2," for a in "abc" for b in "xyz"]
+    path = tmp_path_factory.mktemp("small") / "m"
+    train_tokenizer([" ".join(draw.choices(numbers, k=9)) for _ in range(500)], path, 26)
+    return path.read_bytes()
+
+
+@pytest.fixture(params=["albert", "small"])
+def either(request, small) -> bytes:
+    return small if request.param == "small" else request.getfixturevalue("proto")
+
+
+def our_ids(tmp_path, proto: bytes, texts: list[str]) -> list[list[int]]:
+    (tmp_path / "m.model").write_bytes(proto)
+    return Tokenizer(tmp_path / "m.model").encode_batch(texts)
+
+
+def edit(path, change) -> None:
+    values = json.loads(path.read_text("utf-8"))
+    change(values)
+    path.write_text(json.dumps(values), "utf-8")
+
+
+def test_bytes_come_back(either, tmp_path):
+    write_tokenizer(either, tmp_path / "new" / "hf")
+    assert (tmp_path / "new" / "hf" / "spiece.model").read_bytes() == either
+    assert read_tokenizer(tmp_path / "new" / "hf") == either
+
+
+def test_tokenizer_json_alone_gives_the_same_ids(either, tmp_path):
+    write_tokenizer(either, tmp_path)
+    (tmp_path / "spiece.model").unlink()
+    rebuilt = read_tokenizer(tmp_path)
+    assert parse_model(rebuilt) == parse_model(either)
+    texts = [*TEXTS, "ax2, by2,cz2, 2,"]
+    assert our_ids(tmp_path, rebuilt, texts) == our_ids(tmp_path, either, texts)
+
+
+@pytest.mark.parametrize("source", ["ours", "spiece.model"])
+def test_what_transformers_saves_is_read(proto, tmp_path, source):
+    write_tokenizer(proto, tmp_path)
+    if source == "spiece.model":  # then it writes scores without the cost of commas
+        (tmp_path / "tokenizer.json").unlink()
+    AlbertTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "spiece.model").exists()
+    assert parse_model(read_tokenizer(tmp_path / "saved")) == parse_model(proto)
+
+
+def test_transformers_loads_the_directory(proto, tmp_path):
+    write_tokenizer(proto, tmp_path, max_length=384)
+    (tmp_path / "config.json").write_text('{"model_type": "albert"}')
+    expected = our_ids(tmp_path, proto, TEXTS)
+    for with_spiece in (True, False):  # without it, neither sentencepiece nor protobuf is needed
+        if not with_spiece:
+            (tmp_path / "spiece.model").unlink()
+        for loaded in (AlbertTokenizer, AutoTokenizer):
+            theirs = loaded.from_pretrained(tmp_path)
+            assert type(theirs) is AlbertTokenizer
+            assert theirs.model_max_length == 384
+            assert len(theirs) == theirs.vocab_size == 30_000
+            assert sorted(theirs.added_tokens_decoder) == [0, 1, 2, 3, 4]
+            assert theirs(TEXTS, add_special_tokens=False)["input_ids"] == expected
+            pair = theirs("a cat", "sat")
+            assert pair["input_ids"] == [2, *theirs("a cat")["input_ids"][1:], 847, 3]
+            assert pair["token_type_ids"] == [0, 0, 0, 0, 1, 1]
+            assert theirs.convert_ids_to_tokens(pair["input_ids"])[0] == "[CLS]"
+            assert theirs.mask_token_id == 4
+            assert theirs.decode(expected[0]) == "i was born in 92000, and this is false."
+
+
+def test_the_whole_json_is_what_transformers_builds(proto, tmp_path):
+    write_tokenizer(proto, tmp_path)
+    whole = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    built = AlbertTokenizer.from_pretrained(tmp_path).backend_tokenizer
+    a, b = json.loads(whole.to_str()), json.loads(built.to_str())
+    # `tokenizers` may be a last digit off where it reads numbers.
+    a_vocab, b_vocab = a["model"].pop("vocab"), b["model"].pop("vocab")
+    assert a == b
+    assert [p for p, _ in a_vocab] == [p for p, _ in b_vocab]
+    np.testing.assert_allclose([x for _, x in a_vocab], [x for _, x in b_vocab], rtol=1e-15)
+
+
+def test_models_are_read_and_built_as_sentencepiece_does(either):
+    official = ModelProto.FromString(either)
+    model = parse_model(either)
+    assert model.pieces == [Piece(p.piece, p.score, p.type) for p in official.pieces]
+    assert model.charsmap == official.normalizer_spec.precompiled_charsmap
+    again = ModelProto.FromString(build_model(model))
+    assert list(again.pieces) == list(official.pieces)
+    for key in ("model_type", "vocab_size", "unk_id", "bos_id", "eos_id", "pad_id", "unk_piece"):
+        assert getattr(again.trainer_spec, key) == getattr(official.trainer_spec, key)
+    for key in ("pad_piece", "unk_surface", "byte_fallback", "treat_whitespace_as_suffix"):
+        assert getattr(again.trainer_spec, key) == getattr(official.trainer_spec, key)
+    for key in ("control_symbols", "user_defined_symbols"):
+        assert list(getattr(again.trainer_spec, key)) == list(getattr(official.trainer_spec, key))
+    for key in ("add_dummy_prefix", "remove_extra_whitespaces", "escape_whitespaces"):
+        assert getattr(again.normalizer_spec, key) == getattr(official.normalizer_spec, key)
+    # Without its table SentencePiece normalises nothing.
+    bare = spm.SentencePieceProcessor(model_proto=build_model(model._replace(charsmap=b"")))
+    assert bare.normalize("ﬁ") == "▁ﬁ"
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"neither spiece\.model nor tokenizer\.json"):
+        read_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("do_lower_case", False), ("keep_accents", True), ("remove_space", False)]
+)
+def test_other_text_rules_are_refused(small, tmp_path, key, value):
+    write_tokenizer(small, tmp_path)
+    edit(tmp_path / "tokenizer_config.json", lambda v: v.update({key: value}))
+    with pytest.raises(ValueError, match=rf"tokenizer_config\.json: {key} is .* lower-cases"):
+        read_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    assert read_tokenizer(tmp_path) == small
+
+
+def test_other_json_is_refused(small, tmp_path):
+    def rename(values):
+        values["model"]["vocab"][4][0] = "<mask>"
+
+    def add(values):
+        values["added_tokens"].append({"id": 26, "content": "[NEW]"})
+
+    def drop(values):
+        values["model"]["vocab"][7] = ["x"]
+
+    cases = [
+        (lambda v: v["model"].update(type="WordPiece", vocab={}), "not a Unigram model"),
+        (rename, "the first pieces are"),
+        (add, r"pieces that are neither text nor .*\[NEW\]"),
+        (drop, "not a tokenizer that transformers wrote"),
+        (lambda v: v.pop("model"), "not a tokenizer that transformers wrote"),
+    ]
+    for n, (change, reason) in enumerate(cases):
+        write_tokenizer(small, tmp_path / str(n))
+        (tmp_path / str(n) / "spiece.model").unlink()
+        edit(tmp_path / str(n) / "tokenizer.json", change)
+        with pytest.raises(ValueError, match=rf"tokenizer\.json: {reason}"):
+            read_tokenizer(tmp_path / str(n))
+    (tmp_path / "0" / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer\.json:1: not JSON"):
+        read_tokenizer(tmp_path / "0")
+
+
+def test_models_that_albert_tokenizer_cannot_hold_are_refused(small, tmp_path):
+    model = parse_model(small)
+    fallback = [*model.pieces, Piece("<0x00>", 0.0, 6)]
+    for other, reason in [
+        (model._replace(model_type=2), "not a Unigram model"),
+        (model._replace(pieces=model.pieces[1:]), "the first pieces"),
+        (model._replace(pieces=fallback), "<0x00>"),
+    ]:
+        with pytest.raises(ValueError, match=reason):
+            write_tokenizer(build_model(other), tmp_path / "hf")
+    for damaged in (b"", b"not a model", small[:-1], small[: len(small) // 2]):
+        with pytest.raises(ValueError, match="not a SentencePiece model"):
+            write_tokenizer(damaged, tmp_path / "hf")
+    assert not (tmp_path / "hf").exists()
