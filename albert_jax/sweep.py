@@ -41,7 +41,7 @@ def sweep(
     row `results.json`, `table.md` and `table.png` are written anew.
 
     Args:
-      file: one of configs/paper.
+      file: one of configs/paper, as `load_config` takes it.
       scale: "paper", or "small" for 2 CPU cores.
       output: the directory of all; a row's run is in the folder of its name.
       names: of the rows; by default all.
@@ -85,8 +85,6 @@ def read_rows(file: str) -> dict[str, TableRow]:
       FileNotFoundError: where there is no such file.
       ValueError: for a file that fails, or without `ROWS`.
     """
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"{file!r} does not exist; tables are in configs/paper")
     rows = run_file(file).get("ROWS")
     if not rows:
         raise ValueError(f"{file!r} is no table: it defines no ROWS")
@@ -181,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Trains the rows of a table of the paper; started again, goes on.",
         epilog="Settings of all rows are overridden with --config.GROUP.KEY=VALUE.",
     )
-    parser.add_argument("table", help="configs/paper/tableN.py")
+    parser.add_argument("table", help="paper/tableN, or a file")
     parser.add_argument("--scale", choices=SCALES, default="paper", help="default: paper")
     parser.add_argument("--output", type=Path, help="default: runs/tableN or runs/tableN-small")
     parser.add_argument("--row", action="append", default=[], help="only this one; repeatable")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from models import random_batch, tiny_model
+from support.models import random_batch, tiny_model
 
 from albert_jax.model import PRETRAINING, Albert, Compute
 
