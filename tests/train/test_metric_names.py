@@ -21,6 +21,8 @@ def test_metrics_have_the_name_of_the_objective(objective, names, rows, tmp_path
     run = tiny_run(rows, tmp_path, data={"sentence_objective": objective}, train=train_settings)
     for line in (*read_metrics(run / "metrics.jsonl"), evaluate(run)):
         assert sorted(n for n in line if n.endswith(("p_loss", "p_accuracy"))) == names
+        if line.get("split") == "train":
+            continue  # the mean of the steps' losses, not the loss of all their tokens
         terms = [line[name] for name in ("mlm_loss", f"{objective}_loss") if name in line]
         assert line["loss"] == pytest.approx(sum(terms), rel=1e-5)
 
