@@ -15,7 +15,6 @@ from albert_jax.tasks.base import Batch, Mean, Metrics, squared_error
 from albert_jax.tasks.examples import TextExample
 from albert_jax.tasks.features import Features, join
 from albert_jax.tasks.finetuning import FinetuningTask, Outputs
-from albert_jax.tasks.metrics import text_metrics
 from albert_jax.tasks.submissions import write_text_predictions
 
 
@@ -60,22 +59,6 @@ class Classification(FinetuningTask):
         if self.labels:
             return [int(np.argmax(output["logits"])) for output in outputs]
         return [float(output["logits"][0]) for output in outputs]
-
-    def score(
-        self,
-        outputs: Outputs,
-        features: Features,
-        examples: Sequence[TextExample],
-        validation: Mapping[str, float] | None = None,
-    ) -> dict[str, float]:
-        """The task's metrics on examples that have labels."""
-        del validation  # nothing is tuned on it
-        found = np.array(self.predictions(outputs, features, len(examples)))
-        return text_metrics(self.spec.metrics, found, np.array([e.label for e in examples]))
-
-    def has_labels(self, examples: Sequence[TextExample]) -> bool:
-        """Whether all have one."""
-        return all(example.label is not None for example in examples)
 
     def write(
         self,

@@ -14,7 +14,6 @@ from albert_jax.tasks.base import Batch, Metrics, row_work
 from albert_jax.tasks.examples import ChoiceExample
 from albert_jax.tasks.features import Features, join, stack
 from albert_jax.tasks.finetuning import FinetuningTask, Outputs
-from albert_jax.tasks.metrics import text_metrics
 from albert_jax.tasks.submissions import write_choices
 
 
@@ -56,22 +55,6 @@ class MultipleChoice(FinetuningTask):
         """The best option of each question."""
         del features, count  # one row a question, in order
         return [int(np.argmax(output["logits"])) for output in outputs]
-
-    def score(
-        self,
-        outputs: Outputs,
-        features: Features,
-        examples: Sequence[ChoiceExample],
-        validation: Mapping[str, float] | None = None,
-    ) -> dict[str, float]:
-        """Accuracy on examples that have answers."""
-        del validation  # nothing is tuned on it
-        found = np.array(self.predictions(outputs, features, len(examples)))
-        return text_metrics(self.spec.metrics, found, np.array([e.label for e in examples]))
-
-    def has_labels(self, examples: Sequence[ChoiceExample]) -> bool:
-        """Whether every question has an answer."""
-        return all(example.label is not None for example in examples)
 
     def write(
         self,
