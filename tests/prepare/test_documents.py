@@ -2,7 +2,7 @@
 
 from support.texts import VOCAB_SIZE, write_corpus
 
-from albert_jax.prepare import documents as incoming
+from albert_jax.prepare import vocabulary
 from albert_jax.prepare.corpus import Corpus
 from albert_jax.prepare.documents import SeenDigests, content_digest, split_of_digest
 from albert_jax.prepare.settings import RowSettings, Settings
@@ -14,7 +14,7 @@ def test_sample_for_the_vocabulary_is_bounded_and_has_no_validation_text(tmp_pat
     settings = Settings(RowSettings(64), validation_fraction=0.1, vocab_size=VOCAB_SIZE)
     whole = list(training_sentences(corpus, settings))
     total = sum(map(len, whole))
-    monkeypatch.setattr(incoming, "TRAINING_CHARS", total // 3)
+    monkeypatch.setattr(vocabulary, "TRAINING_CHARS", total // 3)
     sample = list(training_sentences(corpus, settings))
     assert total // 10 < sum(map(len, sample)) <= total // 3
     assert set(sample) < set(whole)
