@@ -17,7 +17,7 @@ __all__ = ["load", "main"]
 
 COMMANDS = {
     "prepare": "makes a vocabulary and rows of text files",
-    "prepare_beam": "the same on many machines, with Apache Beam",
+    "prepare.beam": "the same on many machines, with Apache Beam",
     "train": "pretrains or fine-tunes a model; started again, goes on",
     "evaluate": "measures a trained model on held-out data",
     "predict": "writes what a fine-tuned model says of examples",

@@ -23,8 +23,7 @@ from albert_jax.config import Config
 from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.config.load import load_config
 from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.model import is_stacked
-from albert_jax.train.optimizer import make_optimizer
+from albert_jax.train.optimizer import optimizer_of
 
 
 def convert(
@@ -132,7 +131,7 @@ def write_run(
             f"config.train.num_steps={config.train.num_steps}, but {step} steps are done; raise it"
         )
     params = jax.tree.map(jnp.asarray, weights.params)
-    opt_state = _optimizer(config).init(params)
+    opt_state = optimizer_of(config).init(params)
     if weights.moments is not None:
         mu, nu = (jax.tree.map(jnp.asarray, tree) for tree in weights.moments)
         opt_state = optax.tree.set(opt_state, mu=mu, nu=nu, count=jnp.asarray(step, jnp.int32))
@@ -141,13 +140,6 @@ def write_run(
     with Checkpoints(directory / "checkpoints") as checkpoints:
         state = TrainState(jnp.asarray(step, jnp.int32), params, opt_state)
         checkpoints.save(step, state, {})
-
-
-def _optimizer(config: Config) -> optax.GradientTransformation:
-    share = config.model.share
-    return make_optimizer(
-        config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
-    )
 
 
 if __name__ == "__main__":

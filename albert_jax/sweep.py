@@ -16,6 +16,7 @@ from albert_jax.config import Config
 from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.config.load import load_config, run_file
 from albert_jax.config.paper import SMALL, TableRow
+from albert_jax.data.files import replace_json
 from albert_jax.predict.load import load
 from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
@@ -40,7 +41,7 @@ def sweep(
     row `results.json`, `table.md` and `table.png` are written anew.
 
     Args:
-      file: one of configs/paper.
+      file: one of configs/paper, as `load_config` takes it.
       scale: "paper", or "small" for 2 CPU cores.
       output: the directory of all; a row's run is in the folder of its name.
       names: of the rows; by default all.
@@ -71,7 +72,7 @@ def sweep(
         print(json.dumps(result), flush=True)
         results = _read_results(output) | {name: result}  # another process may do other rows
         ordered = {name: results[name] for name in rows if name in results}
-        (output / "results.json").write_text(json.dumps(ordered, indent=2) + "\n", "utf-8")
+        replace_json(output / "results.json", ordered)
         write_table(output / "table.md", title_of(file), scale, rows, ordered)
         draw_table(output / "table.png", title_of(file), scale, rows, ordered)
     return results
@@ -84,8 +85,6 @@ def read_rows(file: str) -> dict[str, TableRow]:
       FileNotFoundError: where there is no such file.
       ValueError: for a file that fails, or without `ROWS`.
     """
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"{file!r} does not exist; tables are in configs/paper")
     rows = run_file(file).get("ROWS")
     if not rows:
         raise ValueError(f"{file!r} is no table: it defines no ROWS")
@@ -120,8 +119,8 @@ def measure(workdir: Path, config: Config) -> dict[str, float]:
         "parameters": count_parameters(model.params),
         "mlm_loss": found[own]["mlm_loss"],
         "mlm_accuracy": found[own]["mlm_accuracy"],
-        "nsp_accuracy": found["nsp"]["sop_accuracy"],
-        "sop_accuracy": found["sop"]["sop_accuracy"],
+        "nsp_accuracy": found["nsp"]["sentence_accuracy"],
+        "sop_accuracy": found["sop"]["sentence_accuracy"],
     }
 
 
@@ -162,8 +161,7 @@ def _attempt(config: Config | ValueError, workdir: Path) -> dict[str, Any]:
         result = workdir / _RESULT
         if not result.is_file():
             train(experiment)
-            found = json.dumps(measure(workdir, config), indent=2) + "\n"
-            result.write_text(found, "utf-8")
+            replace_json(result, measure(workdir, config))
         return json.loads(result.read_text("utf-8"))
     except (ArithmeticError, OSError, RuntimeError, ValueError) as error:
         return {"failed": f"{type(error).__name__}: {error}"}
@@ -181,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Trains the rows of a table of the paper; started again, goes on.",
         epilog="Settings of all rows are overridden with --config.GROUP.KEY=VALUE.",
     )
-    parser.add_argument("table", help="configs/paper/tableN.py")
+    parser.add_argument("table", help="paper/tableN, or a file")
     parser.add_argument("--scale", choices=SCALES, default="paper", help="default: paper")
     parser.add_argument("--output", type=Path, help="default: runs/tableN or runs/tableN-small")
     parser.add_argument("--row", action="append", default=[], help="only this one; repeatable")

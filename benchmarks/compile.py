@@ -24,11 +24,11 @@ from albert_jax.checkpoints.state import state_spec
 from albert_jax.config import Config, config_from_dict
 from albert_jax.config.presets import albert_preset, bert_preset
 from albert_jax.data.masking import num_slots
-from albert_jax.model import is_stacked
 from albert_jax.model.sharding import BATCH, make_mesh
 from albert_jax.prepare.settings import RowSettings
 from albert_jax.tasks.pretraining import Pretraining
-from albert_jax.train.optimizer import make_optimizer
+from albert_jax.train.experiment import model_builder
+from albert_jax.train.optimizer import optimizer_of
 from albert_jax.train.step import compile_steps
 
 DEPTHS = (6, 12, 24)
@@ -64,13 +64,10 @@ def batch_shapes(config: Config, sharding: Any) -> dict[str, jax.ShapeDtypeStruc
 
 def compile_once(config: Config) -> dict[str, float]:
     """Seconds to trace a step and to compile it, and the size of its program."""
-    mesh, task, share = make_mesh(config.mesh), Pretraining(config), config.model.share
-    tx = make_optimizer(
-        config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
-    )
+    mesh, task = make_mesh(config.mesh), Pretraining(config.data.sentence_objective)
     with jax.set_mesh(mesh):
         start = time.perf_counter()
-        spec = state_spec(task.build, tx, mesh)
+        spec = state_spec(model_builder(config, task.kind), optimizer_of(config), mesh)
         step, _ = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
         batch = batch_shapes(config, NamedSharding(mesh, BATCH))
         lowered = step.lower(spec.abstract_state, batch, jax.random.key(0))

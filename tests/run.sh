@@ -41,7 +41,7 @@ if [[ ! $all ]]; then
 fi
 # One run for each framework, since two in one process can crash it, and the most tests last.
 # Code 5: a run found no test, as where ARGS name files.
-failed= ran=
+failed='' ran=''
 for peer in torch tensorflow none; do
   status=0
   tests --peer "$peer" "$@" || status=$?

@@ -124,8 +124,8 @@ def summarize(found: HeldOut) -> dict[str, float]:
     if len(found.pair_labels):
         own_C = np.take_along_axis(found.pair_probs, found.pair_labels[:, None], axis=1)[:, 0]
         means |= {
-            "sop_loss": -float(np.log(own_C).mean(dtype=np.float64)),
-            "sop_accuracy": float((own_C >= found.pair_probs.max(axis=1)).mean()),
+            "sentence_loss": -float(np.log(own_C).mean(dtype=np.float64)),
+            "sentence_accuracy": float((own_C >= found.pair_probs.max(axis=1)).mean()),
         }
     return means
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from albert_jax.config.paper import TableRow
+from albert_jax.data.files import replace_text, replacing
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -38,7 +39,7 @@ def write_table(
     )
     lines.insert(1, ["---"] * len(lines[0]))
     said = [f"# {title}", "", about, "", *(f"| {' | '.join(line)} |" for line in lines)]
-    path.write_text("\n".join(said) + "\n", "utf-8")
+    replace_text(path, "\n".join(said) + "\n")
 
 
 def draw_table(
@@ -76,7 +77,8 @@ def draw_table(
     for axes in rest:
         _draw_losses(axes, results)
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
 
 
 def _paper_cells(row: TableRow) -> list[str]:

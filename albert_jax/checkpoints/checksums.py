@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from albert_jax.data.files import file_sha256
+
 FILE = "checksums.sha256"
 _LAST = "# sha256 of the lines above: "  # so that a file cut short is noticed
 
@@ -16,7 +18,7 @@ def seal(folder: Path, without: Iterable[str] = ()) -> None:
         for path in folder.rglob("*")
         if path.is_file() and (name := path.relative_to(folder).as_posix()) not in skipped
     )
-    text = "".join(f"{_sha256_of(folder / name)}  {name}\n" for name in names)
+    text = "".join(f"{file_sha256(folder / name)}  {name}\n" for name in names)
     (folder / FILE).write_text(f"{text}{_LAST}{_sha256(text)}\n", "utf-8")
 
 
@@ -45,15 +47,10 @@ def damage_of(folder: Path, part: str = "") -> str | None:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if _sha256_of(path) != expected:
+        if file_sha256(path) != expected:
             return f"{name} holds other bytes than were written"
     return None
 
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from albert_jax.config import Config, config_from_dict
-from albert_jax.data.files import read_object
+from albert_jax.data.files import read_object, replace_json
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.heads import KINDS
 
@@ -39,6 +39,8 @@ _FREE = (
     "train.eval_every",
     "train.eval_batches",
     "train.checkpoint_every",
+    "train.checkpoint_minutes",
+    "train.loggers",
     "train.keep_checkpoints",
     "train.max_bad_steps",
     "train.max_loss_rise",
@@ -56,6 +58,8 @@ def open_run(
     kind: str = "pretraining",
     labels: Sequence[str] = (),
     start: dict[str, Any] | None = None,
+    *,
+    earlier_fingerprint: str | None = None,
 ) -> None:
     """Makes a run directory, or checks that an existing one may go on with `config`.
 
@@ -67,6 +71,8 @@ def open_run(
       config: all settings.
       data_fingerprint: of the rows; None for a run that has not met its data yet. Such a
         run takes the fingerprint that it is first opened with.
+      earlier_fingerprint: what an earlier version of this package called the same data, if
+        another; a run that has it keeps it.
       tokenizer: a SentencePiece model, the bytes of its file, if there is one.
       kind: what the model is for, a key of `convert.weights.KINDS`.
       labels: names of its classes.
@@ -90,7 +96,7 @@ def open_run(
     record = json.loads(json.dumps(record))  # as it will be read again
     path = workdir / "config.json"
     if path.exists():
-        _go_on(workdir, record, tokenizer)
+        _go_on(workdir, record, tokenizer, earlier_fingerprint)
         return
     if workdir.exists() and any(workdir.iterdir()):
         raise ValueError(
@@ -100,13 +106,20 @@ def open_run(
     workdir.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
         (workdir / "tokenizer.model").write_bytes(tokenizer)
-    _write_record(path, record)  # last: a directory with config.json is whole
+    replace_json(path, record)  # last: a directory with config.json is whole
 
 
-def _go_on(workdir: Path, record: dict[str, Any], tokenizer: bytes | None) -> None:
+def _go_on(
+    workdir: Path,
+    record: dict[str, Any],
+    tokenizer: bytes | None,
+    earlier_fingerprint: str | None,
+) -> None:
     """Checks that a run may go on as `record` says; one without data takes the data there."""
     path = workdir / "config.json"
     old = _read_record(path)
+    if earlier_fingerprint is not None and old["data_fingerprint"] == earlier_fingerprint:
+        record = record | {"data_fingerprint": earlier_fingerprint}
     _check_resumable(workdir, old, record)
     if old["data_fingerprint"] is None:
         if tokenizer is not None:
@@ -115,7 +128,7 @@ def _go_on(workdir: Path, record: dict[str, Any], tokenizer: bytes | None) -> No
                 Tokenizer(workdir / "tokenizer.model"),
                 "prepare the data with --tokenizer WORKDIR/tokenizer.model",
             )
-        _write_record(path, old | {"data_fingerprint": record["data_fingerprint"]})
+        replace_json(path, old | {"data_fingerprint": record["data_fingerprint"]})
 
 
 class Run(NamedTuple):
@@ -175,14 +188,9 @@ def check_vocabulary(ours: Tokenizer, theirs: Tokenizer, remedy: str) -> None:
             )
 
 
-def _write_record(path: Path, record: dict[str, Any]) -> None:
-    temporary = path.with_name(".config.json")
-    temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-    temporary.replace(path)
-
-
 def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    before, after = _flatten(old["config"]), _flatten(new["config"])
+    # A setting that did not exist when the run began has its default.
+    before, after = (_flatten(config_from_dict(r["config"]).to_dict()) for r in (old, new))
     differing = [
         f"{key}: was {before.get(key)!r}, now {after.get(key)!r}"
         for key in sorted(before.keys() | after.keys())

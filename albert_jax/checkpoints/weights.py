@@ -1,12 +1,12 @@
 """What every format is read into and written from."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from albert_jax.config import ModelConfig, TaskConfig
+from albert_jax.data.files import file_sha256
 
 # Settings of the model that may differ from those of the weights: they are of training.
 _FREE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
@@ -70,9 +70,5 @@ def provenance(source: str, weights: Weights) -> dict[str, Any]:
       folder that holds them all.
     """
     top = os.path.commonpath([file.parent for file in weights.files])
-    digests = {}
-    for path in sorted(weights.files):
-        with open(path, "rb") as f:
-            digest = hashlib.file_digest(f, "sha256").hexdigest()
-        digests[os.path.relpath(path, top)] = digest
+    digests = {os.path.relpath(path, top): file_sha256(path) for path in sorted(weights.files)}
     return {"source": source, "files": digests}

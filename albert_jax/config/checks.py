@@ -52,7 +52,8 @@ def check_values(config: Any) -> None:
     _require_range(config, "data", "mask_rate", 1e-6, 1)
     _require_range(config, "data", "num_workers", 0, math.inf)
     _require_range(config, "train", "eval_batches", 0, _MOST)
-    _require_range(config, "train", "max_loss_rise", 0, math.inf)
+    for name in ("max_loss_rise", "checkpoint_minutes"):
+        _require_range(config, "train", name, 0, math.inf)
     _require_range(config, "train", "seed", 0, 2**31 - 1)
     _require_range(config, "optimizer", "warmup_steps", 0, config.train.num_steps - 1)
     for name in ("learning_rate", "weight_decay", "clip_norm", "eps"):

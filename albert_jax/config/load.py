@@ -10,14 +10,21 @@ import os
 import runpy
 import traceback
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
-from albert_jax.config.schema import Config, config_from_dict, convert, nearest
+from albert_jax.config.schema import (
+    Config,
+    Options,
+    config_from_dict,
+    convert,
+    element_type,
+    nearest,
+)
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
@@ -126,6 +133,9 @@ def _override(values: dict[str, Any], key: str, text: str) -> None:
     cls: Any = Config
     for group in groups:
         default = getattr(cls(), group, None)
+        if isinstance(default, Options):
+            values.setdefault(group, {})[name] = _parse_option(text)
+            return
         if not dataclasses.is_dataclass(default):
             known = [f.name for f in dataclasses.fields(cls)]
             raise ValueError(f"unknown key {where}.{group}{nearest(group, known)}")
@@ -136,6 +146,14 @@ def _override(values: dict[str, Any], key: str, text: str) -> None:
     values[name] = _parse_text(text, fields[name], f"{where}.{name}")
 
 
+def _parse_option(text: str) -> bool | int | float | str:
+    """A number, true or false as such; anything else is a text."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
 def _parse_text(text: str, default: Any, where: str) -> Any:
     kind = type(default)
     try:
@@ -144,7 +162,8 @@ def _parse_text(text: str, default: Any, where: str) -> Any:
         if kind in (int, float):
             return kind(text)
         if kind is tuple:
-            return tuple(int(word) for word in text.strip("[]()").replace(",", " ").split())
+            element = element_type(default)
+            return tuple(element(word) for word in text.strip("[]()").replace(",", " ").split())
     except (KeyError, ValueError):
         names = {bool: "true or false", tuple: "whole numbers, as [0,1,2]"}
         name = names.get(kind, kind.__name__)

@@ -16,22 +16,18 @@ import ml_collections
 from albert_jax.config.checks import check_values
 
 
+class Options(dict[str, Any]):
+    """Settings by name that only what takes them knows; a value as all settings are."""
+
+    def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return hash(tuple(sorted(self.items())))
+
+
+_NO_OPTIONS = Options()
+
+
 def _choice(default: str, *others: str) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
-
-
-GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ax")
-FINE_TUNING = (
-    *(f"glue/{name}" for name in GLUE),
-    "squad/v1.1",
-    "squad/v2.0",
-    "race",
-    "race/middle",
-    "race/high",
-    "conll2003",
-    "classification",
-    "regression",
-)
 
 
 @dataclass(frozen=True)
@@ -95,19 +91,23 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """LAMB or AdamW and the learning rate's course, in optimizer steps.
+    """The optimizer and the learning rate's course, in optimizer steps.
 
     Attributes:
+      name: `lamb`, `adamw` or `muon`, or the name of an optimizer of optax.
       schedule: after the warmup, `linear` and `cosine` fall to zero at the last step;
         `wsd` stays at the peak and falls linearly over the last `decay_fraction`.
       clip_norm: largest global gradient norm; 0 does not clip.
+      b1, b2, eps: of lamb and adamw.
       bias_correction: divide Adam's moments by 1 - b^t. The ALBERT reference's LAMB
-        does not; AdamW as published does.
+        does not; AdamW as published does. Of lamb and adamw.
+      options: arguments of any other optimizer, by the names that optax gives them, as
+        `--config.optimizer.options.ns_steps=6`.
 
     Source: arXiv:1909.11942, section 4.1; google-research/albert lamb_optimizer.py.
     """
 
-    name: str = _choice("lamb", "adamw")
+    name: str = "lamb"
     learning_rate: float = 0.00176
     warmup_steps: int = 3125
     schedule: str = _choice("linear", "cosine", "wsd")
@@ -118,6 +118,7 @@ class OptimizerConfig:
     eps: float = 1e-6
     clip_norm: float = 1.0
     bias_correction: bool = False
+    options: Options = _NO_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,16 @@ class TrainConfig:
     Attributes:
       batch_size: rows a step, over all devices and accumulation steps.
       dtype: dtype of the matrix products; parameters and sums stay float32.
-      remat: what the backward pass computes again: nothing, all but matrix products,
-        or the whole layer.
+      remat: what the backward pass computes again: nothing; all but dense layers and attention's
+        output (`dots`); or the whole layer.
       attention: how it is computed; `auto` takes cuDNN's on an NVIDIA GPU, where dtype and head
         size allow it, and XLA's elsewhere.
       unroll: layers compiled into one pass of the loop over them.
       eval_batches: held-out batches an evaluation reads; 0 reads the whole split.
+      checkpoint_minutes: save also when so many minutes have passed since the last save, looked
+        at every `log_every` steps; 0 saves by steps alone.
       keep_checkpoints: newest checkpoints kept.
+      loggers: where metrics go besides metrics.jsonl, names of `train.loggers.LOGGERS`.
       max_bad_steps: so many in a row end the run. A step is bad where its loss or gradient is not
         finite, in which case its update is skipped, or where its loss leaps.
       max_loss_rise: nats that the loss of a step may lie above the mean of the last 100 good
@@ -154,7 +158,9 @@ class TrainConfig:
     eval_every: int = 2500
     eval_batches: int = 0
     checkpoint_every: int = 2500
+    checkpoint_minutes: float = 0.0
     keep_checkpoints: int = 3
+    loggers: tuple[str, ...] = ("tensorboard", "terminal")
     max_bad_steps: int = 10
     max_loss_rise: float = 0.0
     debug_nans: bool = False
@@ -174,6 +180,7 @@ class TaskConfig:
     """What is learnt. All but the name is for fine-tuning.
 
     Attributes:
+      name: `pretrain`, or a task of the table in `tasks.registry`.
       data: a directory of the task's official files, a file, or `tfds:NAME`.
       tokenizer: a SentencePiece model, for `init_from="scratch"`.
       max_length: pieces of a row, special ones included.
@@ -187,7 +194,7 @@ class TaskConfig:
         google-research/albert run_squad_v2.py.
     """
 
-    name: str = _choice("pretrain", *FINE_TUNING)
+    name: str = "pretrain"
     data: str = ""
     tokenizer: str = ""
     max_length: int = 512
@@ -255,14 +262,29 @@ def convert(cls: type, values: Mapping[str, Any], where: str) -> Any:
     return cls(**converted)
 
 
+def element_type(default: Any) -> type:
+    """The type of the elements of a setting that is a tuple, told from its default."""
+    return type(default[0]) if default else int
+
+
+_PLAIN = (bool, int, float, str)  # what an option may be
+
+
 def _convert_value(spec: dataclasses.Field, value: Any, where: str) -> Any:
     kind = type(spec.default)
     if kind is float and type(value) is int:
         value = float(value)
     if kind is tuple and isinstance(value, list | tuple):
-        if any(type(element) is not int for element in value):
-            raise ValueError(f"{where} must be whole numbers, not {value!r}")
+        element = element_type(spec.default)
+        if any(type(part) is not element for part in value):
+            what = "names" if element is str else "whole numbers"
+            raise ValueError(f"{where} must be {what}, not {value!r}")
         return tuple(value)
+    if kind is Options and isinstance(value, Mapping):
+        wrong = [name for name, part in value.items() if type(part) not in _PLAIN]
+        if wrong:
+            raise ValueError(f"{where}.{wrong[0]} must be a number, a text, true or false")
+        return Options(value)
     if type(value) is not kind:
         raise ValueError(
             f"{where} must be of type {kind.__name__}, not {type(value).__name__} {value!r}"

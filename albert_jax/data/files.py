@@ -1,6 +1,11 @@
-"""JSON text, and files that hold an object, as settings and records do."""
+"""Files as the package reads and writes them: JSON, checksums, written whole or not at all."""
 
+import hashlib
 import json
+import os
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +49,42 @@ def read_object(path: Path) -> dict[str, Any]:
             f"{path}: a JSON object is needed, not {type(values).__name__}; take a sound copy"
         )
     return values
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Hex digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unfinished(path: Path) -> Path:
+    """A name beside `path` that nobody else has, to write to and then to rename."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """Gives a path to write to; at the end, what was written takes the place of `path`.
+
+    After an error, or a kill at any moment, what stood there before still does. Of several
+    writers the last counts.
+    """
+    temporary = unfinished(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def replace_json(path: Path, value: Any) -> None:
+    """Writes JSON for people to read, whole or not at all."""
+    replace_text(path, json.dumps(value, indent=2) + "\n")

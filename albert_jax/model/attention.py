@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from albert_jax.config import ModelConfig
 from albert_jax.model.custom_gradients import softmax
-from albert_jax.model.layers import Compute, Dense, LayerNorm, dropout, split_keys
+from albert_jax.model.layers import KEPT, Compute, Dense, LayerNorm, dropout, split_keys
 
 
 def segment_mask(segment_ids: jax.Array) -> jax.Array:
@@ -53,7 +54,7 @@ class Attention(nnx.Module):
             )
         else:
             y_BTNH = attend(q_BTNH, k_BSNH, v_BSNH, mask_B1TS, rate, probs_keys)
-        y_BTD = self.output(y_BTNH.reshape(B, T, D))
+        y_BTD = self.output(checkpoint_name(y_BTNH, KEPT).reshape(B, T, D))
         return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, output_keys))
 
 

@@ -14,7 +14,15 @@ from flax import nnx
 
 from albert_jax.config import ModelConfig
 from albert_jax.model.attention import Attention, segment_mask
-from albert_jax.model.layers import ACTIVATIONS, Compute, Dense, LayerNorm, dropout, split_keys
+from albert_jax.model.layers import (
+    ACTIVATIONS,
+    KEPT,
+    Compute,
+    Dense,
+    LayerNorm,
+    dropout,
+    split_keys,
+)
 from albert_jax.model.sharding import split_rows
 
 # share -> the blocks of which every layer has its own weights.
@@ -26,7 +34,8 @@ _UNSHARED = {
 }
 _REMAT_POLICIES = {
     "full": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    # By name: products have gradients of their own, in which a policy for dots sees none.
+    "dots": jax.checkpoint_policies.save_only_these_names(KEPT),
 }
 
 

@@ -6,10 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from albert_jax.config import ModelConfig, TrainConfig
 from albert_jax.model.custom_gradients import add_bias, keeping_slope, layer_normalize, product
 
+KEPT = "product"  # what `remat=dots` keeps for the backward pass
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_new": keeping_slope(lambda x: jax.nn.gelu(x, approximate=True)),
     "gelu": keeping_slope(lambda x: jax.nn.gelu(x, approximate=False)),
@@ -53,7 +55,7 @@ class Dense(nnx.Module):
         """Maps [...,D] to [...,F]."""
         kernel_DF, bias_F = (p[...].astype(self.dtype) for p in (self.kernel, self.bias))
         x_ND = x.astype(self.dtype).reshape(-1, x.shape[-1])
-        y_NF = add_bias(product(x_ND, kernel_DF), bias_F)
+        y_NF = checkpoint_name(add_bias(product(x_ND, kernel_DF), bias_F), KEPT)
         return y_NF.reshape(*x.shape[:-1], -1)
 
 

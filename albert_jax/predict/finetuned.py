@@ -2,22 +2,27 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from flax import nnx
+from scipy.special import softmax
 
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.albert import abstract_model
 from albert_jax.predict.pretrained import PretrainedModel
-from albert_jax.tasks.batching import eval_batches
+from albert_jax.tasks.batching import outputs_of
+from albert_jax.tasks.classification import Classification
 from albert_jax.tasks.examples import ChoiceExample, QuestionExample, TaggedExample, TextExample
 from albert_jax.tasks.features import Features, length_of
-from albert_jax.tasks.question_answering import text_of
+from albert_jax.tasks.finetuning import FinetuningTask
+from albert_jax.tasks.multiple_choice import MultipleChoice
+from albert_jax.tasks.question_answering import QuestionAnswering, null_threshold, text_of
 from albert_jax.tasks.registry import make_task
+from albert_jax.tasks.token_classification import TokenClassification
 
 # Sequences that are computed together, at most; a power of two.
 _BATCH = 32
@@ -30,6 +35,9 @@ _TASKS = {
     "question_answering": "squad/v2.0",
     "multiple_choice": "race",
 }
+
+
+_Family = TypeVar("_Family", bound=FinetuningTask)
 
 
 class Classified(NamedTuple):
@@ -77,15 +85,26 @@ class FinetunedModel(PretrainedModel):
         super().__init__(weights.config, params, tokenizer)
         self.kind, self.validation = weights.kind, weights.validation
         self.labels: tuple[str, ...] = ()
-        self.task: Any = None
+        self._task: FinetuningTask | None = None
         if self.kind not in _TASKS:
             return
         self.labels = _class_names(weights)
-        self.task = make_task(weights.task or _settings(weights, self.labels), self.labels)
+        self._task = task = make_task(weights.task or _settings(weights, self.labels), self.labels)
         graphdef, _ = nnx.split(abstract_model(weights.config, params), nnx.Param)
         self._outputs = jax.jit(
-            lambda params, batch: self.task.outputs(nnx.merge(graphdef, params), batch)
+            lambda params, batch: task.outputs(nnx.merge(graphdef, params), batch)
         )
+
+    @property
+    def task(self) -> FinetuningTask:
+        """What it was fine-tuned for.
+
+        Raises:
+          ValueError: where it was not.
+        """
+        if self._task is None:
+            raise ValueError(f"this model is for {self.kind}: it was not fine-tuned for a task")
+        return self._task
 
     def classify(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
@@ -96,7 +115,7 @@ class FinetunedModel(PretrainedModel):
           ValueError: for another kind of model, what is no list of strings, an empty list, or
             as many pairs as texts are not given.
         """
-        self._require("classification")
+        self._require(Classification)
         firsts = _strings("texts", texts)
         seconds = _strings("pairs", pairs) if pairs is not None else [None] * len(firsts)
         if len(seconds) != len(firsts):
@@ -121,7 +140,7 @@ class FinetunedModel(PretrainedModel):
           ValueError: for another kind of model, a question or a context that is no text, or
             fewer than one answer asked for.
         """
-        self._require("question_answering")
+        task = self._require(QuestionAnswering)
         if top_k < 1:
             raise ValueError(f"top_k={top_k}: ask for at least one answer")
         for name, text in (("question", question), ("context", context)):
@@ -129,7 +148,7 @@ class FinetunedModel(PretrainedModel):
                 raise ValueError(f"the {name} must be a text, not {text!r}")
         example = QuestionExample("0", "", context, question, ())
         outputs, features = self.run([example])
-        (found,) = self.task.predictions(outputs, features, 1)
+        (found,) = task.predictions(outputs, features, 1)
         best = found.spans[0].score if found.spans else 0.0
         answers: dict[tuple[int, int], Answered] = {}
         for span in found.spans:
@@ -139,9 +158,9 @@ class FinetunedModel(PretrainedModel):
                 answer = Answered(text, begin, begin + len(text), span.score - best)
                 answers.setdefault((answer.start, answer.end), answer)
         scored = list(answers.values())
-        if self.task.may_be_unanswerable:
-            threshold = self.validation.get("null_threshold", 0.0)
-            scored.append(Answered("", 0, 0, found.null_odds - threshold))
+        if task.may_be_unanswerable:
+            odds = found.null_odds - null_threshold(self.validation)
+            scored.append(Answered("", 0, 0, odds))
         if not scored:
             raise ValueError(f"no piece of the context {context!r} can be an answer")
         probabilities = softmax(np.array([a.probability for a in scored])).tolist()
@@ -154,7 +173,7 @@ class FinetunedModel(PretrainedModel):
         Raises:
           ValueError: for another kind of model, no word, or what is no string.
         """
-        self._require("token_classification")
+        self._require(TokenClassification)
         words = _strings("words", words.split() if isinstance(words, str) else words)
         outputs, features = self.run([TaggedExample("0", tuple(words), None)])
         found = {}
@@ -171,7 +190,7 @@ class FinetunedModel(PretrainedModel):
         Raises:
           ValueError: for another kind of model, what is no string, or fewer than two options.
         """
-        self._require("multiple_choice")
+        self._require(MultipleChoice)
         _strings("context and question", [context, question])
         options = _strings("options", options)
         if len(options) < 2:
@@ -182,29 +201,29 @@ class FinetunedModel(PretrainedModel):
         return Chosen(options[best], best, probabilities.tolist())
 
     def run(self, examples: Sequence[Any]) -> tuple[list[dict[str, np.ndarray]], Features]:
-        """The task's outputs for each row of some examples, and the rows."""
+        """The task's outputs for each row of some examples, and the rows.
+
+        Raises:
+          ValueError: for a model that was not fine-tuned.
+        """
         features = self.task.features(examples, self.tokenizer)
         rows = [{k: v for k, v in row.items() if k not in _TARGETS} for row in features.rows]
-        outputs: list[Any] = [None] * len(rows)
         # Sizes are powers of two, so that few shapes are compiled; a choice's row has several
         # sequences.
         parts = max((row["input_ids"].size // length_of(row) for row in rows), default=1)
         size = min(max(_BATCH // parts, 1), 1 << max(len(rows) - 1, 0).bit_length())
-        for members, batch in eval_batches(rows, size, self.task.config.max_length):
-            results = jax.device_get(self._outputs(self.params, batch))
-            for position, member in enumerate(members):
-                outputs[member] = {name: array[position] for name, array in results.items()}
+        outputs = outputs_of(
+            rows,
+            size,
+            self.task.config.max_length,
+            lambda batch: jax.device_get(self._outputs(self.params, batch)),
+        )
         return outputs, features
 
-    def _require(self, kind: str) -> None:
-        if self.kind != kind:
-            raise ValueError(f"this model is for {self.kind}, not for {kind}")
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities along the last axis."""
-    shifted = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
-    return shifted / np.sum(shifted, axis=-1, keepdims=True)
+    def _require(self, family: type[_Family]) -> _Family:
+        if not isinstance(self._task, family):
+            raise ValueError(f"this model is for {self.kind}, not for {family.kind}")
+        return self._task
 
 
 def _class_names(weights: Weights) -> tuple[str, ...]:

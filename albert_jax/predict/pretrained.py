@@ -9,9 +9,10 @@ import numpy as np
 from flax import nnx
 
 from albert_jax.config import ModelConfig
-from albert_jax.data.tokenizer import CLS, MASK, SEP, Tokenizer
+from albert_jax.data.tokenizer import MASK, Tokenizer
 from albert_jax.model.albert import abstract_model
 from albert_jax.model.heads import heads_of
+from albert_jax.tasks.features import FeatureRow, join, length_of, stack
 
 _MASK_TEXT = "[MASK]"
 
@@ -101,7 +102,7 @@ class PretrainedModel:
             raise ValueError("no texts to encode")
         firsts = [self._ids(text) for text in texts]
         seconds = [self._ids(pair) for pair in pairs] if pairs is not None else [[]] * len(firsts)
-        return self._run([_join(a, b) for a, b in zip(firsts, seconds, strict=True)])
+        return self._run([join(a, b)[0] for a, b in zip(firsts, seconds, strict=True)])
 
     def fill_mask(self, text: str, top_k: int = 5) -> list[list[Filled]]:
         """The `top_k` likeliest pieces for each "[MASK]" of a text, in order.
@@ -132,13 +133,10 @@ class PretrainedModel:
         parts = [self.tokenizer.encode(part) for part in text.split(_MASK_TEXT)]
         return parts[0] + [i for part in parts[1:] for i in (MASK, *part)]
 
-    def _run(self, rows: list[tuple[list[int], list[int]]]) -> Encoded:
-        longest = max(len(ids) for ids, _ in rows)
-        ids_BT, types_BT, mask_BT = np.zeros((3, len(rows), longest), np.int32)
-        for b, (ids, types) in enumerate(rows):
-            ids_BT[b, : len(ids)], types_BT[b, : len(ids)] = ids, types
-            mask_BT[b, : len(ids)] = 1
-        return self.encode_ids(ids_BT, types_BT, mask_BT)
+    def _run(self, rows: list[FeatureRow]) -> Encoded:
+        longest = max(length_of(row) for row in rows)
+        names = ("input_ids", "token_type_ids", "attention_mask")
+        return self.encode_ids(*(stack([r[name] for r in rows], name, longest) for name in names))
 
     def encode_ids(
         self, input_ids: np.ndarray, token_type_ids: np.ndarray, attention_mask: np.ndarray
@@ -163,11 +161,3 @@ class PretrainedModel:
         return Encoded(
             input_ids, attention_mask, last_BTD[:, :length], pooled_BD, hidden_LBTD[:, :, :length]
         )
-
-
-def _join(first: list[int], second: list[int]) -> tuple[list[int], list[int]]:
-    """Ids and token types of `[CLS] first [SEP]`, and `second [SEP]` where there is one."""
-    ids, types = [CLS, *first, SEP], [0] * (len(first) + 2)
-    if second:
-        ids, types = [*ids, *second, SEP], [*types, *[1] * (len(second) + 1)]
-    return ids, types

@@ -5,9 +5,7 @@ stretch of a source; read in the order of the corpus, one at a time, they give t
 """
 
 import itertools
-import os
 import pickle
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from albert_jax.data.files import replacing
 from albert_jax.prepare.documents import SPLITS, BlockEnds, IncomingDocuments, split_of_digest
 from albert_jax.prepare.settings import Settings
 
@@ -118,16 +117,10 @@ def assign_blocks(folder: Path, summaries: Sequence[SourceSummary]) -> IncomingD
     return incoming
 
 
-def unfinished(path: Path) -> Path:
-    """Returns a name beside `path` that nobody else has, to write to and then to rename."""
-    return path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
-
-
 def save(path: Path, value: Any) -> None:
-    """Writes a value; the last of several writers counts."""
-    own = unfinished(path)
-    own.write_bytes(pickle.dumps(value))
-    own.replace(path)
+    """Writes a value, whole or not at all; the last of several writers counts."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(pickle.dumps(value))
 
 
 def load(path: Path) -> Any:

@@ -22,6 +22,7 @@ from typing import Any
 import apache_beam as beam  # pyright: ignore[reportMissingImports]
 import numpy as np
 
+from albert_jax.data.files import unfinished
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.prepare.beam_ledgers import (
     SourceSummary,
@@ -30,7 +31,6 @@ from albert_jax.prepare.beam_ledgers import (
     ledger_at,
     load,
     save,
-    unfinished,
     write_ledger,
 )
 from albert_jax.prepare.corpus import Corpus, read_documents

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
-from albert_jax.data.row_format import FORMAT_VERSION
+from albert_jax.data.row_format import FORMAT_VERSION, ROW_DTYPES
 from albert_jax.prepare.row_builder import Row
 
 DATASET_NAME = "albert_rows"
@@ -27,14 +26,7 @@ def features() -> Any:
             shape=(None,), dtype=dtype, encoding=tfds.features.Encoding.BYTES
         )
 
-    return tfds.features.FeaturesDict(
-        {
-            "pieces": integers(np.uint16),
-            "sentence_lengths": integers(np.uint16),
-            "chunk_sentences": integers(np.uint16),
-            "chunk_documents": integers(np.uint64),
-        }
-    )
+    return tfds.features.FeaturesDict({name: integers(t) for name, t in ROW_DTYPES.items()})
 
 
 def serialize(row: Row) -> bytes:

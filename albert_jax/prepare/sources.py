@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
+from albert_jax.data.files import file_sha256
 from albert_jax.data.tfds import TFDS_PREFIX, open_tfds, tfds_errors
 from albert_jax.prepare.formats import Items, format_of, paragraphs_of, read_items
 
@@ -68,8 +69,7 @@ class FileSource(Source):
     @functools.cached_property
     def sha256(self) -> str:
         """Hex digest of the file."""
-        with open(self.path, "rb") as f:
-            return hashlib.file_digest(f, "sha256").hexdigest()
+        return file_sha256(self.path)
 
     def items(self) -> Items:
         """Yields paragraphs, and None where a document ends."""

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+Batch = dict[str, jax.Array]
+
 
 def cross_entropy(
     logits: jax.Array, labels: jax.Array, weights: jax.Array
@@ -37,6 +39,9 @@ class Mean(NamedTuple):
     count: Any
 
 
+Metrics = dict[str, Mean]
+
+
 class MeanSums:
     """Running sums of named metrics, in float64 on the host."""
 
@@ -63,7 +68,7 @@ class MeanSums:
         return dict(self._sums)
 
 
-def row_work(mask_BT: jax.Array) -> dict[str, Mean]:
+def row_work(mask_BT: jax.Array) -> Metrics:
     """What a batch of rows of one text each really holds, for `model_flops`.
 
     These are counts, not means: nothing divides them.
@@ -76,12 +81,12 @@ def row_work(mask_BT: jax.Array) -> dict[str, Mean]:
     }
 
 
-Batch = dict[str, jax.Array]
-Metrics = dict[str, Mean]
-
-
 class Task(Protocol):
-    """What a step needs of a task."""
+    """What a training step needs of a task; see also `finetuning.FinetuningTask`.
+
+    Attributes:
+      loss_terms: the metrics whose means add up to the loss.
+    """
 
     loss_terms: tuple[str, ...]
 

@@ -3,7 +3,8 @@
 The batch of a step is a pure function of (rows, seed, step): resuming is exact.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,21 @@ def eval_batches(
     for begin in range(0, len(order), batch_size):
         members = order[begin : begin + batch_size]
         yield members, collate([rows[i] for i in members], batch_size, max_length)
+
+
+def outputs_of(
+    rows: Sequence[FeatureRow],
+    batch_size: int,
+    max_length: int,
+    run: Callable[[FeatureRow], Mapping[str, np.ndarray]],
+) -> list[dict[str, np.ndarray]]:
+    """What `run` makes of each row, in order, batch by batch; what fills a batch is left out."""
+    found: list[Any] = [None] * len(rows)
+    for members, batch in eval_batches(rows, batch_size, max_length):
+        results = run(batch)
+        for position, member in enumerate(members):
+            found[member] = {name: array[position] for name, array in results.items()}
+    return found
 
 
 def _window(lengths: np.ndarray, shape: tuple[int, int], seed: int, window: int) -> np.ndarray:

@@ -1,72 +1,60 @@
-"""Classes or scores of texts and pairs: GLUE and one's own tables."""
+"""Classes or scores of texts and pairs: GLUE and your own tables."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import softmax
 
-from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.layers import split_keys
-from albert_jax.tasks.base import Mean, cross_entropy, row_work, squared_error
-from albert_jax.tasks.examples import (
-    TextExample,
-)
+from albert_jax.tasks.base import Batch, Mean, Metrics, squared_error
+from albert_jax.tasks.examples import TextExample
 from albert_jax.tasks.features import Features, join
-from albert_jax.tasks.metrics import main_metric, text_metrics
+from albert_jax.tasks.finetuning import FinetuningTask, Outputs
+from albert_jax.tasks.metrics import text_metrics
+from albert_jax.tasks.submissions import write_text_predictions
 
-Batch = dict[str, jax.Array]
 
-
-class Classification:
-    """A classifier on the pooled [CLS]; with no labels, a regression on its only output.
-
-    Attributes:
-      kind: of the model, a key of `convert.weights.KINDS`.
-      num_labels: outputs of the classifier.
-      best: the metric by which the best checkpoint is chosen.
-    """
+class Classification(FinetuningTask):
+    """A classifier on the pooled [CLS]; with no labels, a regression on its only output."""
 
     kind = "classification"
-    loss_terms = ("task_loss",)
-
-    def __init__(self, config: TaskConfig, labels: Sequence[str]):
-        """Keeps the settings; without `labels` the task is a regression."""
-        self.config, self.labels = config, tuple(labels)
-        self.num_labels = len(labels) or 1
-        self.best = main_metric(config.name)
 
     def features(self, examples: Sequence[TextExample], tokenizer: Tokenizer) -> Features:
-        """Rows of the examples."""
+        """A row for each text or pair."""
         return text_features(examples, tokenizer, self.config.max_length)
+
+    def logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
+        """Float32 logits [B,1,K]."""
+        encoder_keys, head_keys = split_keys(dropout_keys_B, 2)
+        x_BTD = model.encode(batch, encoder_keys)
+        return model.class_logits(x_BTD, self.config.classifier_dropout, head_keys)[:, None]
+
+    def targets(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Classes (int32) or scores (float32) [B,1], and their weights."""
+        return batch["label"][:, None], batch["weights"][:, None]
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         """What the loss is divided by: the rows that are not there to fill the batch."""
         return {"task_loss": jnp.sum(batch["weights"])}
 
-    def metrics(
-        self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None
-    ) -> dict[str, Mean]:
-        """Sums of the loss and of right answers; dropout is on where keys are given."""
-        logits_BK, weights_B = self._logits(model, batch, dropout_keys_B), batch["weights"]
-        count, work = jnp.sum(weights_B), row_work(batch["attention_mask"] * weights_B[:, None])
-        if not self.labels:
-            loss = squared_error(logits_BK[:, 0], batch["label"], weights_B)
-            return work | {"task_loss": Mean(loss, count)}
-        loss, correct = cross_entropy(
-            logits_BK[:, None], batch["label"][:, None], weights_B[:, None]
-        )
-        return work | {"task_loss": Mean(loss, count), "task_accuracy": Mean(correct, count)}
+    def metrics(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> Metrics:
+        """Sums of the loss (nats, or squared units of the score) and of right classes."""
+        if self.labels:
+            return super().metrics(model, batch, dropout_keys_B)
+        scores_B = self.logits(model, batch, dropout_keys_B)[:, 0, 0]
+        loss = squared_error(scores_B, batch["label"], batch["weights"])
+        return self.work(batch) | {"task_loss": Mean(loss, jnp.sum(batch["weights"]))}
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
         """Float32 logits [B,K] of each row."""
-        return {"logits": self._logits(model, batch, None)}
+        return {"logits": self.logits(model, batch, None)[:, 0]}
 
-    def predictions(
-        self, outputs: Sequence[Mapping[str, np.ndarray]], features: Features, count: int
-    ) -> list[float]:
+    def predictions(self, outputs: Outputs, features: Features, count: int) -> list[float]:
         """The class index, or the score, of each text."""
         del features, count  # one row a text, in order
         if self.labels:
@@ -75,18 +63,39 @@ class Classification:
 
     def score(
         self,
-        outputs: Sequence[Mapping[str, np.ndarray]],
+        outputs: Outputs,
         features: Features,
         examples: Sequence[TextExample],
+        validation: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
         """The task's metrics on examples that have labels."""
+        del validation  # nothing is tuned on it
         found = np.array(self.predictions(outputs, features, len(examples)))
-        return text_metrics(self.config.name, found, np.array([e.label for e in examples]))
+        return text_metrics(self.spec.metrics, found, np.array([e.label for e in examples]))
 
-    def _logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
-        encoder_keys, head_keys = split_keys(dropout_keys_B, 2)
-        x_BTD = model.encode(batch, encoder_keys)
-        return model.class_logits(x_BTD, self.config.classifier_dropout, head_keys)
+    def has_labels(self, examples: Sequence[TextExample]) -> bool:
+        """Whether all have one."""
+        return all(example.label is not None for example in examples)
+
+    def write(
+        self,
+        output: Path,
+        split: str,
+        examples: Sequence[TextExample],
+        outputs: Outputs,
+        features: Features,
+        validation: Mapping[str, float],
+    ) -> None:
+        """Writes the leaderboard's file, or a table with the classes' probabilities."""
+        del validation
+        found = np.array(self.predictions(outputs, features, len(examples)))
+        ids = [example.id for example in examples]
+        probabilities = None
+        if self.labels:
+            probabilities = softmax(np.stack([o["logits"] for o in outputs]), axis=-1)
+        write_text_predictions(
+            self.spec.files, output, split, ids, found, self.labels, probabilities
+        )
 
 
 def text_features(

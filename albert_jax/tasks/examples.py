@@ -99,3 +99,26 @@ class TaskData(NamedTuple):
     splits: dict[str, list[Any]]
     labels: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+# Names of classes and fields as they were when the digest of a run's examples held them.
+_EARLIER_NAMES = {
+    TextExample: ("TextExample", "id", "text", "pair", "label"),
+    ChoiceExample: ("ChoiceExample", "id", "context", "question", "options", "label"),
+    Answer: ("Answer", "text", "start"),
+    QuestionExample: ("QuestionExample", "id", "title", "context", "question", "answers"),
+    TaggedExample: ("TaggedExample", "id", "words", "tags"),
+}
+
+
+def earlier_repr(value: Any) -> str:
+    """How Python showed an example in November 2026, whatever its class and fields are called."""
+    if type(value) in _EARLIER_NAMES:
+        name, *fields = _EARLIER_NAMES[type(value)]
+        pairs = zip(fields, value, strict=False)  # fields that came later were not shown
+        return f"{name}({', '.join(f'{field}={earlier_repr(part)}' for field, part in pairs)})"
+    if type(value) is tuple:
+        return f"({', '.join(map(earlier_repr, value))}{',' if len(value) == 1 else ''})"
+    if type(value) is list:
+        return f"[{', '.join(map(earlier_repr, value))}]"
+    return repr(value)

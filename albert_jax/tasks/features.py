@@ -5,6 +5,7 @@ are padded when rows are put together; the others are one value a row.
 """
 
 import itertools
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,7 +43,9 @@ class Features(NamedTuple):
     notes: dict[str, int]
 
 
-def join(first: Sequence[int], second: Sequence[int], max_length: int) -> tuple[FeatureRow, bool]:
+def join(
+    first: Sequence[int], second: Sequence[int], max_length: int = sys.maxsize
+) -> tuple[FeatureRow, bool]:
     """`[CLS] first [SEP] second [SEP]` as a row, and whether pieces were cut to make it fit.
 
     The longer of the two loses its last piece until both fit. An empty second is left out.
@@ -85,7 +88,7 @@ def length_of(row: FeatureRow) -> int:
 
 
 def total_notes(features: Sequence[Features]) -> dict[str, int]:
-    """MeanSums of the notes, without what did not occur."""
+    """Sums of the notes, without what did not occur."""
     names = dict.fromkeys(itertools.chain.from_iterable(f.notes for f in features))
     sums = {name: sum(f.notes.get(name, 0) for f in features) for name in names}
     return {name: count for name, count in sums.items() if count}

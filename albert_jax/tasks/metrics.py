@@ -7,52 +7,18 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-# The first of a task's metrics chooses the checkpoint. Source: GLUE's leaderboard for what is
-# reported; ALBERT (https://arxiv.org/abs/1909.11942, table 9) for which of two comes first.
-_METRICS = {
-    "glue/cola": ("matthews",),
-    "glue/sst2": ("accuracy",),
-    "glue/mrpc": ("accuracy", "f1"),
-    "glue/stsb": ("pearson", "spearman"),
-    "glue/qqp": ("accuracy", "f1"),
-    "glue/mnli": ("accuracy",),
-    "glue/qnli": ("accuracy",),
-    "glue/rte": ("accuracy",),
-    "glue/wnli": ("accuracy",),
-    "glue/ax": ("matthews",),
-    "classification": ("accuracy", "macro_f1"),
-    "regression": ("pearson", "spearman", "mean_squared_error"),
-    "race": ("accuracy",),
-    "race/middle": ("accuracy",),
-    "race/high": ("accuracy",),
-}
-_STRUCTURED = {"squad/v1.1": "f1", "squad/v2.0": "best_f1", "conll2003": "f1"}
-_SCORES = ("glue/stsb", "regression")
 
-
-def main_metric(task: str) -> str:
-    """The metric by which a checkpoint is chosen; larger is better.
-
-    For SQuAD v2.0 it is the F1 at the best threshold, as ALBERT reports it, so that the answers'
-    quality and the separation of the unanswerable both count.
-
-    Raises:
-      ValueError: `task` has no metrics.
-    """
-    if task in _STRUCTURED:
-        return _STRUCTURED[task]
-    return _metrics_of(task)[0]
-
-
-def text_metrics(task: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The metrics of a task whose every example has one class or one score.
+def text_metrics(
+    names: Sequence[str], predictions: np.ndarray, labels: np.ndarray
+) -> dict[str, float]:
+    """Metrics of a task whose every example has one class or one score.
 
     Where predictions or labels are all the same, all correlations are 0 by convention: they are
     0/0 there, for which scipy gives NaN and a warning. F1 is 0 where a class is neither there nor
     predicted; the macro F1 averages over the classes that are one or the other.
 
     Args:
-      task: a GLUE task, `classification`, `regression` or one of `race`.
+      names: of the metrics, keys of `METRICS`; all of classes or all of scores.
       predictions: [N], classes (integers; RACE: options) or scores, in the labels' unit.
       labels: [N], the truth.
 
@@ -61,21 +27,24 @@ def text_metrics(task: str, predictions: np.ndarray, labels: np.ndarray) -> dict
       mean_squared_error in the squared unit of the scores.
 
     Raises:
-      ValueError: no such task; nothing to measure, shapes that differ, a class that is no
+      ValueError: no such metric; nothing to measure, shapes that differ, a class that is no
         integer, a score that is no finite number.
     """
-    names = _metrics_of(task)
+    unknown = [name for name in names if name not in METRICS]
+    if unknown:
+        raise ValueError(f"no metric {unknown[0]!r}, only {', '.join(METRICS)}")
+    of_scores = set(names) <= _OF_SCORES
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if predictions.shape != labels.shape or labels.ndim != 1 or not labels.size:
         raise ValueError(f"need two [N] with N > 0, not {predictions.shape} and {labels.shape}")
     for array in (predictions, labels):
-        if task in _SCORES and not np.all(np.isfinite(array)):
-            raise ValueError(f"{task}: a score is not finite")
-        if task not in _SCORES and array.dtype.kind not in "iu":
-            raise ValueError(f"{task}: classes must be integers, not {array.dtype}")
-    if task in _SCORES:
+        if of_scores and not np.all(np.isfinite(array)):
+            raise ValueError("a score is not finite")
+        if not of_scores and array.dtype.kind not in "iu":
+            raise ValueError(f"classes must be integers, not {array.dtype}")
+    if of_scores:
         predictions, labels = predictions.astype(np.float64), labels.astype(np.float64)
-    return {name: float(_FUNCTIONS[name](labels, predictions)) for name in names}
+    return {name: float(METRICS[name](labels, predictions)) for name in names}
 
 
 def entity_metrics(
@@ -116,12 +85,6 @@ def entity_metrics(
     }
 
 
-def _metrics_of(task: str) -> tuple[str, ...]:
-    if task not in _METRICS:
-        raise ValueError(f"no metrics for the task {task!r}")
-    return _METRICS[task]
-
-
 def _correlation(function: Callable) -> Callable:
     """`function`, with 0 where one side is constant but for rounding."""
 
@@ -138,7 +101,7 @@ def _f1(labels: np.ndarray, predictions: np.ndarray, average: str = "binary") ->
     return float(sklearn_metrics.f1_score(labels, predictions, average=average, **quiet))
 
 
-_FUNCTIONS = {
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": sklearn_metrics.accuracy_score,
     "f1": lambda labels, predictions: _f1(labels == 1, predictions == 1),
     "macro_f1": lambda labels, predictions: _f1(labels, predictions, "macro"),
@@ -147,6 +110,7 @@ _FUNCTIONS = {
     "spearman": _correlation(lambda labels, predictions: stats.spearmanr(labels, predictions)[0]),
     "mean_squared_error": sklearn_metrics.mean_squared_error,
 }
+_OF_SCORES = {"pearson", "spearman", "mean_squared_error"}
 
 
 def _entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:

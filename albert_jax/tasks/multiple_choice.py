@@ -2,83 +2,33 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.layers import split_keys
-from albert_jax.tasks.base import Mean, cross_entropy, row_work
-from albert_jax.tasks.examples import (
-    ChoiceExample,
-)
+from albert_jax.tasks.base import Batch, Metrics, row_work
+from albert_jax.tasks.examples import ChoiceExample
 from albert_jax.tasks.features import Features, join, stack
-from albert_jax.tasks.metrics import main_metric, text_metrics
+from albert_jax.tasks.finetuning import FinetuningTask, Outputs
+from albert_jax.tasks.metrics import text_metrics
+from albert_jax.tasks.submissions import write_choices
 
-Batch = dict[str, jax.Array]
 
-
-class MultipleChoice:
-    """A score on the pooled [CLS] of each option's row, and a softmax over the options.
-
-    Attributes: as of `Classification`.
-    """
+class MultipleChoice(FinetuningTask):
+    """A score on the pooled [CLS] of each option's row, and a softmax over the options."""
 
     kind = "multiple_choice"
-    loss_terms = ("task_loss",)
-    num_labels = 1
-
-    def __init__(self, config: TaskConfig, labels: Sequence[str] = ()):
-        """Keeps the settings; options have no names."""
-        self.config, self.labels = config, tuple(labels)
-        self.best = main_metric(config.name)
 
     def features(self, examples: Sequence[ChoiceExample], tokenizer: Tokenizer) -> Features:
-        """Rows of the examples, each with a part for every option."""
+        """A row for each question, with a part for every option."""
         return choice_features(examples, tokenizer, self.config.max_length)
 
-    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """What the loss is divided by: the questions."""
-        return {"task_loss": jnp.sum(batch["weights"])}
-
-    def metrics(
-        self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None
-    ) -> dict[str, Mean]:
-        """Sums of the loss and of right answers; dropout is on where keys are given."""
-        weights_B = batch["weights"]
-        logits_BO = self._logits(model, batch, dropout_keys_B)
-        loss, correct = cross_entropy(
-            logits_BO[:, None], batch["label"][:, None], weights_B[:, None]
-        )
-        count = jnp.sum(weights_B)
-        work = row_work(_flat(batch["attention_mask"] * weights_B[:, None, None]))
-        return work | {"task_loss": Mean(loss, count), "task_accuracy": Mean(correct, count)}
-
-    def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Float32 logits [B,O] of the options."""
-        return {"logits": self._logits(model, batch, None)}
-
-    def predictions(
-        self, outputs: Sequence[Mapping[str, np.ndarray]], features: Features, count: int
-    ) -> list[int]:
-        """The best option of each question."""
-        del features, count  # one row a question, in order
-        return [int(np.argmax(output["logits"])) for output in outputs]
-
-    def score(
-        self,
-        outputs: Sequence[Mapping[str, np.ndarray]],
-        features: Features,
-        examples: Sequence[ChoiceExample],
-    ) -> dict[str, float]:
-        """Accuracy on examples that have answers."""
-        found = np.array(self.predictions(outputs, features, len(examples)))
-        return text_metrics(self.config.name, found, np.array([e.label for e in examples]))
-
-    def _logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
+    def logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
+        """Float32 scores [B,1,O] of the options."""
         if dropout_keys_B is not None:
             num_options = batch["input_ids"].shape[1]
             dropout_keys_B = jax.vmap(lambda key: jax.random.split(key, num_options))(
@@ -88,7 +38,54 @@ class MultipleChoice:
         names = ("input_ids", "token_type_ids", "attention_mask")
         x_RTD = model.encode({name: _flat(batch[name]) for name in names}, encoder_keys)
         scores_R1 = model.class_logits(x_RTD, self.config.classifier_dropout, head_keys)
-        return scores_R1.reshape(batch["input_ids"].shape[:2])
+        return scores_R1.reshape(batch["input_ids"].shape[:2])[:, None]
+
+    def targets(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """The right option of each question, and its weight."""
+        return batch["label"][:, None], batch["weights"][:, None]
+
+    def work(self, batch: Batch) -> Metrics:
+        """Counts of what the options' rows really hold."""
+        return row_work(_flat(batch["attention_mask"] * batch["weights"][:, None, None]))
+
+    def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Float32 logits [B,O] of the options."""
+        return {"logits": self.logits(model, batch, None)[:, 0]}
+
+    def predictions(self, outputs: Outputs, features: Features, count: int) -> list[int]:
+        """The best option of each question."""
+        del features, count  # one row a question, in order
+        return [int(np.argmax(output["logits"])) for output in outputs]
+
+    def score(
+        self,
+        outputs: Outputs,
+        features: Features,
+        examples: Sequence[ChoiceExample],
+        validation: Mapping[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Accuracy on examples that have answers."""
+        del validation  # nothing is tuned on it
+        found = np.array(self.predictions(outputs, features, len(examples)))
+        return text_metrics(self.spec.metrics, found, np.array([e.label for e in examples]))
+
+    def has_labels(self, examples: Sequence[ChoiceExample]) -> bool:
+        """Whether every question has an answer."""
+        return all(example.label is not None for example in examples)
+
+    def write(
+        self,
+        output: Path,
+        split: str,
+        examples: Sequence[ChoiceExample],
+        outputs: Outputs,
+        features: Features,
+        validation: Mapping[str, float],
+    ) -> None:
+        """Writes a letter for each question."""
+        del validation
+        found = np.array(self.predictions(outputs, features, len(examples)))
+        write_choices(output, split, [example.id for example in examples], found)
 
 
 def _flat(x_BOT: jax.Array) -> jax.Array:

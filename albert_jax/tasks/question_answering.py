@@ -2,25 +2,25 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.tasks.base import Mean, cross_entropy, row_work
+from albert_jax.tasks.base import Batch
 from albert_jax.tasks.examples import (
     NOT_FOUND,
     Answer,
     QuestionExample,
 )
 from albert_jax.tasks.features import NONE, Features, join
-from albert_jax.tasks.metrics import main_metric
+from albert_jax.tasks.finetuning import FinetuningTask, Outputs
 from albert_jax.tasks.squad_metrics import best_null_threshold, squad_metrics
+from albert_jax.tasks.submissions import write_squad
 
-Batch = dict[str, jax.Array]
 LOWEST = -1e9  # the logit of what may not be
 
 
@@ -44,50 +44,42 @@ class Found(NamedTuple):
     null_odds: float
 
 
-class QuestionAnswering:
+class QuestionAnswering(FinetuningTask):
     """A start and an end logit on every piece; [CLS] stands for no answer.
 
-    Attributes: as of `Classification`.
+    Attributes:
+      may_be_unanswerable: whether no answer is an answer.
     """
 
     kind = "question_answering"
-    loss_terms = ("task_loss",)
-    num_labels = 2
+    may_be_unanswerable: ClassVar[bool] = False
 
-    def __init__(self, config: TaskConfig, labels: Sequence[str] = ()):
-        """Keeps the settings."""
-        self.config, self.labels = config, tuple(labels)
-        self.best = main_metric(config.name)
-        self.may_be_unanswerable = config.name == "squad/v2.0"
+    @property
+    def num_labels(self) -> int:
+        """A start and an end."""
+        return 2
 
     def features(self, examples: Sequence[QuestionExample], tokenizer: Tokenizer) -> Features:
         """Rows of the examples: as many as it takes to see all of the context."""
         c = self.config
         return question_features(examples, tokenizer, c.max_length, c.stride, c.max_question)
 
-    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """What the loss is divided by: the rows, once for each end of the span."""
-        return {"task_loss": 2 * jnp.sum(batch["weights"])}
+    def logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
+        """Float32 logits [B,2,T] of start and end, very low where no span may begin or end."""
+        logits_BT2 = model.span_logits(model.encode(batch, dropout_keys_B))
+        may_BT = (batch["begins"] >= 0).at[:, 0].set(True)
+        return jnp.where(may_BT[:, None], jnp.swapaxes(logits_BT2, 1, 2), LOWEST)
 
-    def metrics(
-        self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None
-    ) -> dict[str, Mean]:
-        """Sums of the loss and of right ends; dropout is on where keys are given."""
-        logits_B2T = self._logits(model, batch, dropout_keys_B)
+    def targets(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Start and end [B,2] of the answer, each with the row's weight."""
         labels_B2 = jnp.stack([batch["start"], batch["end"]], axis=1)
-        weights_B2 = jnp.broadcast_to(batch["weights"][:, None], labels_B2.shape)
-        loss, correct = cross_entropy(logits_B2T, labels_B2, weights_B2)
-        count = jnp.sum(weights_B2)
-        work = row_work(batch["attention_mask"] * batch["weights"][:, None])
-        return work | {"task_loss": Mean(loss, count), "task_accuracy": Mean(correct, count)}
+        return labels_B2, jnp.broadcast_to(batch["weights"][:, None], labels_B2.shape)
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Float32 logits [B,2,T], very low where no span may begin or end."""
-        return {"logits": self._logits(model, batch, None)}
+        """The logits."""
+        return {"logits": self.logits(model, batch, None)}
 
-    def predictions(
-        self, outputs: Sequence[Mapping[str, np.ndarray]], features: Features, count: int
-    ) -> list[Found]:
+    def predictions(self, outputs: Outputs, features: Features, count: int) -> list[Found]:
         """The best spans of each question over all of its rows."""
         spans: list[list[Span]] = [[] for _ in range(count)]
         null = np.full(count, np.inf)
@@ -116,19 +108,46 @@ class QuestionAnswering:
 
     def score(
         self,
-        outputs: Sequence[Mapping[str, np.ndarray]],
+        outputs: Outputs,
         features: Features,
         examples: Sequence[QuestionExample],
+        validation: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
-        """Exact match and F1; for v2.0 at the best threshold, `null_threshold`."""
+        """Exact match and F1; v2.0 at the best null threshold, or at that of `validation`."""
         found = self.predictions(outputs, features, len(examples))
         texts = self.texts(found, examples, np.inf)
         if not self.may_be_unanswerable:
             return squad_metrics(texts, examples)
-        odds = {e.id: f.null_odds for e, f in zip(examples, found, strict=True)}
+        odds = _null_odds(found, examples)
+        if validation is not None:
+            return squad_metrics(texts, examples, odds, null_threshold(validation))
         threshold = best_null_threshold(texts, examples, odds)
         metrics = squad_metrics(texts, examples, odds, threshold)
         return metrics | {"null_threshold": threshold}
+
+    def has_labels(self, examples: Sequence[QuestionExample]) -> bool:
+        """Whether any question has an answer: a v2.0 file may have some without."""
+        return any(example.answers for example in examples)
+
+    def write(
+        self,
+        output: Path,
+        split: str,
+        examples: Sequence[QuestionExample],
+        outputs: Outputs,
+        features: Features,
+        validation: Mapping[str, float],
+    ) -> None:
+        """Writes answers, n-best lists and null odds as the official evaluation reads them."""
+        del split  # the official files have one name
+        found = self.predictions(outputs, features, len(examples))
+        nbest = {
+            e.id: [{"text": text_of(e, span), "score": span.score} for span in f.spans]
+            for e, f in zip(examples, found, strict=True)
+        }
+        texts = self.texts(found, examples, null_threshold(validation))
+        odds = _null_odds(found, examples) if self.may_be_unanswerable else None
+        write_squad(output, texts, nbest, odds)
 
     def _best_spans(self, row: Mapping[str, np.ndarray], start_T: Any, end_T: Any) -> list[Span]:
         slots = np.flatnonzero(row["begins"] >= 0)
@@ -145,10 +164,20 @@ class QuestionAnswering:
             for s, e in zip(starts, ends, strict=True)
         ]
 
-    def _logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
-        logits_BT2 = model.span_logits(model.encode(batch, dropout_keys_B))
-        may_BT = (batch["begins"] >= 0).at[:, 0].set(True)
-        return jnp.where(may_BT[:, None], jnp.swapaxes(logits_BT2, 1, 2), LOWEST)
+
+class QuestionAnsweringWithNull(QuestionAnswering):
+    """As above, where the context may hold no answer: SQuAD 2.0."""
+
+    may_be_unanswerable = True
+
+
+def null_threshold(validation: Mapping[str, float]) -> float:
+    """The null odds above which a question counts as unanswerable, as validation chose it."""
+    return validation.get("null_threshold", 0.0)
+
+
+def _null_odds(found: Sequence[Found], examples: Sequence[QuestionExample]) -> dict[str, float]:
+    return {e.id: f.null_odds for e, f in zip(examples, found, strict=True)}
 
 
 def text_of(example: QuestionExample, span: Span) -> str:

@@ -9,36 +9,31 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-# Source: the sample submission and FAQ of https://gluebenchmark.com.
-_GLUE_FILES = {
-    ("glue/cola", "test"): "CoLA.tsv",
-    ("glue/sst2", "test"): "SST-2.tsv",
-    ("glue/mrpc", "test"): "MRPC.tsv",
-    ("glue/stsb", "test"): "STS-B.tsv",
-    ("glue/qqp", "test"): "QQP.tsv",
-    ("glue/mnli", "test_matched"): "MNLI-m.tsv",
-    ("glue/mnli", "test_mismatched"): "MNLI-mm.tsv",
-    ("glue/qnli", "test"): "QNLI.tsv",
-    ("glue/rte", "test"): "RTE.tsv",
-    ("glue/wnli", "test"): "WNLI.tsv",
-    ("glue/ax", "test"): "AX.tsv",
-}
-_GLUE_NAMES = {
-    "glue/mnli": {"entailment", "neutral", "contradiction"},
-    "glue/ax": {"entailment", "neutral", "contradiction"},
-    "glue/qnli": {"entailment", "not_entailment"},
-    "glue/rte": {"entailment", "not_entailment"},
-}
-_SCORES = ("glue/stsb", "regression")
+from albert_jax.data.files import replacing
+
+
+class LeaderboardFiles(NamedTuple):
+    """How a leaderboard wants the predictions of a task.
+
+    Attributes:
+      by_split: split -> the file's name.
+      class_names: the names that classes are written by; empty where they are written as numbers.
+
+    Source: the sample submission and FAQ of https://gluebenchmark.com.
+    """
+
+    by_split: Mapping[str, str]
+    class_names: tuple[str, ...] = ()
 
 
 def write_text_predictions(
-    task: str,
+    files: LeaderboardFiles | None,
     directory: Path | str,
     split: str,
     ids: Sequence[str],
@@ -57,7 +52,7 @@ def write_text_predictions(
     A field that holds a tab, a quote or a line break is quoted as in CSV.
 
     Args:
-      task: a GLUE task, `classification` or `regression`.
+      files: the leaderboard's, where there is one.
       directory: made if missing.
       split: the split's name; MNLI's are `test_matched` and `test_mismatched`.
       ids: [N], as the data have them.
@@ -74,10 +69,10 @@ def write_text_predictions(
     """
     predictions = np.asarray(predictions)
     _check_rows(ids, predictions)
-    name = _GLUE_FILES.get((task, split))
-    if name:
-        table = {"index": ids, "prediction": _glue_texts(task, predictions, labels)}
-    elif task in _SCORES:
+    name = files.by_split.get(split) if files else None
+    if files and name:
+        table = {"index": ids, "prediction": _glue_texts(files, predictions, labels)}
+    elif not labels:
         table = {"id": ids, "prediction": [f"{x:.6g}" for x in _finite("a score", predictions)]}
     else:
         table = {"id": ids, "prediction": _class_names(predictions, labels)}
@@ -199,16 +194,18 @@ def _check_rows(ids: Sequence[str], predictions: np.ndarray) -> None:
         seen.add(i)
 
 
-def _glue_texts(task: str, predictions: np.ndarray, labels: Sequence[str]) -> list[str]:
-    """Predictions as the leaderboard spells them."""
-    if task in _SCORES:
+def _glue_texts(
+    files: LeaderboardFiles, predictions: np.ndarray, labels: Sequence[str]
+) -> list[str]:
+    """Predictions as the leaderboard spells them; scores are STS-B's, from 0 to 5."""
+    if not labels:
         return [f"{score:.3f}" for score in np.clip(_finite("a score", predictions), 0, 5)]
-    if task in _GLUE_NAMES:
-        if set(labels) != _GLUE_NAMES[task]:
-            raise ValueError(f"{task}: {', '.join(labels)} are not the names GLUE knows")
+    if files.class_names:
+        if set(labels) != set(files.class_names):
+            raise ValueError(f"{', '.join(labels)} are not the names GLUE knows")
         return _class_names(predictions, labels)
     if len(labels) != 2:
-        raise ValueError(f"{task}: GLUE has 2 classes, not {len(labels)}")
+        raise ValueError(f"GLUE has 2 classes, not {len(labels)}")
     return _class_names(predictions, ("0", "1"))
 
 
@@ -257,13 +254,7 @@ def _json(value: Any) -> str:
 def _write_all(files: Mapping[Path, str]) -> None:
     """Replaces files by new contents, only once all of them are on disk."""
     encoded = {path: text.encode() for path, text in files.items()}
-    temporaries = {path: path.with_name(f".{path.name}") for path in files}
-    try:
+    with ExitStack() as stack:
         for path, content in encoded.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporaries[path].write_bytes(content)
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
-    finally:
-        for temporary in temporaries.values():
-            temporary.unlink(missing_ok=True)
+            stack.enter_context(replacing(path)).write_bytes(content)

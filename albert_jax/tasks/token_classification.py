@@ -1,68 +1,48 @@
 """Tags of words: named entities."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizer import UNK, Tokenizer
 from albert_jax.model.layers import split_keys
-from albert_jax.tasks.base import Mean, cross_entropy, row_work
-from albert_jax.tasks.examples import (
-    TaggedExample,
-)
+from albert_jax.tasks.base import Batch
+from albert_jax.tasks.examples import TaggedExample
 from albert_jax.tasks.features import NONE, Features, join
-from albert_jax.tasks.metrics import entity_metrics, main_metric
+from albert_jax.tasks.finetuning import FinetuningTask, Outputs
+from albert_jax.tasks.metrics import entity_metrics
+from albert_jax.tasks.submissions import write_tags
 
-Batch = dict[str, jax.Array]
 
-
-class TokenClassification:
-    """A classifier on every piece; the first piece of a word speaks for it.
-
-    Attributes: as of `Classification`.
-    """
+class TokenClassification(FinetuningTask):
+    """A classifier on every piece; the first piece of a word speaks for it."""
 
     kind = "token_classification"
-    loss_terms = ("task_loss",)
-
-    def __init__(self, config: TaskConfig, labels: Sequence[str]):
-        """Keeps the settings."""
-        self.config, self.labels = config, tuple(labels)
-        self.num_labels = len(labels)
-        self.best = main_metric(config.name)
 
     def features(self, examples: Sequence[TaggedExample], tokenizer: Tokenizer) -> Features:
-        """Rows of the examples: a sentence each, or several where it is too long."""
+        """A row for each sentence, or several where it is too long."""
         return tag_features(examples, tokenizer, self.config.max_length)
 
-    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """What the loss is divided by: the words."""
-        return {"task_loss": jnp.sum(self._weights(batch))}
+    def logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
+        """Float32 logits [B,T,K] at each piece."""
+        encoder_keys, head_keys = split_keys(dropout_keys_B, 2)
+        x_BTD = model.encode(batch, encoder_keys)
+        return model.tag_logits(x_BTD, self.config.classifier_dropout, head_keys)
 
-    def metrics(
-        self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None
-    ) -> dict[str, Mean]:
-        """Sums of the loss and of right answers; dropout is on where keys are given."""
-        weights_BT = self._weights(batch)
-        tags_BT = jnp.maximum(batch["tags"], 0)
-        loss, correct = cross_entropy(
-            self._logits(model, batch, dropout_keys_B), tags_BT, weights_BT
-        )
-        count = jnp.sum(weights_BT)
-        work = row_work(batch["attention_mask"] * batch["weights"][:, None])
-        return work | {"task_loss": Mean(loss, count), "task_accuracy": Mean(correct, count)}
+    def targets(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """The tags [B,T], with weight on the first piece of each word alone."""
+        weights_BT = (batch["tags"] >= 0) * batch["weights"][:, None]
+        return jnp.maximum(batch["tags"], 0), weights_BT
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
         """Float32 log-probabilities [B,T,K] at each piece."""
-        return {"log_probs": jax.nn.log_softmax(self._logits(model, batch, None))}
+        return {"log_probs": jax.nn.log_softmax(self.logits(model, batch, None))}
 
-    def predictions(
-        self, outputs: Sequence[Mapping[str, np.ndarray]], features: Features, count: int
-    ) -> list[list[str]]:
+    def predictions(self, outputs: Outputs, features: Features, count: int) -> list[list[str]]:
         """A tag for each word of each of `count` examples."""
         tagged: list[dict[int, str]] = [{} for _ in range(count)]
         for output, row, owner in zip(outputs, features.rows, features.owners, strict=True):
@@ -73,21 +53,45 @@ class TokenClassification:
 
     def score(
         self,
-        outputs: Sequence[Mapping[str, np.ndarray]],
+        outputs: Outputs,
         features: Features,
         examples: Sequence[TaggedExample],
+        validation: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
         """Entity precision, recall and F1 on examples that have tags."""
-        gold = [[self.labels[tag] for tag in e.tags or ()] for e in examples]
-        return entity_metrics(self.predictions(outputs, features, len(examples)), gold)
+        del validation  # nothing is tuned on it
+        found = self.predictions(outputs, features, len(examples))
+        return entity_metrics(found, [self._names(example) for example in examples])
 
-    def _weights(self, batch: Batch) -> jax.Array:
-        return (batch["tags"] >= 0) * batch["weights"][:, None]
+    def has_labels(self, examples: Sequence[TaggedExample]) -> bool:
+        """Whether every sentence has tags."""
+        return all(example.tags is not None for example in examples)
 
-    def _logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
-        encoder_keys, head_keys = split_keys(dropout_keys_B, 2)
-        x_BTD = model.encode(batch, encoder_keys)
-        return model.tag_logits(x_BTD, self.config.classifier_dropout, head_keys)
+    def relabelled(
+        self, examples: Sequence[TaggedExample], number: Callable[[int], int]
+    ) -> list[TaggedExample]:
+        """The examples with their tags numbered by `number`."""
+        return [e._replace(tags=tuple(map(number, e.tags or ()))) for e in examples]
+
+    def write(
+        self,
+        output: Path,
+        split: str,
+        examples: Sequence[TaggedExample],
+        outputs: Outputs,
+        features: Features,
+        validation: Mapping[str, float],
+    ) -> None:
+        """Writes words and tags in columns, the true tags between them where they are known."""
+        del validation
+        gold = None
+        if self.has_labels(examples):
+            gold = [self._names(example) for example in examples]
+        found = self.predictions(outputs, features, len(examples))
+        write_tags(output, split, [example.words for example in examples], found, gold)
+
+    def _names(self, example: TaggedExample) -> list[str]:
+        return [self.labels[tag] for tag in example.tags or ()]
 
 
 def tag_features(

@@ -8,6 +8,7 @@ from albert_jax.config import Config
 from albert_jax.train.distributed import agreed
 from albert_jax.train.experiment import Experiment
 from albert_jax.train.finetuning import finetuning_experiment
+from albert_jax.train.loggers import logger_types
 from albert_jax.train.pretraining import pretraining_experiment
 
 
@@ -29,4 +30,5 @@ def make_experiment(
         pretraining_experiment if config.task.name == "pretrain" else finetuning_experiment
     )
     with agreed():
+        logger_types(config.train.loggers)
         return experiment(config, workdir, devices)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,18 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jax.sharding import Mesh
 
 from albert_jax.checkpoints.read import read
 from albert_jax.checkpoints.run_dir import open_run, read_run
-from albert_jax.checkpoints.state import state_spec
+from albert_jax.checkpoints.state import StateSpec, state_spec
 from albert_jax.checkpoints.weights import Weights, provenance
 from albert_jax.config import Config, config_from_dict
 from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.model import Albert, Compute, is_stacked
-from albert_jax.model.flops import model_flops
-from albert_jax.model.heads import KINDS
 from albert_jax.model.sharding import (
     global_batch,
     local_rows,
@@ -29,14 +26,15 @@ from albert_jax.model.sharding import (
     path_of,
     validate_for_devices,
 )
-from albert_jax.tasks.base import MeanSums
-from albert_jax.tasks.batching import eval_batches, train_batches
-from albert_jax.tasks.examples import TaskData
+from albert_jax.tasks.base import Batch
+from albert_jax.tasks.batching import outputs_of, train_batches
+from albert_jax.tasks.examples import TaskData, earlier_repr
 from albert_jax.tasks.features import Features, total_notes
+from albert_jax.tasks.finetuning import FinetuningTask
 from albert_jax.tasks.registry import make_task, read_task
-from albert_jax.train.experiment import Batch, Experiment
+from albert_jax.train.experiment import Experiment, flops_of_sums, model_builder
 from albert_jax.train.initialization import wants_start
-from albert_jax.train.optimizer import make_optimizer
+from albert_jax.train.optimizer import optimizer_of
 from albert_jax.train.step import compile_outputs, compile_steps
 
 _DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob")
@@ -75,51 +73,82 @@ def finetuning_experiment(
     start = start and without_other_head(start, task)
     splits = _make_splits(data, task, tokenizer)
     mesh = make_mesh(config.mesh, devices)
-    spec = state_spec(_builder(config, task), _optimizer(config), mesh)
+    spec = state_spec(model_builder(config, task.kind, task.num_labels), _optimizer(config), mesh)
     train_step, _ = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
-    outputs = compile_outputs(task.outputs, spec, mesh)
+    if jax.process_index() == 0:
+        open_run(
+            workdir,
+            config,
+            fingerprint(data),
+            tokenizer.proto,
+            task.kind,
+            data.labels,
+            start and provenance(config.init_from, start),
+            earlier_fingerprint=earlier_fingerprint(data),
+        )
+    validation = [name for name in splits if name.startswith("validation")]
+    shown = [f"{_prefix(split)}{name}" for split in validation for name in task.spec.metrics]
+    return Experiment(
+        config=config,
+        workdir=workdir,
+        mesh=mesh,
+        spec=spec,
+        train_step=train_step,
+        train_batches=_train_stream(config, splits["train"].features, mesh),
+        evaluate=_evaluation(
+            config, task, {name: splits[name] for name in validation}, spec, mesh
+        ),
+        flops=flops_of_sums(config.model),
+        curves=("task_loss", "task_accuracy", *shown),
+        baselines={},
+        start=start,
+        best=task.best,
+        notes=tuple(_notes(data, splits)),
+    )
+
+
+def fingerprint(data: TaskData) -> str:
+    """Hex digest of the values of all examples, and of the classes; no names of ours are in it."""
+    values = json.dumps([data.splits, data.labels], default=lambda number: number.item())
+    return hashlib.sha256(values.encode()).hexdigest()
+
+
+def earlier_fingerprint(data: TaskData) -> str:
+    """What runs of before November 2026 have: the digest of the examples as Python showed them."""
+    splits = (f"{name!r}: {earlier_repr(examples)}" for name, examples in data.splits.items())
+    shown = f"({{{', '.join(splits)}}}, {data.labels!r})"
+    return hashlib.sha256(shown.encode()).hexdigest()
+
+
+def _prefix(split: str) -> str:
+    """What stands before the metrics of a validation split: nothing but for MNLI's second."""
+    name = split.removeprefix("validation").removeprefix("_matched").lstrip("_")
+    return f"{name}_" if name else ""
+
+
+def _evaluation(
+    config: Config, task: FinetuningTask, splits: dict[str, Split], spec: StateSpec, mesh: Mesh
+) -> Callable[[Any], dict[str, float]]:
+    """A function from parameters to the task's metrics on the validation splits."""
+    outputs, batch_size = compile_outputs(task.outputs, spec, mesh), config.train.batch_size
+    local = local_rows(mesh, batch_size)
 
     def evaluate(params: Any) -> dict[str, float]:
+        def run(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            part = {name: array[local] for name, array in batch.items()}
+            return jax.device_get(outputs(params, global_batch(part, mesh, batch_size)))
+
         found: dict[str, float] = {}
         for name, split in splits.items():
-            if name.startswith("validation"):
-                rows = run_outputs(outputs, params, split.features, config, mesh)
-                scores = task.score(rows, split.features, split.examples)
-                prefix = name.removeprefix("validation").removeprefix("_matched").lstrip("_")
-                found |= {f"{prefix}_{k}" if prefix else k: v for k, v in scores.items()}
+            rows = outputs_of(split.features.rows, batch_size, config.task.max_length, run)
+            scores = task.score(rows, split.features, split.examples)
+            found |= {f"{_prefix(name)}{k}": v for k, v in scores.items()}
         return found
 
-    if jax.process_index() == 0:
-        fingerprint = hashlib.sha256(repr((data.splits, data.labels)).encode()).hexdigest()
-        origin = start and provenance(config.init_from, start)
-        open_run(workdir, config, fingerprint, tokenizer.proto, task.kind, data.labels, origin)
-    train_stream = _train_stream(config, splits["train"].features, mesh)
-    return Experiment(
-        config, workdir, mesh, spec, train_step, train_stream, evaluate, _flops(config), {},
-        start, task.best, notes=tuple(_notes(data, splits)),
-    )  # fmt: skip
+    return evaluate
 
 
-def run_outputs(
-    outputs: Callable[[Any, Batch], Any],
-    params: Any,
-    features: Features,
-    config: Config,
-    mesh: Mesh,
-) -> list[dict[str, np.ndarray]]:
-    """A model's outputs for each row, in order, without what padding says."""
-    batch_size = config.train.batch_size
-    local = local_rows(mesh, batch_size)
-    found: list[Any] = [None] * len(features.rows)
-    for members, batch in eval_batches(features.rows, batch_size, config.task.max_length):
-        part = {name: array[local] for name, array in batch.items()}
-        results = jax.device_get(outputs(params, global_batch(part, mesh, batch_size)))
-        for position, member in enumerate(members):
-            found[member] = {name: array[position] for name, array in results.items()}
-    return found
-
-
-def without_other_head(start: Weights, task: Any) -> Weights:
+def without_other_head(start: Weights, task: FinetuningTask) -> Weights:
     """Weights without a head that was made for another task or for other classes."""
     own = {"classifier": task.num_labels, "span": 2}
     is_same = (start.kind, start.labels) == (task.kind, task.labels) and all(
@@ -171,7 +200,7 @@ def _vocabulary(start: Weights, config: Config) -> bytes:
     return start.tokenizer
 
 
-def _make_splits(data: TaskData, task: Any, tokenizer: Tokenizer) -> dict[str, Split]:
+def _make_splits(data: TaskData, task: FinetuningTask, tokenizer: Tokenizer) -> dict[str, Split]:
     for needed in ("train", "validation"):
         if not any(name.startswith(needed) for name in data.splits):
             raise ValueError(f"config.task.data has no examples to use as {needed}")
@@ -182,24 +211,8 @@ def _make_splits(data: TaskData, task: Any, tokenizer: Tokenizer) -> dict[str, S
     }
 
 
-def _builder(config: Config, task: Any) -> Callable[[jax.Array], nnx.Module]:
-    def build(key: jax.Array) -> nnx.Module:
-        return Albert(
-            config.model,
-            KINDS[task.kind],
-            num_labels=task.num_labels,
-            compute=Compute.of(config.train),
-            rngs=nnx.Rngs(key),
-        )
-
-    return build
-
-
 def _optimizer(config: Config) -> optax.GradientTransformation:
-    share = config.model.share
-    tx = make_optimizer(
-        config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
-    )
+    tx = optimizer_of(config)
     if not config.task.freeze_encoder:
         return tx
 
@@ -233,19 +246,6 @@ def _train_stream(
             yield global_batch(part, mesh, train.batch_size)
 
     return stream
-
-
-def _flops(config: Config) -> Callable[[MeanSums], float]:
-    def flops(sums: MeanSums) -> float:
-        return model_flops(
-            config.model,
-            tokens=sums.total("tokens"),
-            pairs=sums.total("attention_pairs"),
-            predictions=0,
-            chunks=sums.total("chunks"),
-        )
-
-    return flops
 
 
 def _notes(data: TaskData, splits: dict[str, Split]) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""The training loop, and the command `python -m albert_jax.train`."""
+"""The training loop: steps, evaluations, checkpoints, from wherever the run stands."""
 
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,14 +13,16 @@ from albert_jax.config.errors import RunError
 from albert_jax.data.row_reader import DamagedRowsError
 from albert_jax.model.flops import peak_flops
 from albert_jax.tasks.base import MeanSums
+from albert_jax.train.curves import METRICS_FILE, draw_curves, rename_metrics, with_new_names
 from albert_jax.train.distributed import agreed
 from albert_jax.train.experiment import Experiment
 from albert_jax.train.failures import BadSteps, disk_full_as_run_error, first_nan
 from albert_jax.train.initialization import describe_start, start_with
-from albert_jax.train.loggers import RunLog
+from albert_jax.train.loggers import RunLog, open_log
 from albert_jax.train.metrics import Meter
 from albert_jax.train.optimizer import make_schedule
 from albert_jax.train.preemption import StopRequests
+from albert_jax.train.saving import SaveTimes
 
 
 def train(experiment: Experiment) -> TrainState:
@@ -31,7 +33,7 @@ def train(experiment: Experiment) -> TrainState:
     Raises:
       RunError: where the run cannot go on.
     """
-    settings, is_first = experiment.config.train, jax.process_index() == 0
+    settings = experiment.config.train
     with ExitStack() as stack:
         stack.enter_context(disk_full_as_run_error(experiment.workdir, DamagedRowsError))
         lines = _take(experiment.workdir, stack)
@@ -43,9 +45,7 @@ def train(experiment: Experiment) -> TrainState:
         )
         saved_step = checkpoints.latest_step
         first_step = saved_step or 0
-        log = stack.enter_context(
-            RunLog(experiment.workdir, first_step, settings.num_steps, active=is_first)
-        )
+        log = stack.enter_context(_open_log(experiment, first_step))
         for line in (*lines, _describe(experiment, first_step), *experiment.notes):
             log.say(line)
         init_key, dropout_key = jax.random.split(jax.random.key(settings.seed))
@@ -55,7 +55,7 @@ def train(experiment: Experiment) -> TrainState:
             state, record = _begin(experiment, init_key, log), {}
         meter = _meter(experiment, log, record)
         batches = stack.enter_context(closing(experiment.train_batches(first_step)))
-        requests = stack.enter_context(StopRequests())
+        requests, saves = stack.enter_context(StopRequests()), SaveTimes(settings)
         stops, is_due = False, False
         for step, batch in enumerate(batches, first_step + 1):
             state, metrics = experiment.train_step(state, batch, dropout_key)
@@ -70,19 +70,40 @@ def train(experiment: Experiment) -> TrainState:
                 meter.pause()
                 found = experiment.evaluate(state.params)
                 log.write(step, "validation", found)
-                log.draw(experiment.baselines)
-            is_due = is_due or step % settings.checkpoint_every == 0 or is_last or stops
+                _draw(experiment)
+            is_due = saves.at(step) or is_due or is_last or stops
             if not is_due:
                 continue
             meter.pause()
             if meter.bad_steps.in_row and not is_last:
                 continue  # saves when they are over, so that the newest is from before them
             checkpoints.save(step, state, _record(meter), found)
+            saves.saved()
             is_due = False
             if stops:
                 log.say(f"asked to stop: saved step {step}; the same command goes on from there")
                 break
     return state
+
+
+def _open_log(experiment: Experiment, first_step: int) -> RunLog:
+    """The loggers of the run; none but in process 0."""
+    settings, is_first = experiment.config.train, jax.process_index() == 0
+    if is_first:
+        rename_metrics(experiment.workdir / METRICS_FILE, experiment.renamed)
+    return open_log(
+        experiment.workdir, first_step, settings.num_steps, settings.loggers, active=is_first
+    )
+
+
+def _draw(experiment: Experiment) -> None:
+    if jax.process_index() == 0:
+        draw_curves(
+            experiment.workdir / METRICS_FILE,
+            experiment.workdir / "curves.png",
+            experiment.curves,
+            experiment.baselines,
+        )
 
 
 def _begin(experiment: Experiment, key: jax.Array, log: RunLog) -> TrainState:
@@ -116,13 +137,15 @@ def _meter(experiment: Experiment, log: RunLog, record: dict[str, Any]) -> Meter
     config = experiment.config
     peak = peak_flops(jax.devices()[0].device_kind, config.train.dtype)
     return Meter(
-        log,
-        config.train.log_every,
-        make_schedule(config.optimizer, config.train.num_steps),
-        experiment.flops,
-        peak * experiment.mesh.size if peak else None,
-        MeanSums(record.get("sums")),
-        BadSteps(config.train, log.say, experiment.documents, record.get("bad_steps", {})),
+        log=log,
+        log_every=config.train.log_every,
+        learning_rate=make_schedule(config.optimizer, config.train.num_steps),
+        flops=experiment.flops,
+        peak_flops=peak * experiment.mesh.size if peak else None,
+        sums=MeanSums(with_new_names(record.get("sums", {}), experiment.renamed)),
+        bad_steps=BadSteps(
+            config.train, log.say, experiment.documents, record.get("bad_steps", {})
+        ),
     )
 
 

@@ -1,5 +1,6 @@
-"""LAMB as ALBERT has it, AdamW, learning rate schedules: small optax parts, composed."""
+"""LAMB as ALBERT has it, AdamW, Muon, whatever optax has; learning rate schedules."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
-from albert_jax.config import OptimizerConfig
+from albert_jax.config import Config, OptimizerConfig
+from albert_jax.config.schema import nearest
+from albert_jax.model import is_stacked
+from albert_jax.model.sharding import path_of
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
@@ -39,27 +44,141 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), course], [warmup])
 
 
+def optimizer_of(config: Config) -> optax.GradientTransformation:
+    """The optimizer of a run.
+
+    Raises:
+      ValueError: where there is no such optimizer, or it does not take the settings.
+    """
+    share = config.model.share
+    return make_optimizer(
+        config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
+    )
+
+
 def make_optimizer(
     config: OptimizerConfig, num_steps: int, is_stacked: Callable[[str], bool]
 ) -> optax.GradientTransformation:
-    """The whole update: clipping, moments, decay, trust ratio, learning rate.
+    """The whole update: clipping, then what `config.name` names, at the scheduled rate.
 
     Args:
       config: which optimizer, and its numbers.
       num_steps: updates in the run.
       is_stacked: whether the parameter at a path ("a/b/c") holds one variable per
-        layer along its first axis; each then gets a trust ratio of its own.
+        layer along its first axis; each is then a variable of its own.
+
+    Raises:
+      ValueError: where there is no such optimizer, or it does not take the settings.
     """
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    parts = [
-        clip,
+    schedule = make_schedule(config, num_steps)
+    if config.name in OPTIMIZERS:
+        return optax.chain(clip, *OPTIMIZERS[config.name](config, schedule, is_stacked))
+    return optax.chain(clip, _from_optax(config, schedule))
+
+
+def _lamb(config: OptimizerConfig, schedule: optax.Schedule, is_stacked: Callable) -> list[Any]:
+    trust_ratio, rate = scale_by_trust_ratio(is_stacked), optax.scale_by_learning_rate(schedule)
+    return [*_adam(config), trust_ratio, rate]
+
+
+def _adamw(config: OptimizerConfig, schedule: optax.Schedule, is_stacked: Callable) -> list[Any]:
+    del is_stacked  # every element is on its own
+    return [*_adam(config), optax.scale_by_learning_rate(schedule)]
+
+
+def _adam(config: OptimizerConfig) -> list[Any]:
+    if config.options:
+        raise ValueError(
+            f"optimizer.options: {config.name} has none; set optimizer.b1 and the like"
+        )
+    return [
         scale_by_moments(config.b1, config.b2, config.eps, config.bias_correction),
         optax.add_decayed_weights(config.weight_decay, mask=_kernels),
     ]
-    if config.name == "lamb":
-        parts.append(scale_by_trust_ratio(is_stacked))
-    schedule = make_schedule(config, num_steps)
-    return optax.chain(*parts, optax.scale_by_learning_rate(schedule))
+
+
+def _muon(config: OptimizerConfig, schedule: optax.Schedule, is_stacked: Callable) -> list[Any]:
+    """Muon for the encoder's matrices, Adam for embeddings, heads, norms and biases.
+
+    A matrix's update has the size that Adam's has, so that one learning rate serves both.
+    Only the matrices decay. Source: arXiv:2502.16982, section 2.2.
+    """
+
+    def dimensions(params: Any) -> Any:
+        def of(key_path: tuple, leaf: jax.Array) -> Any:
+            path = path_of(key_path)
+            if not (path.startswith("encoder/") and _is_kernel(path)):
+                return None
+            first = int(is_stacked(path))
+            return optax.contrib.MuonDimensionNumbers((first,), (first + 1,))
+
+        return jax.tree_util.tree_map_with_path(of, params)
+
+    given = {
+        "weight_decay": config.weight_decay,
+        "muon_weight_dimension_numbers": dimensions,
+        "consistent_rms": 0.2,
+        **_options(config, optax.contrib.muon),
+    }
+    return [optax.contrib.muon(schedule, **given)]
+
+
+# name -> what follows the clipping; an optimizer of your own goes here, or is one of optax's.
+OPTIMIZERS: dict[str, Callable[[OptimizerConfig, optax.Schedule, Callable], list[Any]]] = {
+    "lamb": _lamb,
+    "adamw": _adamw,
+    "muon": _muon,
+}
+
+
+def _from_optax(config: OptimizerConfig, schedule: optax.Schedule) -> Any:
+    """An optimizer of optax by its name, with `optimizer.options` as its arguments."""
+    function = getattr(optax, config.name, None)
+    taken = _parameters(function) if callable(function) else {}
+    if function is None or "learning_rate" not in taken:
+        known = [*OPTIMIZERS, *(name for name in dir(optax) if _is_optimizer(name))]
+        raise ValueError(
+            f"optimizer.name={config.name!r} is no optimizer{nearest(config.name, known)}"
+        )
+    given = _options(config, function)
+    decay = next((name for name in ("weight_decay", "weight_decay_rate") if name in taken), None)
+    if decay is not None:
+        given.setdefault(decay, config.weight_decay)
+    elif config.weight_decay:
+        raise ValueError(
+            f"optimizer.weight_decay={config.weight_decay}: optax.{config.name} has no weight "
+            "decay; set it to 0"
+        )
+    mask = next((name for name in ("mask", "weight_decay_mask") if name in taken), None)
+    if mask is not None:
+        given.setdefault(mask, _kernels)
+    return function(learning_rate=schedule, **given)
+
+
+def _options(config: OptimizerConfig, function: Callable) -> dict[str, Any]:
+    """`optimizer.options`, checked against a function's parameters."""
+    default = OptimizerConfig()
+    for name in ("b1", "b2", "eps", "bias_correction"):
+        if getattr(config, name) != getattr(default, name):
+            raise ValueError(
+                f"optimizer.{name} is of lamb and adamw; for {config.name} set "
+                f"optimizer.options.NAME, one of {', '.join(_parameters(function))}"
+            )
+    taken = _parameters(function)
+    for name in config.options:
+        if name not in taken or name == "learning_rate":
+            raise ValueError(f"unknown key optimizer.options.{name}{nearest(name, taken)}")
+    return dict(config.options)
+
+
+def _parameters(function: Callable) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(function).parameters)
+
+
+def _is_optimizer(name: str) -> bool:
+    function = getattr(optax, name)
+    return inspect.isfunction(function) and "learning_rate" in _parameters(function)
 
 
 def scale_by_moments(
@@ -103,7 +222,7 @@ def scale_by_trust_ratio(is_stacked: Callable[[str], bool]) -> optax.GradientTra
     """
 
     def scale(key_path: tuple, update: jax.Array, param: jax.Array) -> jax.Array:
-        path = _path(key_path)
+        path = path_of(key_path)
         if not _is_kernel(path):
             return update
         axes = tuple(range(1 if is_stacked(path) else 0, param.ndim))
@@ -127,12 +246,8 @@ def scale_by_trust_ratio(is_stacked: Callable[[str], bool]) -> optax.GradientTra
 
 def _kernels(params: Any) -> Any:
     """True for what is decayed: all but norms and biases."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: _is_kernel(_path(path)), params)
+    return jax.tree_util.tree_map_with_path(lambda path, _: _is_kernel(path_of(path)), params)
 
 
 def _is_kernel(path: str) -> bool:
     return path.rpartition("/")[2] not in ("bias", "scale")
-
-
-def _path(key_path: tuple) -> str:
-    return jax.tree_util.keystr(key_path, simple=True, separator="/")

@@ -1,4 +1,4 @@
-"""The experiment of a pretraining run."""
+"""The experiment of a pretraining run: rows, masks and pairs drawn from them, two losses."""
 
 import itertools
 from collections.abc import Callable, Generator, Sequence
@@ -18,14 +18,16 @@ from albert_jax.data.loader import Rows, eval_batches, train_batches
 from albert_jax.data.row_reader import read_manifest
 from albert_jax.data.sampling import documents_of_step
 from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.model import is_stacked
 from albert_jax.model.sharding import global_batch, local_rows, make_mesh, validate_for_devices
-from albert_jax.tasks.base import MeanSums
+from albert_jax.tasks.base import Batch, MeanSums
 from albert_jax.tasks.pretraining import Pretraining
-from albert_jax.train.experiment import Batch, Experiment
+from albert_jax.train.experiment import Experiment, flops_of_sums, model_builder
 from albert_jax.train.initialization import read_start, wants_start
-from albert_jax.train.optimizer import make_optimizer
+from albert_jax.train.optimizer import optimizer_of
 from albert_jax.train.step import compile_steps
+
+# What next sentence prediction was called in runs of before November 2026.
+_RENAMED = {"nsp_loss": "sop_loss", "nsp_accuracy": "sop_accuracy"}
 
 
 def pretraining_experiment(
@@ -50,11 +52,8 @@ def pretraining_experiment(
         )
     for split in ("train", "validation"):
         Rows(config.data, split)  # refuses files that are damaged or contradict the manifest
-    mesh, task, share = make_mesh(config.mesh, devices), Pretraining(config), config.model.share
-    tx = make_optimizer(
-        config.optimizer, config.train.num_steps, lambda path: is_stacked(path, share)
-    )
-    spec = state_spec(task.build, tx, mesh)
+    mesh, task = make_mesh(config.mesh, devices), Pretraining(config.data.sentence_objective)
+    spec = state_spec(model_builder(config, task.kind), optimizer_of(config), mesh)
     train_step, eval_step = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
     train_stream, eval_stream = _streams(config, mesh)
 
@@ -70,11 +69,22 @@ def pretraining_experiment(
     if jax.process_index() == 0:
         origin = start and provenance(config.init_from, start)
         open_run(workdir, config, manifest["fingerprint"], tokenizer.proto, start=origin)
-    baselines = {"mlm_loss": manifest["unigram_entropy"]}
+    accuracies = (name.replace("_loss", "_accuracy") for name in task.loss_terms)
     return Experiment(
-        config, workdir, mesh, spec, train_step, train_stream, evaluate, task.flops, baselines,
-        start, documents=partial(documents_of_step, config.data, config.train),
-    )  # fmt: skip
+        config=config,
+        workdir=workdir,
+        mesh=mesh,
+        spec=spec,
+        train_step=train_step,
+        train_batches=train_stream,
+        evaluate=evaluate,
+        flops=flops_of_sums(config.model),
+        curves=tuple(itertools.chain(*zip(task.loss_terms, accuracies, strict=True))),
+        baselines={"mlm_loss": manifest["unigram_entropy"]},
+        start=start,
+        documents=partial(documents_of_step, config.data, config.train),
+        renamed=_RENAMED if config.data.sentence_objective == "nsp" else {},
+    )
 
 
 def _streams(

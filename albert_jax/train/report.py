@@ -8,7 +8,7 @@ import numpy as np
 from albert_jax.data.row_reader import open_rows
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.predict.load import load
-from albert_jax.train.curves import read_metrics
+from albert_jax.train.curves import METRICS_FILE, read_metrics
 from albert_jax.train.experiment import Experiment
 
 
@@ -49,7 +49,7 @@ def cloze(
 def _report(experiment: Experiment) -> list[str]:
     """Lines that sum up a finished run: for pretraining, also masks that it fills."""
     lines = [
-        m for m in read_metrics(experiment.workdir / "metrics.jsonl") if m["split"] == "validation"
+        m for m in read_metrics(experiment.workdir / METRICS_FILE) if m["split"] == "validation"
     ]
     if experiment.best is not None:
         name = experiment.best

@@ -1,7 +1,6 @@
 """One fine-tuning run a seed, and what they come to together."""
 
 import dataclasses
-import json
 import math
 import statistics
 from collections.abc import Callable
@@ -11,7 +10,8 @@ from typing import Any
 import jax
 
 from albert_jax.config import Config
-from albert_jax.train.curves import read_metrics
+from albert_jax.data.files import replace_json
+from albert_jax.train.curves import METRICS_FILE, read_metrics
 
 
 def run_seeds(config: Config, workdir: Path, run: Callable[[Config, Path], str]) -> int:
@@ -52,14 +52,14 @@ def run_seeds(config: Config, workdir: Path, run: Callable[[Config, Path], str])
     if is_first:
         summary = summarize(metric, values, failed)
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "seeds.json").write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
+        replace_json(workdir / "seeds.json", summary)
         print(describe(summary))
     return 0 if values else 1
 
 
 def best_value(workdir: Path, metric: str) -> float:
     """The largest held-out value of a metric in a run."""
-    lines = read_metrics(workdir / "metrics.jsonl")
+    lines = read_metrics(workdir / METRICS_FILE)
     return max(line[metric] for line in lines if line["split"] == "validation")
 
 

@@ -90,7 +90,7 @@ def _accumulate(
     batch: Batch,
     dropout_keys_B: Any,
 ) -> Any:
-    """MeanSums `value_and_grad` over `accum_steps` parts of the batch."""
+    """Sums `value_and_grad` over `accum_steps` parts of the batch."""
     if accum_steps == 1:
         return value_and_grad(params, loss_weights, batch, dropout_keys_B)
 

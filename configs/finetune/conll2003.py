@@ -12,7 +12,7 @@ Scores: none known: the paper did not try it, and the recipe is not from there, 
 from ml_collections import ConfigDict
 
 from albert_jax.config import default_config
-from albert_jax.config.presets import fine_tuning_recipe
+from albert_jax.tasks.registry import fine_tuning_recipe
 
 
 def get_config() -> ConfigDict:

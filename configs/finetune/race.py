@@ -17,7 +17,7 @@ Scores: accuracy 86.5 with xxlarge on the test set (arXiv:1909.11942, Table 10),
 from ml_collections import ConfigDict
 
 from albert_jax.config import default_config
-from albert_jax.config.presets import fine_tuning_recipe
+from albert_jax.tasks.registry import fine_tuning_recipe
 
 
 def get_config(version: str = "v2") -> ConfigDict:

@@ -11,7 +11,7 @@ Scores: accuracy 96.9 with xxlarge (development set, arXiv:1909.11942, Table 9),
 from ml_collections import ConfigDict
 
 from albert_jax.config import default_config
-from albert_jax.config.presets import fine_tuning_recipe
+from albert_jax.tasks.registry import fine_tuning_recipe
 
 
 def get_config() -> ConfigDict:

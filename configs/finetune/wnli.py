@@ -13,7 +13,7 @@ Scores: The paper has none for this set-up. The development set is built against
 from ml_collections import ConfigDict
 
 from albert_jax.config import default_config
-from albert_jax.config.presets import fine_tuning_recipe
+from albert_jax.tasks.registry import fine_tuning_recipe
 
 
 def get_config() -> ConfigDict:

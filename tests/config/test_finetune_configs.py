@@ -9,8 +9,7 @@ from support.paths import ROOT
 
 from albert_jax.config import Config
 from albert_jax.config.load import load_config
-from albert_jax.config.presets import fine_tuning_recipe
-from albert_jax.tasks.registry import READERS
+from albert_jax.tasks.registry import SPECS, fine_tuning_recipe
 
 FILES = sorted((ROOT / "configs" / "finetune").glob("*.py"))
 NAMES = [path.stem for path in FILES]
@@ -78,7 +77,7 @@ def test_the_numbers_are_the_published_ones(name):
 
 def test_every_file_is_in_a_table_and_names_a_task():
     assert {name.partition(":")[0] for name in TABLE_14 | OTHERS} == set(NAMES)
-    assert {load(name).task.name for name in NAMES} == READERS.keys() - {
+    assert {load(name).task.name for name in NAMES} == SPECS.keys() - {
         "glue/ax",  # has no examples to train on
         "race/middle",
         "race/high",

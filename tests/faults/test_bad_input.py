@@ -557,9 +557,7 @@ OTHERS = [
         "--config.init_from={good}/hf --config.task.max_length=64",
         "holds none of train",
     ),
-    Case(
-        "sweep", "{tmp}/none.py --output {tmp}/out", "does not exist; tables are in configs/paper"
-    ),
+    Case("sweep", "{tmp}/none.py --output {tmp}/out", r"config file .*none\.py. does not exist"),
     Case("sweep", "{good}/config.py --output {tmp}/out", "is no table: it defines no ROWS"),
     Case(
         "sweep",

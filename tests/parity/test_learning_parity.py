@@ -39,6 +39,7 @@ from albert_jax.model import is_stacked
 from albert_jax.model.sharding import global_batch, make_mesh, path_of
 from albert_jax.prepare.pipeline import prepare
 from albert_jax.tasks.pretraining import Pretraining
+from albert_jax.train.experiment import model_builder
 from albert_jax.train.optimizer import make_optimizer
 from albert_jax.train.step import compile_steps
 
@@ -133,8 +134,8 @@ def learn(
 ) -> Learnt:
     """Trains by our step; the untrained model is left in `directory` for transformers."""
     mesh = make_mesh(config.mesh, jax.devices()[:1])
-    task = Pretraining(config)
-    spec = state_spec(task.build, tx, mesh)
+    task = Pretraining(config.data.sentence_objective)
+    spec = state_spec(model_builder(config, task.kind), tx, mesh)
     losses = []
     with jax.set_mesh(mesh):
         state = spec.init(jax.random.key(0))
@@ -274,8 +275,10 @@ def one_thread() -> Iterator[None]:
 
 
 def test_the_loss_does_not_depend_on_the_biases_of_the_keys():
-    task = Pretraining(config_of(model={"initializer_range": 0.5}))  # attention is far from even
-    graphdef, params = nnx.split(task.build(jax.random.key(0)), nnx.Param)
+    config = config_of(model={"initializer_range": 0.5})  # attention is far from even
+    task = Pretraining(config.data.sentence_objective)
+    build = model_builder(config, task.kind)
+    graphdef, params = nnx.split(build(jax.random.key(0)), nnx.Param)
     batch = {name: jnp.asarray(array) for name, array in random_batches()[0].items()}
 
     @jax.jit

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import assume, given
 from support.examples import examples
 
-from albert_jax.tasks.metrics import entity_metrics, main_metric, text_metrics
+from albert_jax.tasks.metrics import entity_metrics
+from albert_jax.tasks.metrics import text_metrics as metrics_by_name
+from albert_jax.tasks.registry import spec_of
+
+
+def text_metrics(task, predictions, labels):
+    return metrics_by_name(spec_of(task).metrics, predictions, labels)
+
+
+def main_metric(task):
+    return spec_of(task).metrics[0]
+
 
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ax")
 TEXT_TASKS = (*(f"glue/{name}" for name in GLUE), "race", "race/middle", "race/high")
@@ -102,8 +113,8 @@ def test_f1_of_absent_classes():
 
 def test_what_cannot_be_measured_is_refused():
     classes, scores = np.array([0, 1]), np.array([0.5, 1.0])
-    with pytest.raises(ValueError, match="no metrics for the task 'pretrain'"):
-        text_metrics("pretrain", classes, classes)
+    with pytest.raises(ValueError, match="no metric 'bleu'"):
+        metrics_by_name(["bleu"], classes, classes)
     with pytest.raises(ValueError, match="N > 0"):
         text_metrics("race", classes[:0], classes[:0])
     with pytest.raises(ValueError, match=r"\(2,\) and \(1,\)"):
@@ -130,7 +141,7 @@ def test_main_metrics_are_among_those_measured():
     assert main_metric("conll2003") in entity_metrics([["O"]], [["O"]])
     assert [main_metric(f"squad/{v}") for v in ("v1.1", "v2.0")] == ["f1", "best_f1"]
     with pytest.raises(ValueError, match="pretrain"):
-        main_metric("pretrain")
+        spec_of("pretrain")
 
 
 # conlleval.pl's decisions on neighbouring tags, for O, B and I.

@@ -1,6 +1,7 @@
 """Files of predictions, byte for byte, and what an error leaves."""
 
 import csv
+import itertools
 import json
 import re
 
@@ -9,6 +10,7 @@ import pytest
 
 from albert_jax.tasks import submissions
 from albert_jax.tasks.readers.conll import read_columns
+from albert_jax.tasks.registry import SPECS, spec_of
 from albert_jax.tasks.submissions import (
     write_choices,
     write_squad,
@@ -18,6 +20,10 @@ from albert_jax.tasks.submissions import (
 
 ENTAILS = ("entailment", "not_entailment")
 MNLI = ("entailment", "neutral", "contradiction")
+
+
+def files_of(task):
+    return spec_of(task).files
 
 
 @pytest.mark.parametrize(
@@ -39,8 +45,8 @@ MNLI = ("entailment", "neutral", "contradiction")
 def test_glue_files(tmp_path, task, split, labels, name, lines):
     first, second = lines.split()
     path = write_text_predictions(
-        f"glue/{task}", tmp_path / "new" / "folder", split, ["0", "1"], np.array([1, 0]), labels,
-        np.array([[0.1, 0.9], [0.8, 0.2]]),
+        files_of(f"glue/{task}"), tmp_path / "new" / "folder", split, ["0", "1"],
+        np.array([1, 0]), labels, np.array([[0.1, 0.9], [0.8, 0.2]]),
     )  # fmt: skip
     assert path == tmp_path / "new" / "folder" / f"{name}.tsv"
     assert path.read_bytes() == f"index\tprediction\n0\t{first}\n1\t{second}\n".encode()
@@ -49,13 +55,14 @@ def test_glue_files(tmp_path, task, split, labels, name, lines):
 
 def test_glue_scores_are_clipped(tmp_path):
     scores = np.array([-0.2, 5.7, 2.71828, 0.0004], np.float32)
-    path = write_text_predictions("glue/stsb", tmp_path, "test", list("0123"), scores)
+    path = write_text_predictions(files_of("glue/stsb"), tmp_path, "test", list("0123"), scores)
     assert path.name == "STS-B.tsv"
     assert path.read_text() == "index\tprediction\n0\t0.000\n1\t5.000\n2\t2.718\n3\t0.000\n"
 
 
 def test_all_of_glue_has_a_file():
-    assert sorted(submissions._GLUE_FILES.values()) == sorted(
+    files = [spec.files.by_split.values() for spec in SPECS.values() if spec.files]
+    assert sorted(itertools.chain(*files)) == sorted(
         f"{n}.tsv" for n in ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI-m", "MNLI-mm",
                              "QNLI", "RTE", "WNLI", "AX")
     )  # fmt: skip
@@ -67,21 +74,21 @@ def test_other_splits_and_tasks_become_tables(tmp_path):
     expected = "id\tprediction\tprobability of bad\tprobability of good\n"
     expected += "a\tgood\t0.25\t0.75\nb\tbad\t1\t1e-09\n"
     for task in ("classification", "glue/sst2"):
-        path = write_text_predictions(task, tmp_path, "validation", *arguments, chances)
+        path = write_text_predictions(files_of(task), tmp_path, "validation", *arguments, chances)
         assert path == tmp_path / "validation_predictions.tsv"
         assert path.read_text() == expected
-    path = write_text_predictions("classification", tmp_path, "test", *arguments)
+    path = write_text_predictions(None, tmp_path, "test", *arguments)
     assert path.read_text() == "id\tprediction\na\tgood\nb\tbad\n"
     for task in ("regression", "glue/stsb"):
-        path = write_text_predictions(task, tmp_path, "dev", ["a", "b"], np.array([-7.5, 1 / 3]))
+        path = write_text_predictions(
+            files_of(task), tmp_path, "dev", ["a", "b"], np.array([-7.5, 1 / 3])
+        )
         assert path.read_text() == "id\tprediction\na\t-7.5\nb\t0.333333\n"
 
 
 def test_awkward_ids_and_names_can_be_read_back(tmp_path):
     ids, labels = ['say "x"', "tab\there", "line\nbreak", "ü–😀"], ("à la\tcarte", '"')
-    path = write_text_predictions(
-        "classification", tmp_path, "test", ids, np.array([0, 1, 1, 0]), labels
-    )
+    path = write_text_predictions(None, tmp_path, "test", ids, np.array([0, 1, 1, 0]), labels)
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file, delimiter="\t"))
     assert rows[1:] == [[i, labels[k]] for i, k in zip(ids, (0, 1, 1, 0), strict=True)]
@@ -96,17 +103,20 @@ def test_awkward_ids_and_names_can_be_read_back(tmp_path):
         ({"predictions": np.array([0.0, 1.0])}, "must be integers, not float64"),
         ({"predictions": np.array([0, 2])}, "0 to 2, but only 2 names"),
         ({"predictions": np.array([-1, 1])}, "-1 to 1, but only 2 names"),
-        ({"task": "glue/rte"}, "bad, good are not the names GLUE knows"),
-        ({"task": "glue/cola", "labels": MNLI}, "GLUE has 2 classes, not 3"),
-        ({"task": "glue/stsb", "predictions": np.array([np.nan, 1])}, "score is not finite"),
-        ({"task": "regression", "predictions": np.array([np.inf, 1])}, "score is not finite"),
+        ({"files": files_of("glue/rte")}, "bad, good are not the names GLUE knows"),
+        ({"files": files_of("glue/cola"), "labels": MNLI}, "GLUE has 2 classes, not 3"),
+        (
+            {"files": files_of("glue/stsb"), "labels": (), "predictions": np.array([np.nan, 1])},
+            "score is not finite",
+        ),
+        ({"labels": (), "predictions": np.array([np.inf, 1])}, "score is not finite"),
         ({"probabilities": np.ones((2, 3))}, r"must be \[2,2\], not \(2, 3\)"),
         ({"probabilities": np.full((2, 2), np.nan)}, "probability is not finite"),
     ],
 )
 def test_wrong_predictions_are_refused(tmp_path, changes, message):
     arguments = {
-        "task": "classification", "directory": tmp_path / "new", "split": "test",
+        "files": None, "directory": tmp_path / "new", "split": "test",
         "ids": ["0", "1"], "predictions": np.array([0, 1]), "labels": ("bad", "good"),
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):

@@ -241,8 +241,8 @@ from importlib.machinery import PathFinder
 find = PathFinder.find_spec
 gone = ("tensorflow", "jax", "pandas")
 PathFinder.find_spec = lambda name, *a: None if name.split(".")[0] in gone else find(name, *a)
-from albert_jax.tasks.readers.tfds import read_tfds
-data = read_tfds("conll2003", "tfds:conll2003", {str(tmp_path)!r})
+from albert_jax.tasks.readers.tfds import conll_from_tfds
+data = conll_from_tfds("conll2003", "tfds:conll2003", {str(tmp_path)!r})
 assert data.splits["train"][0].words == ("Ann",), data
 """
     subprocess.run([sys.executable, "-c", code], cwd=repo_root, check=True)

@@ -11,10 +11,10 @@ from support.models import random_batch, tiny_config
 
 from albert_jax.checkpoints.state import TrainState, state_spec
 from albert_jax.config import Config
-from albert_jax.model import is_stacked
 from albert_jax.model.sharding import global_batch, make_mesh
 from albert_jax.tasks.pretraining import Pretraining
-from albert_jax.train.optimizer import make_optimizer
+from albert_jax.train.experiment import model_builder
+from albert_jax.train.optimizer import optimizer_of
 from albert_jax.train.step import compile_steps
 
 
@@ -22,11 +22,8 @@ from albert_jax.train.step import compile_steps
 def run(config: Config, num_devices: int = 1, steps: int = 4) -> tuple[TrainState, list[float]]:
     """A few updates on fixed batches: the final state and the losses."""
     mesh = make_mesh(config.mesh, jax.devices()[:num_devices])
-    task = Pretraining(config)
-    tx = make_optimizer(
-        config.optimizer, config.train.num_steps, lambda p: is_stacked(p, config.model.share)
-    )
-    spec = state_spec(task.build, tx, mesh)
+    task = Pretraining(config.data.sentence_objective)
+    spec = state_spec(model_builder(config, task.kind), optimizer_of(config), mesh)
     losses = []
     with jax.set_mesh(mesh):
         state = spec.init(jax.random.key(0))
@@ -88,8 +85,8 @@ def test_gradients_are_added_up_over_devices_once(sizes):
     config = tiny_config(
         mesh=dict(zip(("data", "fsdp"), sizes, strict=True)), train={"grad_accum_steps": 2}
     )
-    mesh, task = make_mesh(config.mesh, jax.devices()[:4]), Pretraining(config)
-    spec = state_spec(task.build, make_optimizer(config.optimizer, 10, lambda _: False), mesh)
+    mesh, task = make_mesh(config.mesh, jax.devices()[:4]), Pretraining("sop")
+    spec = state_spec(model_builder(config, task.kind), optimizer_of(config), mesh)
     with jax.set_mesh(mesh):
         step, _ = compile_steps(task, spec, mesh, 2)
         batch = global_batch(random_batch(), mesh, 8)

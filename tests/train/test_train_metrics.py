@@ -9,7 +9,7 @@ import pytest
 
 from albert_jax.tasks.base import Mean, MeanSums, cross_entropy
 from albert_jax.train.curves import draw_curves, read_metrics
-from albert_jax.train.loggers import RunLog
+from albert_jax.train.loggers import LOGGERS, open_log
 
 
 def test_sums_are_means_of_everything_added():
@@ -34,23 +34,22 @@ def test_cross_entropy_counts_only_what_weighs():
 
 
 def test_a_log_goes_on_after_a_torn_line(tmp_path: Path):
-    with RunLog(tmp_path, 0, 10) as log:
+    with open_log(tmp_path, 0, 10, LOGGERS, active=True) as log:
         for step in (2, 4, 6):
             log.write(step, "train", {"mlm_loss": 1.0 / step, "mfu": None})
     path = tmp_path / "metrics.jsonl"
     with path.open("a") as file:
         file.write('{"step": 8, "spl')
     assert [line["step"] for line in read_metrics(path)] == [2, 4, 6]
-    with RunLog(tmp_path, 4, 10) as log:
+    with open_log(tmp_path, 4, 10, LOGGERS, active=True) as log:
         log.write(5, "validation", {"mlm_loss": 0.1})
     assert [line["step"] for line in read_metrics(path)] == [2, 4, 5]
-    draw_curves(path, tmp_path / "curves.png", {"mlm_loss": 2.0})
+    draw_curves(path, tmp_path / "curves.png", ["mlm_loss", "other"], {"mlm_loss": 2.0})
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_other_processes_write_nothing(tmp_path: Path):
-    with RunLog(tmp_path, 0, 10, active=False) as log:
+    with open_log(tmp_path, 0, 10, LOGGERS, active=False) as log:
         log.write(1, "train", {"mlm_loss": 1.0})
         log.progress(1)
-        log.draw({})
     assert not list(tmp_path.iterdir())

@@ -79,7 +79,14 @@ def read_hf(directory: Path) -> Weights:
             raise ValueError(
                 f"{path}: id2label names {len(labels)} classes, the model has {classes}"
             )
-    return Weights(config, params, kind, tokenizer, labels=labels, files=tuple(files))
+    return Weights(
+        config=config,
+        params=params,
+        kind=kind,
+        tokenizer=tokenizer,
+        labels=labels,
+        files=tuple(files),
+    )
 
 
 def write_hf(weights: Weights, directory: Path) -> None:

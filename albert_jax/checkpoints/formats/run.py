@@ -45,9 +45,17 @@ def read_run_weights(
     files += [directory / "config.json", *([file] if tokenizer else [])]
     task = run.config.task if run.config.task.name != "pretrain" else None
     return Weights(
-        run.config.model, params, run.kind, tokenizer, moments, step, run.labels, task, validation,
-        tuple(files),
-    )  # fmt: skip
+        config=run.config.model,
+        params=params,
+        kind=run.kind,
+        tokenizer=tokenizer,
+        moments=moments,
+        step=step,
+        labels=run.labels,
+        task=task,
+        validation=validation,
+        files=tuple(files),
+    )
 
 
 def _check_shapes(shapes: Any, config: ModelConfig, folder: Path) -> None:

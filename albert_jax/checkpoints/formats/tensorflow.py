@@ -68,7 +68,13 @@ def read_tf(directory: Path, with_moments: bool = False) -> Weights:
     kind = "pretraining" if "mlm" in params else "encoder"
     tokenizer = _read_tokenizer(directory)
     return Weights(
-        config, params, kind, tokenizer, moments, step, files=tuple(_files(directory, prefix))
+        config=config,
+        params=params,
+        kind=kind,
+        tokenizer=tokenizer,
+        moments=moments,
+        step=step,
+        files=tuple(_files(directory, prefix)),
     )
 
 

@@ -1,4 +1,13 @@
-"""Fine-tuning data from TFDS.
+"""Fine-tuning data from TFDS: for each family of tasks, (name, "tfds:NAME", data_dir) -> examples.
+
+A data set is prepared first where it is not there. It must have the features of TFDS's own of
+that task; `classification` and `regression` take any set with the features that `tables` takes
+for columns, and the order of classes that the set has. `tfds:race` is both halves. Where a label
+is -1 (GLUE's test splits), there is none. Splits that are neither train nor validation nor test
+are passed over, and `notes` says so.
+
+All raise FileNotFoundError where TFDS has no such data set, and ValueError where it has no random
+access, or other features, or a record is malformed.
 
 Source of features and splits: tensorflow_datasets 4.9.10, text/glue.py, datasets/squad,
 datasets/race and text/conll2003.
@@ -25,43 +34,9 @@ GLUE_FEATURES = {
 NO_LABEL = -1  # TFDS's label of a test record
 
 
-def read_tfds(name: str, source: str, data_dir: str | None = None) -> TaskData:
-    """Reads a task from a TFDS data set; prepares it first where it is not there.
-
-    The set must have the features of TFDS's own of that task; `classification` and `regression`
-    take any set with the features that `tables` takes for columns, and the order of classes that
-    the set has. `tfds:race` is both halves. Where a label is -1 (GLUE's test splits), there is
-    none.
-
-    Args:
-      name: the task.
-      source: `tfds:NAME`, NAME as TFDS has it.
-      data_dir: where the data sets lie; TFDS's own default if None.
-
-    Returns:
-      The splits there are, "dev" under the name of validation. Splits that are neither train nor
-      validation nor test are passed over, and `notes` says so.
-
-    Raises:
-      FileNotFoundError: TFDS has no such data set.
-      ValueError: it has no random access, or other features, or a record is malformed.
-    """
-    kind, _, rest = name.partition("/")
-    if kind == "race":
-        return _race(name, source, rest or None, data_dir)
-    data = TfdsSplits(source, data_dir)
-    if kind == "glue":
-        found = _glue(data, rest)
-    elif kind == "squad":
-        found = _squad(data, rest == "v2.0")
-    elif kind == "conll2003":
-        found = _conll(data)
-    else:
-        found = _texts(data, kind == "regression")
-    return found._replace(notes=(*data.notes, *found.notes))
-
-
-def _glue(data: TfdsSplits, task_name: str) -> TaskData:
+def glue_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
+    """Reads a GLUE task."""
+    data, task_name = TfdsSplits(source, data_dir), name.removeprefix("glue/")
     task = GLUE_TASKS[task_name]
     texts = GLUE_FEATURES.get(task_name, task.columns)
     data.need(*texts, "label", "idx")
@@ -73,10 +48,14 @@ def _glue(data: TfdsSplits, task_name: str) -> TaskData:
         )
     columns = [*zip(texts, ("text", "pair"), strict=False), ("label", "label")]
     rows = _rows(data, columns, _class_or_score(names))
-    return text_data(rows, not names, task.labels, blank=task_name == "qqp")
+    found = text_data(rows, not names, task.labels, blank=task_name == "qqp")
+    return _with_notes(data, found)
 
 
-def _texts(data: TfdsSplits, regression: bool) -> TaskData:
+def texts_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
+    """Reads texts or pairs with a class or a score, for `classification` and `regression`."""
+    data, regression = TfdsSplits(source, data_dir), name == "regression"
+
     def pick(names: tuple[str, ...], fits: Callable[[str], bool], needed: bool) -> list[str]:
         there = [name for name in names if fits(name)]
         if len(there) > 1 or (needed and not there):
@@ -98,7 +77,12 @@ def _texts(data: TfdsSplits, regression: bool) -> TaskData:
         )
     # -1 is a score as good as any other.
     plain = (lambda value: value) if regression else _class_or_score(names or [])
-    return text_data(_rows(data, columns, plain), regression, tuple(names) if names else None)
+    found = text_data(_rows(data, columns, plain), regression, tuple(names) if names else None)
+    return _with_notes(data, found)
+
+
+def _with_notes(data: TfdsSplits, found: TaskData) -> TaskData:
+    return found._replace(notes=(*data.notes, *found.notes))
 
 
 def _class_or_score(names: list[str]) -> Callable[[Any], Any]:
@@ -131,7 +115,9 @@ def _rows(
     return found
 
 
-def _squad(data: TfdsSplits, unanswerable: bool) -> TaskData:
+def squad_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
+    """Reads SQuAD; under v1.1 every question must have an answer."""
+    data, unanswerable = TfdsSplits(source, data_dir), name == "squad/v2.0"
     data.need("id", "context", "question", "answers")
     notes: list[str] = []
     splits = {
@@ -144,7 +130,7 @@ def _squad(data: TfdsSplits, unanswerable: bool) -> TaskData:
         )
         for split in data.splits
     }
-    return TaskData(splits, (), tuple(notes))
+    return _with_notes(data, TaskData(splits, (), tuple(notes)))
 
 
 def _article(record: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +143,9 @@ def _article(record: dict[str, Any]) -> dict[str, Any]:
     return {"title": record.get("title", ""), "paragraphs": [paragraph]}
 
 
-def _race(name: str, source: str, level: str | None, data_dir: str | None) -> TaskData:
+def race_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
+    """Reads RACE or one of its halves."""
+    level = name.partition("/")[2] or None
     match = re.fullmatch(rf"({TFDS_PREFIX}race)(?:/(\w+))?(:.*)?", source)
     base, half, version = match.groups() if match else (source, None, None)
     if level and half not in (None, level):
@@ -180,7 +168,10 @@ def _race(name: str, source: str, level: str | None, data_dir: str | None) -> Ta
     return TaskData(splits, (), tuple(notes))
 
 
-def _conll(data: TfdsSplits) -> TaskData:
+def conll_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
+    """Reads tagged sentences."""
+    del name
+    data = TfdsSplits(source, data_dir)
     data.need("tokens", "ner")
     names = data.class_names("ner")
     if names is None:
@@ -196,4 +187,4 @@ def _conll(data: TfdsSplits) -> TaskData:
                 sentences.append(Sentence(words, tags, (i,) * len(words)))
         path = f"{data.source} {split}"
         found[split] = (path, to_iob2(sentences, path, notes))
-    return tagged_data(found)._replace(notes=tuple(notes))
+    return _with_notes(data, tagged_data(found)._replace(notes=tuple(notes)))
