@@ -4,19 +4,14 @@ import json
 import random
 from typing import Any
 
-import numpy as np
 import pytest
 import sentencepiece as spm
-import tokenizers
 from sentencepiece import sentencepiece_model_pb2
-from transformers import AlbertTokenizer, AutoTokenizer
 
 from albert_jax.checkpoints.formats.hf_tokenizer import read_tokenizer, write_tokenizer
 from albert_jax.checkpoints.formats.sentencepiece import Piece, build_model, parse_model
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.prepare.vocabulary import train_tokenizer
-
-pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 ModelProto: Any = vars(sentencepiece_model_pb2)["ModelProto"]  # made at import
 
@@ -71,50 +66,6 @@ def test_tokenizer_json_alone_gives_the_same_ids(either, tmp_path):
     assert parse_model(rebuilt) == parse_model(either)
     texts = [*TEXTS, "ax2, by2,cz2, 2,"]
     assert our_ids(tmp_path, rebuilt, texts) == our_ids(tmp_path, either, texts)
-
-
-@pytest.mark.parametrize("source", ["ours", "spiece.model"])
-def test_what_transformers_saves_is_read(proto, tmp_path, source):
-    write_tokenizer(proto, tmp_path)
-    if source == "spiece.model":  # then it writes scores without the cost of commas
-        (tmp_path / "tokenizer.json").unlink()
-    AlbertTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "saved")
-    assert not (tmp_path / "saved" / "spiece.model").exists()
-    assert parse_model(read_tokenizer(tmp_path / "saved")) == parse_model(proto)
-
-
-def test_transformers_loads_the_directory(proto, tmp_path):
-    write_tokenizer(proto, tmp_path, max_length=384)
-    (tmp_path / "config.json").write_text('{"model_type": "albert"}')
-    expected = our_ids(tmp_path, proto, TEXTS)
-    for with_spiece in (True, False):  # without it, neither sentencepiece nor protobuf is needed
-        if not with_spiece:
-            (tmp_path / "spiece.model").unlink()
-        for loaded in (AlbertTokenizer, AutoTokenizer):
-            theirs = loaded.from_pretrained(tmp_path)
-            assert type(theirs) is AlbertTokenizer
-            assert theirs.model_max_length == 384
-            assert len(theirs) == theirs.vocab_size == 30_000
-            assert sorted(theirs.added_tokens_decoder) == [0, 1, 2, 3, 4]
-            assert theirs(TEXTS, add_special_tokens=False)["input_ids"] == expected
-            pair = theirs("a cat", "sat")
-            assert pair["input_ids"] == [2, *theirs("a cat")["input_ids"][1:], 847, 3]
-            assert pair["token_type_ids"] == [0, 0, 0, 0, 1, 1]
-            assert theirs.convert_ids_to_tokens(pair["input_ids"])[0] == "[CLS]"
-            assert theirs.mask_token_id == 4
-            assert theirs.decode(expected[0]) == "i was born in 92000, and this is false."
-
-
-def test_the_whole_json_is_what_transformers_builds(proto, tmp_path):
-    write_tokenizer(proto, tmp_path)
-    whole = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    built = AlbertTokenizer.from_pretrained(tmp_path).backend_tokenizer
-    a, b = json.loads(whole.to_str()), json.loads(built.to_str())
-    # `tokenizers` may be a last digit off where it reads numbers.
-    a_vocab, b_vocab = a["model"].pop("vocab"), b["model"].pop("vocab")
-    assert a == b
-    assert [p for p, _ in a_vocab] == [p for p, _ in b_vocab]
-    np.testing.assert_allclose([x for _, x in a_vocab], [x for _, x in b_vocab], rtol=1e-15)
 
 
 def test_models_are_read_and_built_as_sentencepiece_does(either):

@@ -159,7 +159,7 @@ def test_an_evaluation_sees_every_row_once_the_longest_first(count, size):
 
 DIGEST = """
 import hashlib
-from test_buckets import make_rows
+from test_batching import make_rows
 from albert_jax.tasks.batching import train_batches
 digest = hashlib.sha256()
 for batch in train_batches(make_rows(500), 8, 128, 5, 30, 90):
@@ -172,7 +172,8 @@ def test_another_process_makes_the_same_batches(repo_root):
     digest = hashlib.sha256()
     for batch in train_batches(make_rows(500), 8, 128, 5, 30, 90):
         digest.update(batch["label"].tobytes() + batch["tags"].tobytes())
-    env = {"PYTHONPATH": f"{repo_root}:{repo_root / 'tests'}", "PYTHONHASHSEED": "7"}
+    folders = (repo_root, repo_root / "tests", repo_root / "tests/tasks")
+    env = {"PYTHONPATH": ":".join(map(str, folders)), "PYTHONHASHSEED": "7"}
     run = subprocess.run(
         [sys.executable, "-c", DIGEST], env=env, capture_output=True, text=True, check=True
     )
