@@ -42,8 +42,8 @@ def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
     check_same_model(theirs, config.model, f"config.init_from={config.init_from!r}")
     if weights.tokenizer is None:
         raise ValueError(
-            f"config.init_from={config.init_from!r} came without a SentencePiece vocabulary, so its "
-            "tokens cannot be checked against those of the data; put the SentencePiece model "
+            f"config.init_from={config.init_from!r} came without a SentencePiece vocabulary, so "
+            "its tokens cannot be checked against those of the data; put the SentencePiece model "
             "next to the weights"
         )
     vocabulary = Tokenizer(config.init_from, weights.tokenizer)
