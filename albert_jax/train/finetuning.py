@@ -76,16 +76,7 @@ def finetuning_experiment(
     spec = state_spec(model_builder(config, task.kind, task.num_labels), _optimizer(config), mesh)
     train_step, _ = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
     if jax.process_index() == 0:
-        open_run(
-            workdir,
-            config,
-            fingerprint(data),
-            tokenizer.proto,
-            task.kind,
-            data.labels,
-            start and provenance(config.init_from, start),
-            earlier_fingerprint=earlier_fingerprint(data),
-        )
+        _open(config, workdir, task, data, tokenizer, start)
     validation = [name for name in splits if name.startswith("validation")]
     shown = [f"{_prefix(split)}{name}" for split in validation for name in task.spec.metrics]
     return Experiment(
@@ -104,6 +95,27 @@ def finetuning_experiment(
         start=start,
         best=task.best,
         notes=tuple(_notes(data, splits)),
+    )
+
+
+def _open(
+    config: Config,
+    workdir: Path,
+    task: FinetuningTask,
+    data: TaskData,
+    tokenizer: Tokenizer,
+    start: Weights | None,
+) -> None:
+    """Opens the run directory."""
+    open_run(
+        workdir,
+        config,
+        fingerprint(data),
+        tokenizer.proto,
+        task.kind,
+        data.labels,
+        start and provenance(config.init_from, start),
+        earlier_fingerprint=earlier_fingerprint(data),
     )
 
 

@@ -43,15 +43,7 @@ def pretraining_experiment(
     """
     devices = jax.devices() if devices is None else devices
     validate_for_devices(config, len(devices))
-    manifest = read_manifest(config.data)
-    if manifest["vocab_size"] != config.model.vocab_size:
-        raise ValueError(
-            f"config.model.vocab_size={config.model.vocab_size}, but the rows in "
-            f"{config.data.path!r} have a vocabulary of {manifest['vocab_size']}; "
-            f"set model.vocab_size={manifest['vocab_size']}"
-        )
-    for split in ("train", "validation"):
-        Rows(config.data, split)  # raises if files are damaged or contradict the manifest
+    manifest = _checked_manifest(config)
     mesh, task = make_mesh(config.mesh, devices), Pretraining(config.data.sentence_objective)
     spec = state_spec(model_builder(config, task.kind), optimizer_of(config), mesh)
     train_step, eval_step = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
@@ -85,6 +77,20 @@ def pretraining_experiment(
         documents=partial(documents_of_step, config.data, config.train),
         renamed=_RENAMED if config.data.sentence_objective == "nsp" else {},
     )
+
+
+def _checked_manifest(config: Config) -> dict[str, Any]:
+    """Reads what the rows say of themselves, and checks that it fits the settings."""
+    manifest = read_manifest(config.data)
+    if manifest["vocab_size"] != config.model.vocab_size:
+        raise ValueError(
+            f"config.model.vocab_size={config.model.vocab_size}, but the rows in "
+            f"{config.data.path!r} have a vocabulary of {manifest['vocab_size']}; "
+            f"set model.vocab_size={manifest['vocab_size']}"
+        )
+    for split in ("train", "validation"):
+        Rows(config.data, split)  # raises if files are damaged or contradict the manifest
+    return manifest
 
 
 def _streams(

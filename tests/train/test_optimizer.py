@@ -1,6 +1,7 @@
 """Learning rate schedules, and the type of the update; test_lamb_parity.py has the algorithms."""
 
 import shutil
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ def test_muon_turns_matrices_each_on_its_own():
     params = encoder(kernel=kernel, bias=jnp.ones((3, 4))) | {"mlm": {"bias": jnp.ones(5)}}
     gradients = jax.tree.map(lambda x: jnp.asarray(draw.normal(size=x.shape), jnp.float32), params)
     tx = make_optimizer(config, 100, is_stacked=lambda path: True)
-    updates, _ = jax.jit(tx.update)(gradients, tx.init(params), params)
+    updates: Any = jax.jit(tx.update)(gradients, tx.init(params), params)[0]
     turned = updates["encoder"]["group_0"]["inner_group_0"]["ffn"]["output"]["kernel"]
     for layer in np.asarray(turned):
         sizes = np.linalg.svd(layer, compute_uv=False)
@@ -83,7 +84,8 @@ def test_optimizers_of_optax_and_their_options():
         config = OptimizerConfig(warmup_steps=0, learning_rate=0.1, **settings)
         tx = make_optimizer(config, 100, lambda _: False)
         gradients = jax.tree.map(lambda x: 3.0 * x, params)
-        return tx.update(gradients, tx.init(params), params)[0]["encoder"]
+        updates: Any = tx.update(gradients, tx.init(params), params)[0]
+        return updates["encoder"]
 
     lion = update(name="lion", weight_decay=0.5, clip_norm=0.0)
     np.testing.assert_allclose(lion["bias"], -0.1, rtol=1e-6)  # no decay of biases
