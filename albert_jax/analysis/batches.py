@@ -12,6 +12,7 @@ from albert_jax.data.files import read_object
 from albert_jax.data.loader import Rows
 from albert_jax.data.row_reader import StoredRows, open_rows
 from albert_jax.data.sampling import row_of, rows_of_step
+from albert_jax.data.sentence_pairs import OBJECTIVES
 from albert_jax.data.tokenizer import MASK, NUM_SPECIAL, WORD_MARK, Tokenizer
 
 # What became of a piece to predict -> how it is written, plainly and in a terminal (ANSI colours).
@@ -22,11 +23,6 @@ _COLOURED = {
     "kept": "\x1b[1;32m%s\x1b[0m",
 }
 _LEGEND = {"masked": ("[MASK]",), "replaced": ("replaced", "by"), "kept": ("left to see",)}
-_LABELS = {
-    "sop": ("in order", "swapped"),
-    "nsp": ("B follows A", "B from another document"),
-    "none": ("",),
-}
 
 
 class Slot(NamedTuple):
@@ -223,7 +219,7 @@ def describe(run: RunView, view: RowView, *, colour: bool) -> list[str]:
     slots = [slot for chunk in view.chunks for slot in (*chunk.a, *chunk.b)]
     predicted = sum(slot.predicted for slot in slots)
     maskable = sum(slot.piece >= NUM_SPECIAL for slot in slots)
-    said = _LABELS[run.config.data.sentence_objective]
+    said = OBJECTIVES[run.config.data.sentence_objective].labels
     slots_used = f"{view.used} of {run.config.data.seq_len} slots"
     to_predict = f"{predicted} of {maskable} pieces to predict"
     where = f"row {view.place} of the batch: row {view.row} of epoch {view.epoch}"

@@ -7,7 +7,7 @@ types and values that cannot work, whatever the devices.
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ class ModelConfig:
     """The network, in the names of `albert_config.json`. Defaults: ALBERT base v2.
 
     Attributes:
+      hidden_act: a name in `model.layers.ACTIVATIONS`.
       share: the blocks whose weights all layers of a group share.
       project_embeddings: project from E to D also where E = D, as transformers'
         ALBERT does and the original does not; where E ≠ D it is always done.
@@ -50,7 +51,7 @@ class ModelConfig:
     inner_group_num: int = 1
     num_attention_heads: int = 12
     intermediate_size: int = 3072
-    hidden_act: str = _choice("gelu_new", "gelu", "relu", "silu", "tanh")
+    hidden_act: str = "gelu_new"
     hidden_dropout_prob: float = 0.0
     attention_probs_dropout_prob: float = 0.0
     max_position_embeddings: int = 512
@@ -76,7 +77,8 @@ class DataConfig:
       packing: rows hold several chunks each; must be what the rows were prepared for.
       mask_rate: share of the pieces to predict.
       max_ngram: longest run of whole words masked together; p(n) is proportional to 1/n.
-      sentence_objective: sentence order, next sentence, or no sentence loss.
+      sentence_objective: sentence order (`sop`), next sentence (`nsp`), or `none`; one of
+        `sentence_pairs.OBJECTIVES`.
       num_workers: reader processes; 0 reads in threads of this process.
     """
 
@@ -85,7 +87,7 @@ class DataConfig:
     packing: bool = True
     mask_rate: float = 0.15
     max_ngram: int = 3
-    sentence_objective: str = _choice("sop", "nsp", "none")
+    sentence_objective: str = "sop"
     num_workers: int = 0
 
 
@@ -292,7 +294,16 @@ def _convert_value(spec: dataclasses.Field, value: Any, where: str) -> Any:
     if kind is float and not math.isfinite(value):
         raise ValueError(f"{where} must be finite, not {value}")
     choices = spec.metadata.get("choices")
-    if choices and value not in choices:
+    return one_of(where, value, choices) if choices else value
+
+
+def one_of(where: str, value: str, choices: Collection[str]) -> str:
+    """Returns a setting's value.
+
+    Raises:
+      ValueError: if it is not one of the choices.
+    """
+    if value not in choices:
         raise ValueError(
             f"{where} must be one of {', '.join(choices)}; got {value!r}{nearest(value, choices)}"
         )

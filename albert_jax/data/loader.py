@@ -16,6 +16,7 @@ import numpy as np
 from absl import flags
 
 from albert_jax.config import DataConfig
+from albert_jax.config.schema import one_of
 from albert_jax.data import masking, sentence_pairs
 from albert_jax.data.row_reader import DamagedRowsError, open_rows, read_manifest
 from albert_jax.data.sampling import EVAL_SEED, example_rng, row_of
@@ -43,6 +44,7 @@ class Rows:
         Raises:
           FileNotFoundError, ValueError: data is missing, or does not fit the config or itself.
         """
+        one_of("data.sentence_objective", config.sentence_objective, sentence_pairs.OBJECTIVES)
         self.manifest = read_manifest(config)
         self._config = config
         self._source = open_rows(config.path, split)

@@ -12,11 +12,12 @@ Source: arXiv:1909.11942, section 3.1; google-research/albert, create_pretrainin
 
 import bisect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from albert_jax.config.schema import one_of
 from albert_jax.data.tokenizer import CLS, SEP
 
 StoredRow = Mapping[str, np.ndarray]
@@ -102,7 +103,7 @@ def choose_pairs(
 
     Args:
       row: one row as `prepare` stores it.
-      objective: "sop", "nsp" or "none".
+      objective: a name in `OBJECTIVES`.
       rng: this example's generator.
       others: the rows to borrow from; only for "nsp".
 
@@ -113,7 +114,8 @@ def choose_pairs(
     whole = SentenceRun(row["pieces"], np.zeros(bounds[-1], bool))
     whole.sentence_starts[bounds[:-1]] = True
     sentences = row["chunk_sentences"].tolist()
-    if objective == "none":
+    change = OBJECTIVES[one_of("data.sentence_objective", objective, OBJECTIVES)].change
+    if change is None:
         splits = coins = [1.0] * len(sentences)
     else:
         splits, coins = rng.random((2, len(sentences))).tolist()
@@ -124,16 +126,48 @@ def choose_pairs(
         split = bounds[first + 1 + int(splits[chunk] * (k - 1))]
         first += k
         a, b = _cut(whole, start, split), _cut(whole, split, end)
-        if split == end:
+        if split == end or change is None:
             pairs.append(Pair(a, None, 0))
         elif coins[chunk] >= SWAP_RATE:
             pairs.append(Pair(a, b, 0))
-        elif objective == "sop":
-            pairs.append(Pair(b, a, 1))
         else:
             document = int(row["chunk_documents"][chunk])
-            pairs.append(Pair(a, _borrow(document, end - split, rng, others), 1))
+            pairs.append(Pair(*change(a, b, document, rng, others), 1))
     return pairs
+
+
+class Objective(NamedTuple):
+    """A sentence objective.
+
+    Attributes:
+      labels: what the labels 0 and 1 say of a pair, for people.
+      change: (A, B, document, generator, other rows) -> the A and B of label 1; None where there
+        is no sentence loss, and so no B.
+    """
+
+    labels: tuple[str, ...]
+    change: Callable[..., tuple[SentenceRun, SentenceRun]] | None
+
+
+def _swapped(
+    a: SentenceRun, b: SentenceRun, document: int, rng: np.random.Generator, others: RowSource
+) -> tuple[SentenceRun, SentenceRun]:
+    del document, rng, others
+    return b, a
+
+
+def _of_another_document(
+    a: SentenceRun, b: SentenceRun, document: int, rng: np.random.Generator, others: RowSource
+) -> tuple[SentenceRun, SentenceRun]:
+    return a, _borrow(document, len(b.pieces), rng, others)
+
+
+# The objectives by name; another is another entry here.
+OBJECTIVES = {
+    "sop": Objective(("in order", "swapped"), _swapped),
+    "nsp": Objective(("B follows A", "B from another document"), _of_another_document),
+    "none": Objective(("",), None),
+}
 
 
 def _bounds(row: StoredRow) -> list[int]:

@@ -15,11 +15,11 @@ from flax import nnx
 from albert_jax.config import ModelConfig
 from albert_jax.model.attention import Attention, segment_mask
 from albert_jax.model.layers import (
-    ACTIVATIONS,
     KEPT,
     Compute,
     Dense,
     LayerNorm,
+    activation,
     dropout,
     split_keys,
 )
@@ -60,7 +60,7 @@ class FeedForward(nnx.Module):
     def __init__(self, config: ModelConfig, *, compute: Compute, rngs: nnx.Rngs):
         """Makes the D×F and F×D projections and the norm."""
         dtype = compute.dtype
-        self.act = ACTIVATIONS[config.hidden_act]
+        self.act = activation(config.hidden_act)
         self.dropout_rate = config.hidden_dropout_prob
         self.intermediate = Dense(
             config.hidden_size, config.intermediate_size, config, dtype, rngs

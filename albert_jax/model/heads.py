@@ -9,7 +9,7 @@ from flax import nnx
 
 from albert_jax.config import ModelConfig
 from albert_jax.model.custom_gradients import add_bias
-from albert_jax.model.layers import ACTIVATIONS, Dense, LayerNorm
+from albert_jax.model.layers import Dense, LayerNorm, activation
 
 PRETRAINING = ("pooler", "mlm", "sop")
 HEADS = ("pooler", "mlm", "sop", "classifier", "span")
@@ -55,7 +55,7 @@ class MaskedLMHead(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         """Makes all but the table, which is the token embedding's."""
-        self.act = ACTIVATIONS[config.hidden_act]
+        self.act = activation(config.hidden_act)
         self.dense = Dense(config.hidden_size, config.embedding_size, config, dtype, rngs)
         self.norm = LayerNorm(config.embedding_size, config, dtype)
         self.bias = nnx.Param(jnp.zeros(config.vocab_size))

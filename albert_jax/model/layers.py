@@ -9,6 +9,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from albert_jax.config import ModelConfig, TrainConfig
+from albert_jax.config.schema import one_of
 from albert_jax.model.custom_gradients import add_bias, keeping_slope, layer_normalize, product
 
 KEPT = "product"  # what `remat=dots` keeps for the backward pass
@@ -19,6 +20,15 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": keeping_slope(jax.nn.silu),
     "tanh": jnp.tanh,
 }
+
+
+def activation(name: str) -> Callable[[jax.Array], jax.Array]:
+    """Returns the activation function of that name.
+
+    Raises:
+      ValueError: if there is no such function.
+    """
+    return ACTIVATIONS[one_of("model.hidden_act", name, ACTIVATIONS)]
 
 
 class Compute(NamedTuple):

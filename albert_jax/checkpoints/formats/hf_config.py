@@ -7,6 +7,7 @@ from typing import Any
 from albert_jax.checkpoints.formats.variables import check_grouping, external_groups
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import ModelConfig, config_from_dict
+from albert_jax.model.layers import activation
 
 # kind -> the end of the name of transformers' class.
 CLASSES = {
@@ -159,7 +160,9 @@ def _unnamed(count: int) -> tuple[str, ...]:
 
 def checked_model_config(model: Mapping[str, Any]) -> ModelConfig:
     """A ModelConfig by the rules of config files, with their errors."""
-    return config_from_dict({"model": model, "data": {"seq_len": 1}}).model
+    config = config_from_dict({"model": model, "data": {"seq_len": 1}}).model
+    activation(config.hidden_act)  # refuses one that we do not have
+    return config
 
 
 def _check_groups(config: ModelConfig, groups: int) -> None:
