@@ -18,7 +18,7 @@ from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.checkpoints.read import read
 from albert_jax.checkpoints.run_dir import open_run
 from albert_jax.checkpoints.state import TrainState
-from albert_jax.checkpoints.weights import Weights, check_same_model, provenance
+from albert_jax.checkpoints.weights import HAVE_MOMENTS, Weights, check_same_model, provenance
 from albert_jax.config import Config
 from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.config.load import load_config
@@ -108,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _describe(weights: Weights, output: Path) -> str:
     moments = f"; optimizer's moments at step {weights.step}" if weights.moments else ""
+    if weights.step and not weights.moments:
+        moments = f"; without the optimizer's state at step {weights.step}"
     tokenizer = "" if weights.tokenizer else "; without a tokenizer"
     return f"{output}: {weights.kind}, {', '.join(sorted(weights.params))}{moments}{tokenizer}"
 
@@ -129,6 +131,11 @@ def write_run(
     if step >= config.train.num_steps:
         raise ValueError(
             f"config.train.num_steps={config.train.num_steps}, but {step} steps are done; raise it"
+        )
+    if weights.moments and config.optimizer.name not in HAVE_MOMENTS:
+        raise ValueError(
+            f"config.optimizer.name={config.optimizer.name!r} cannot continue with the moments of "
+            f"{' or '.join(HAVE_MOMENTS)}; start a new run with config.init_from"
         )
     params = jax.tree.map(jnp.asarray, weights.params)
     opt_state = optimizer_of(config).init(params)

@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
-from albert_jax.model.sharding import REPLICATED, param_sharding
+from albert_jax.model.sharding import REPLICATED, param_sharding, path_of
 
 
 class TrainState(NamedTuple):
@@ -42,13 +42,7 @@ def state_spec(
     shapes = jax.eval_shape(init, jax.random.key(0))
     replicated = NamedSharding(mesh, REPLICATED)
     params = param_sharding(shapes.params, mesh)
-    opt_state = optax.tree.map_params(
-        tx,
-        lambda _, sharding: sharding,
-        shapes.opt_state,
-        params,
-        transform_non_params=lambda _: replicated,
-    )
+    opt_state = _sharding_of_state(shapes.opt_state, params, replicated)
     shardings = shapes._replace(step=replicated, params=params, opt_state=opt_state)
     abstract_state = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -56,3 +50,22 @@ def state_spec(
         shardings,
     )
     return StateSpec(graphdef, tx, abstract_state, jax.jit(init, out_shardings=shardings))
+
+
+def _sharding_of_state(opt_state: Any, params: Any, replicated: NamedSharding) -> Any:
+    """Where an optimizer's state lies: what belongs to a parameter with it, the rest everywhere.
+
+    A leaf belongs to the parameter whose path its own path ends with. Optax's own `map_params`
+    fails where an optimizer treats some parameters alone, as Muon does.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    by_path = {path_of(path): sharding for path, sharding in leaves}
+
+    def place(key_path: tuple, leaf: Any) -> NamedSharding:
+        path = path_of(key_path)
+        while path and path not in by_path:
+            path = path.partition("/")[2]
+        sharding = by_path.get(path, replicated)
+        return sharding if len(sharding.spec) == leaf.ndim else replicated
+
+    return jax.tree_util.tree_map_with_path(place, opt_state)

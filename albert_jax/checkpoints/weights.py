@@ -27,6 +27,10 @@ def check_same_model(theirs: ModelConfig, ours: ModelConfig, whose: str) -> None
         raise ValueError(f"{whose} is of another model: {'; '.join(differing)}")
 
 
+# Optimizers whose state is two moments of each parameter, which formats have a place for.
+HAVE_MOMENTS = ("lamb", "adamw")
+
+
 class Moments(NamedTuple):
     """LAMB's first and second moments, nested dicts like the parameters."""
 

@@ -1,1 +1,1 @@
-"""A trained model in use."""
+"""Inference with trained models."""

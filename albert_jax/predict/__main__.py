@@ -1,4 +1,4 @@
-"""The command `python -m albert_jax.predict`: the files that a leaderboard takes."""
+"""The command `python -m albert_jax.predict`: writes prediction files for leaderboards."""
 
 import argparse
 import json
@@ -53,14 +53,14 @@ def predict(checkpoint: str, source: str, output: Path, split: str | None = None
 def _chosen(splits: list[str], split: str | None) -> list[str]:
     if split is not None:
         if split not in splits:
-            raise ValueError(f"--split {split!r} is none of {', '.join(splits)}")
+            raise ValueError(f"--split {split!r} must be one of {', '.join(splits)}")
         return [split]
     tests = [name for name in splits if name.startswith("test")]
     return tests or [name for name in splits if name != "train"] or splits
 
 
 def _relabelled(task: FinetuningTask, data: TaskData, split: str, source: str) -> Sequence[Any]:
-    """Examples whose classes are numbered as the model numbers them."""
+    """Returns the examples with classes numbered as in the model."""
     examples, theirs, ours = data.splits[split], data.labels, task.labels
     if not theirs or tuple(theirs) == ours or not task.has_labels(examples):
         return examples
@@ -75,15 +75,17 @@ def _relabelled(task: FinetuningTask, data: TaskData, split: str, source: str) -
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m albert_jax.predict",
-        description="Writes a fine-tuned model's predictions as leaderboards take them.",
+        description="Writes a fine-tuned model's predictions in the format of leaderboards.",
     )
-    parser.add_argument("--checkpoint", required=True, help="a run, another directory, hf:NAME")
+    parser.add_argument(
+        "--checkpoint", required=True, help="a run directory, another model directory, or hf:NAME"
+    )
     parser.add_argument("--input", required=True, help="a directory, a file, or tfds:NAME")
-    parser.add_argument("--output", required=True, type=Path, help="the directory to write into")
-    parser.add_argument("--split", help="one split (default: test, or what there is)")
+    parser.add_argument("--output", required=True, type=Path, help="the directory to write to")
+    parser.add_argument("--split", help="one split (default: test, or else what exists)")
     args = parser.parse_args(argv)
     try:
         print(*predict(args.checkpoint, args.input, args.output, args.split), sep="\n")

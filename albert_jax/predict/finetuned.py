@@ -26,9 +26,9 @@ from albert_jax.tasks.token_classification import TokenClassification
 
 # Sequences that are computed together, at most; a power of two.
 _BATCH = 32
-# What rows are learnt by: not needed here, and in a file of RACE's some may be without.
+# The training targets of rows: not needed here, and missing from some rows of a RACE file.
 _TARGETS = ("label", "tags", "start", "end")
-# What a model that was fine-tuned elsewhere is taken for.
+# The task assumed for a model that was fine-tuned elsewhere.
 _TASKS = {
     "classification": "classification",
     "token_classification": "conll2003",
@@ -41,14 +41,14 @@ _Family = TypeVar("_Family", bound=FinetuningTask)
 
 
 class Classified(NamedTuple):
-    """The likeliest class of a text, and the probability of each; the score of a regression."""
+    """The most likely class of a text and the probability of each class; or a regression score."""
 
     label: str | float
     probabilities: dict[str, float]
 
 
 class Answered(NamedTuple):
-    """A span of the context as answer ("" for none), where it is, and its probability."""
+    """An answer, a span of the context ("" for none), with its position and probability."""
 
     text: str
     start: int
@@ -57,7 +57,7 @@ class Answered(NamedTuple):
 
 
 class Tagged(NamedTuple):
-    """A word, its tag and the tag's probability."""
+    """A word with its tag and the tag's probability."""
 
     word: str
     tag: str
@@ -65,7 +65,7 @@ class Tagged(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The likeliest option, its number from 0, and the probability of each."""
+    """The most likely option, its number from 0, and the probability of each option."""
 
     option: str
     index: int
@@ -73,15 +73,15 @@ class Chosen(NamedTuple):
 
 
 class FinetunedModel(PretrainedModel):
-    """What `albert_jax.load` returns: masks to fill, or a task that it was fine-tuned for.
+    """The result of `albert_jax.load`: fills masks, or solves the task it was fine-tuned for.
 
     Attributes:
-      kind: what it is for, a key of `convert.weights.KINDS`.
-      labels: names of its classes; empty for a regression, for answers and for choices.
+      kind: the model's purpose, a key of `model.heads.KINDS`.
+      labels: names of its classes; empty for regression, question answering and multiple choice.
     """
 
     def __init__(self, weights: Weights, params: Any, tokenizer: Tokenizer | None):
-        """Wraps weights, placed on a device as `params`."""
+        """Wraps `weights`, whose parameters are on a device as `params`."""
         super().__init__(weights.config, params, tokenizer)
         self.kind, self.validation = weights.kind, weights.validation
         self.labels: tuple[str, ...] = ()
@@ -97,10 +97,10 @@ class FinetunedModel(PretrainedModel):
 
     @property
     def task(self) -> FinetuningTask:
-        """What it was fine-tuned for.
+        """The task that the model was fine-tuned for.
 
         Raises:
-          ValueError: where it was not.
+          ValueError: if it was not fine-tuned.
         """
         if self._task is None:
             raise ValueError(f"this model is for {self.kind}: it was not fine-tuned for a task")
@@ -109,11 +109,11 @@ class FinetunedModel(PretrainedModel):
     def classify(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> list[Classified]:
-        """The class, or the score, of each text, or of each text with its pair.
+        """Returns the class, or the score, of each text, or of each text with its pair.
 
         Raises:
-          ValueError: for another kind of model, what is no list of strings, an empty list, or
-            as many pairs as texts are not given.
+          ValueError: if the model is of another kind, an argument is not a list of strings or is
+            empty, or the numbers of texts and pairs differ.
         """
         self._require(Classification)
         firsts = _strings("texts", texts)
@@ -132,27 +132,27 @@ class FinetunedModel(PretrainedModel):
         return found
 
     def answer(self, question: str, context: str, top_k: int = 1) -> list[Answered]:
-        """The likeliest answers to a question, the best first; "" says that there is none.
+        """Returns the most likely answers to a question, best first; "" means no answer.
 
-        Probabilities are over the answers considered, no answer among them.
+        Probabilities are over the answers considered, including no answer.
 
         Raises:
-          ValueError: for another kind of model, a question or a context that is no text, or
-            fewer than one answer asked for.
+          ValueError: if the model is of another kind, the question or the context is not a
+            string or is blank, or `top_k` is less than 1.
         """
         task = self._require(QuestionAnswering)
         if top_k < 1:
-            raise ValueError(f"top_k={top_k}: ask for at least one answer")
+            raise ValueError(f"top_k={top_k} must be at least 1")
         for name, text in (("question", question), ("context", context)):
             if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"the {name} must be a text, not {text!r}")
+                raise ValueError(f"the {name} must be a string that is not blank, not {text!r}")
         example = QuestionExample("0", "", context, question, ())
         outputs, features = self.run([example])
         (found,) = task.predictions(outputs, features, 1)
         best = found.spans[0].score if found.spans else 0.0
         answers: dict[tuple[int, int], Answered] = {}
         for span in found.spans:
-            # A piece may stand for nothing but white space, which is no answer and no part of one.
+            # A token may stand for white space alone, which is neither an answer nor part of one.
             if text := text_of(example, span):
                 begin = context.index(text, span.begin)
                 answer = Answered(text, begin, begin + len(text), span.score - best)
@@ -162,16 +162,17 @@ class FinetunedModel(PretrainedModel):
             odds = found.null_odds - null_threshold(self.validation)
             scored.append(Answered("", 0, 0, odds))
         if not scored:
-            raise ValueError(f"no piece of the context {context!r} can be an answer")
+            raise ValueError(f"no token of the context {context!r} can be an answer")
         probabilities = softmax(np.array([a.probability for a in scored])).tolist()
         named = [a._replace(probability=p) for a, p in zip(scored, probabilities, strict=True)]
         return sorted(named, key=lambda a: -a.probability)[:top_k]
 
     def tag(self, words: str | Sequence[str]) -> list[Tagged]:
-        """The tag of each word of a sentence, given as words or as a text cut at spaces.
+        """Returns the tag of each word of a sentence, given as words or as a text split at spaces.
 
         Raises:
-          ValueError: for another kind of model, no word, or what is no string.
+          ValueError: if the model is of another kind, there is no word, or a word is not a
+            string.
         """
         self._require(TokenClassification)
         words = _strings("words", words.split() if isinstance(words, str) else words)
@@ -185,16 +186,17 @@ class FinetunedModel(PretrainedModel):
         return [found[i] for i in sorted(found)]
 
     def choose(self, context: str, question: str, options: Sequence[str]) -> Chosen:
-        """The option that best answers a question about a text.
+        """Returns the option that best answers a question about a text.
 
         Raises:
-          ValueError: for another kind of model, what is no string, or fewer than two options.
+          ValueError: if the model is of another kind, an argument is not a string, or there are
+            fewer than two options.
         """
         self._require(MultipleChoice)
         _strings("context and question", [context, question])
         options = _strings("options", options)
         if len(options) < 2:
-            raise ValueError(f"options are at least two strings, not {options!r}")
+            raise ValueError(f"options must be a list of at least two strings, not {options!r}")
         outputs, _ = self.run([ChoiceExample("0", context, question, tuple(options), None)])
         probabilities = softmax(outputs[0]["logits"])
         best = int(np.argmax(probabilities))
@@ -227,7 +229,7 @@ class FinetunedModel(PretrainedModel):
 
 
 def _class_names(weights: Weights) -> tuple[str, ...]:
-    """Names of the classes; none where the classifier's one output is a score of its own."""
+    """Returns the class names; none if the classifier's only output is a score."""
     if weights.kind not in ("classification", "token_classification"):
         return ()
     count = weights.params["classifier"]["bias"].shape[0]
@@ -235,7 +237,7 @@ def _class_names(weights: Weights) -> tuple[str, ...]:
         return ()
     labels = weights.labels or tuple(f"LABEL_{i}" for i in range(count))
     if len(labels) != count:
-        raise ValueError(f"the model has {count} classes, but names for {len(labels)}: {labels}")
+        raise ValueError(f"the model has {count} classes, but {len(labels)} class names: {labels}")
     return tuple(labels)
 
 
@@ -247,20 +249,18 @@ def _settings(weights: Weights, labels: Sequence[str]) -> TaskConfig:
     return dataclasses.replace(
         config,
         max_length=min(config.max_length, limit),
-        # The context has most of a row, and the next row begins before this one's end.
+        # Most of a row is left to the context, and the next row starts before this one's end.
         max_question=min(config.max_question, limit // 4),
         stride=min(config.stride, limit // 4),
     )
 
 
 def _strings(name: str, given: Sequence[str]) -> list[str]:
-    """A list of strings as it was given, which others are not."""
+    """Returns `given` as a list, after checking that it is a list of strings."""
     if isinstance(given, str):
-        raise ValueError(f"{name}: a list of strings is needed; put one text in a list")
+        raise ValueError(f"{name} must be a list of strings; put a single text in a list")
     found = list(given)
     wrong = [value for value in found if not isinstance(value, str)]
     if wrong or not found:
-        raise ValueError(
-            f"{name}: strings are needed, not {wrong[0]!r}" if wrong else f"no {name}"
-        )
+        raise ValueError(f"{name} must be strings, not {wrong[0]!r}" if wrong else f"no {name}")
     return found

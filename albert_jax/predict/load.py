@@ -10,23 +10,23 @@ from albert_jax.predict.finetuned import FinetunedModel
 
 
 def load(path: str | Path, step: int | None = None) -> FinetunedModel:
-    """Loads a model from anywhere.
+    """Loads a model in any supported format.
 
     Args:
-      path: a run directory, a directory of transformers or of the original's checkpoints, or
-        "hf:NAME" to fetch NAME from the Hugging Face hub.
+      path: a run directory, a Hugging Face transformers directory, a TensorFlow checkpoint of
+        google-research/albert, or "hf:NAME" to fetch NAME from the Hugging Face Hub.
       step: for a run directory, the checkpoint to load; by default the best of a fine-tuned
         run, else the newest.
 
     Raises:
-      FileNotFoundError: where there is no model, or no checkpoint yet.
-      ValueError: where it is damaged or not one that we have, or `step` has no checkpoint.
+      FileNotFoundError: if there is no model, or no checkpoint yet.
+      ValueError: if it is damaged or not supported, or `step` has no checkpoint.
     """
     weights = read(path, step)
     tokenizer = Tokenizer(path, weights.tokenizer) if weights.tokenizer else None
     if tokenizer is not None and tokenizer.vocab_size > weights.config.vocab_size:
         raise ValueError(
-            f"{str(path)!r}: its vocabulary has {tokenizer.vocab_size} pieces, its model only "
+            f"{str(path)!r}: the vocabulary has {tokenizer.vocab_size} tokens, but the model only "
             f"{weights.config.vocab_size}"
         )
     params = jax.device_put(weights.params, jax.local_devices()[0])

@@ -1,4 +1,4 @@
-"""A trained model to use: encoding texts, filling masks."""
+"""Inference with a pretrained model: encodes texts and fills masks."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ _MASK_TEXT = "[MASK]"
 
 
 class Filled(NamedTuple):
-    """A candidate for a mask: its piece, its id and its probability."""
+    """A candidate for a mask: its token text, its id and its probability."""
 
     piece: str
     id: int
@@ -26,14 +26,14 @@ class Filled(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Numpy results of encoding B texts padded to T pieces.
+    """NumPy results of encoding B texts padded to T tokens.
 
     Attributes:
       input_ids: int32 [B,T].
       attention_mask: int32 [B,T], 0 on padding.
       last_hidden_state: float32 [B,T,D].
-      pooled_output: float32 [B,D], tanh of a dense layer over [CLS]; None where the model
-        has no pooler.
+      pooled_output: float32 [B,D], tanh of a dense layer over [CLS]; None if the model has no
+        pooler.
       hidden_states: float32 [L+1,B,T,D], the encoder's input and each layer's output.
     """
 
@@ -50,11 +50,11 @@ class PretrainedModel:
     Attributes:
       config: the model's sizes.
       params: nested dict of arrays.
-      heads: what stands on the encoder: some of `pooler`, `mlm`, `sop`, `classifier`, `span`.
+      heads: the heads on the encoder: some of `pooler`, `mlm`, `sop`, `classifier`, `span`.
     """
 
     def __init__(self, config: ModelConfig, params: Any, tokenizer: Tokenizer | None):
-        """Wraps parts that belong together; without tokenizer, only ids are encoded."""
+        """Combines the parts of a model; without a tokenizer, it can only encode ids."""
         self.config, self.params, self._tokenizer = config, params, tokenizer
         self.heads = heads_of(params)
         graphdef, _ = nnx.split(abstract_model(config, params), nnx.Param)
@@ -76,10 +76,10 @@ class PretrainedModel:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Text to ids and back.
+        """The tokenizer, from text to ids and back.
 
         Raises:
-          ValueError: where the model came without one.
+          ValueError: if the model came without one.
         """
         if self._tokenizer is None:
             raise ValueError("this model came without a SentencePiece vocabulary; use encode_ids")
@@ -88,14 +88,14 @@ class PretrainedModel:
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
         """Encodes texts, each with its pair if given, as `[CLS] text [SEP] pair [SEP]`.
 
-        "[MASK]" in a text stands for the mask.
+        "[MASK]" in a text stands for the mask token.
 
         Raises:
-          ValueError: for a single string, as many pairs as texts are not given, or a
-            text longer than the model's positions.
+          ValueError: if given a single string, if the numbers of texts and pairs differ, or if a
+            text is longer than the model's positions.
         """
         if isinstance(texts, str) or isinstance(pairs, str):
-            raise ValueError("texts and pairs are lists of strings; put one text in a list")
+            raise ValueError("texts and pairs must be lists of strings; put one text in a list")
         if pairs is not None and len(pairs) != len(texts):
             raise ValueError(f"{len(texts)} texts but {len(pairs)} pairs")
         if not texts:
@@ -105,10 +105,10 @@ class PretrainedModel:
         return self._run([join(a, b)[0] for a, b in zip(firsts, seconds, strict=True)])
 
     def fill_mask(self, text: str, top_k: int = 5) -> list[list[Filled]]:
-        """The `top_k` likeliest pieces for each "[MASK]" of a text, in order.
+        """Returns the `top_k` most likely tokens for each "[MASK]" of a text, in order.
 
         Raises:
-          ValueError: where there is no mask in the text, or no masked LM head in the model.
+          ValueError: if there is no mask in the text, or no masked LM head in the model.
         """
         if "mlm" not in self.heads:
             raise ValueError(f"the model has no masked LM head, only {', '.join(self.heads)}")
@@ -129,7 +129,7 @@ class PretrainedModel:
         ]
 
     def _ids(self, text: str) -> list[int]:
-        """Pieces of the text between masks, and the masks."""
+        """Returns the ids of the text between masks, and of the masks."""
         parts = [self.tokenizer.encode(part) for part in text.split(_MASK_TEXT)]
         return parts[0] + [i for part in parts[1:] for i in (MASK, *part)]
 
@@ -141,15 +141,17 @@ class PretrainedModel:
     def encode_ids(
         self, input_ids: np.ndarray, token_type_ids: np.ndarray, attention_mask: np.ndarray
     ) -> Encoded:
-        """Encodes integer ids [B,T]; the mask is 1 on pieces and 0 on padding after them.
+        """Encodes integer ids [B,T]; the mask is 1 on tokens and 0 on the padding after them.
 
         Raises:
-          ValueError: for more pieces than the model has positions.
+          ValueError: if there are more tokens than the model has positions.
         """
         length, limit = input_ids.shape[1], self.config.max_position_embeddings
         if length > limit:
-            raise ValueError(f"a text has {length} pieces, the model {limit} positions; cut it")
-        # Few different lengths, so that few shapes are compiled.
+            raise ValueError(
+                f"a text has {length} tokens, but the model only {limit} positions; shorten it"
+            )
+        # Widths are multiples of 32, so that few shapes are compiled.
         width = min(limit, -(-length // 32) * 32)
         padded = (
             np.pad(np.asarray(x, np.int32), ((0, 0), (0, width - length)))

@@ -11,15 +11,40 @@ from albert_jax.prepare.formats import FORMATS
 from albert_jax.prepare.pipeline import prepare
 from albert_jax.prepare.settings import RowSettings, Settings
 
+INPUTS = """\
+--input may be repeated. It takes files, folders (all files below, hidden ones left out), globs,
+tfds:NAME (the train split of a TFDS dataset) and python-docs (the documentation of the installed
+Python and its packages). Files may be plain, .gz or .zst. The format of each file is told by its
+name and its first line; set it with --format.
 
-def row_arguments(module: str, description: str) -> argparse.ArgumentParser:
+  text        one document per file; blank lines separate paragraphs; in .md files, headings and
+              emphasis marks are removed
+  sentences   one sentence per line, a blank line between documents (never picked by auto)
+  wiki        WikiExtractor's <doc ...> blocks, one document each
+  jsonl       one JSON object per line, text in --text_field
+
+Without --tokenizer, a SentencePiece vocabulary of --vocab_size is trained on the corpus. A model
+given as --tokenizer must have ALBERT's special ids (0 pad, 1 unk, 2 [CLS], 3 [SEP], 4 [MASK]).
+--no_packing makes the paper's rows of one chunk each. The output is the same for any
+--num_workers. manifest.json records what went in and what came out.
+
+A corpus too large for one machine: python -m albert_jax.prepare.beam --help
+"""
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, and leaves the lines of texts as they are."""
+
+
+def row_arguments(module: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """Returns a parser of what determines the rows, the vocabulary aside; see `run`."""
     # SUPPRESS: what is not given is not passed on, and the help names the true defaults only.
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=description,
+        epilog=epilog,
         argument_default=argparse.SUPPRESS,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Formatter,
     )
     add = parser.add_argument
     add(
@@ -50,7 +75,7 @@ def row_arguments(module: str, description: str) -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = row_arguments("albert_jax.prepare", "Make training rows from text.")
+    parser = row_arguments("albert_jax.prepare", "Make training rows from text.", INPUTS)
     vocabulary = parser.add_mutually_exclusive_group()
     vocabulary.add_argument("--tokenizer", metavar="FILE", help="a SentencePiece model to use")
     vocabulary.add_argument(

@@ -1,4 +1,4 @@
-"""What tasks share: losses, metrics as sums, what a step needs of a task."""
+"""Code shared by tasks: losses, metrics as sums, and the interface a training step needs."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -13,27 +13,27 @@ Batch = dict[str, jax.Array]
 def cross_entropy(
     logits: jax.Array, labels: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Weighted sums of the cross entropy (nats) and of the right answers.
+    """Returns weighted sums of the cross entropy (nats) and of the correct predictions.
 
     Args:
       logits: float32 [B,N,K].
       labels: int32 [B,N], classes.
-      weights: float32 [B,N]; 0 leaves an element out.
+      weights: float32 [B,N]; 0 excludes an element.
     """
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    # Not argmax, which is several times slower than a maximum.
+    # Compares with the maximum because argmax is several times slower.
     label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     correct = label_logits >= jnp.max(logits, axis=-1)
     return jnp.sum(losses * weights), jnp.sum(correct * weights)
 
 
 def squared_error(predictions: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
-    """Weighted sum of squared differences; all arguments float32 [B]."""
+    """Returns the weighted sum of squared differences; all arguments are float32 [B]."""
     return jnp.sum(jnp.square(predictions - labels) * weights)
 
 
 class Mean(NamedTuple):
-    """A mean as its two sums, so that means add up over batches and devices."""
+    """A mean stored as its two sums, which can be added over batches and devices."""
 
     total: Any
     count: Any
@@ -46,32 +46,32 @@ class MeanSums:
     """Running sums of named metrics, in float64 on the host."""
 
     def __init__(self, values: Mapping[str, tuple[float, float]] | None = None):
-        """Starts from `values`, the `as_dict()` of another, or from nothing."""
+        """Starts from `values`, the `as_dict()` of another instance, or from nothing."""
         self._sums = {name: (total, count) for name, (total, count) in (values or {}).items()}
 
     def add(self, metrics: Mapping[str, Mean]) -> None:
-        """Adds one step's metrics; waits for the device to have computed them."""
+        """Adds one step's metrics; waits until the device has computed them."""
         for name, mean in jax.device_get(dict(metrics)).items():
             total, count = self._sums.get(name, (0.0, 0.0))
             self._sums[name] = (total + float(mean.total), count + float(mean.count))
 
     def total(self, name: str) -> float:
-        """The sum called `name`; 0 where nothing was added."""
+        """Returns the sum called `name`; 0 if nothing was added."""
         return self._sums.get(name, (0.0, 0.0))[0]
 
     def means(self) -> dict[str, float]:
-        """Every mean of which something was counted."""
+        """Returns every mean whose count is not 0."""
         return {name: total / count for name, (total, count) in self._sums.items() if count}
 
     def as_dict(self) -> dict[str, tuple[float, float]]:
-        """The sums themselves, to be saved."""
+        """Returns the sums, to be saved."""
         return dict(self._sums)
 
 
 def row_work(mask_BT: jax.Array) -> Metrics:
-    """What a batch of rows of one text each really holds, for `model_flops`.
+    """Returns the work in a batch of rows of one text each, without padding, for `model_flops`.
 
-    These are counts, not means: nothing divides them.
+    These are counts, not means: they are never divided.
     """
     lengths_B = jnp.sum(mask_BT, axis=-1, dtype=jnp.float32)
     return {
@@ -82,7 +82,7 @@ def row_work(mask_BT: jax.Array) -> Metrics:
 
 
 class Task(Protocol):
-    """What a training step needs of a task; see also `finetuning.FinetuningTask`.
+    """The interface a training step needs of a task; see also `finetuning.FinetuningTask`.
 
     Attributes:
       loss_terms: the metrics whose means add up to the loss.
@@ -91,9 +91,9 @@ class Task(Protocol):
     loss_terms: tuple[str, ...]
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """What each loss term is divided by."""
+        """Returns the divisor of each loss term."""
         ...
 
     def metrics(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> Metrics:
-        """Losses and metrics as sums; dropout with each row's key, if there are any."""
+        """Returns losses and metrics as sums; dropout uses each row's key, if keys are given."""
         ...

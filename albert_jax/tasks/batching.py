@@ -1,6 +1,6 @@
-"""Batches of rows of like length, so that short rows do not pay for long ones.
+"""Batches of rows of similar length, so that short rows are not padded to long ones.
 
-The batch of a step is a pure function of (rows, seed, step): resuming is exact.
+The batch of a step is a pure function of (rows, seed, step), so resuming is exact.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,16 +10,16 @@ import numpy as np
 
 from albert_jax.tasks.features import FeatureRow, length_of, stack
 
-# Rows are drawn in windows of at most so many batches; within one, rows of like length share a
-# batch. A window is at most a part of an epoch: it would hold rows several times over, and as
-# they are of one length, side by side in one batch.
+# Rows are drawn in windows of at most this many batches; within a window, rows of similar length
+# share a batch. A window is shorter than an epoch. Otherwise it would hold the same row several
+# times, and as the copies have the same length, they would land in the same batch.
 WINDOW = 32
 _WINDOWS_AN_EPOCH = 4
 _SMALLEST = 16
 
 
 def width_for(length: int, longest: int) -> int:
-    """The slots of a batch: the next power of two from 16, so that few shapes are compiled."""
+    """Returns the width of a batch: a power of two from 16 up, so that few shapes are compiled."""
     width = _SMALLEST
     while width < length:
         width *= 2
@@ -27,7 +27,7 @@ def width_for(length: int, longest: int) -> int:
 
 
 def collate(rows: Sequence[FeatureRow], batch_size: int, max_length: int) -> FeatureRow:
-    """One batch; rows that are missing to fill it are copies of the first with weight 0."""
+    """Returns one batch, filled up with copies of the first row that have weight 0."""
     width = width_for(max(map(length_of, rows)), max_length)
     filled = [*rows, *[rows[0]] * (batch_size - len(rows))]
     batch = {name: stack([row[name] for row in filled], name, width) for name in rows[0]}
@@ -37,7 +37,7 @@ def collate(rows: Sequence[FeatureRow], batch_size: int, max_length: int) -> Fea
 
 
 def window_size(rows: int, batch_size: int) -> int:
-    """The batches of a window."""
+    """Returns the number of batches in a window."""
     return max(1, min(WINDOW, rows // (_WINDOWS_AN_EPOCH * batch_size)))
 
 
@@ -49,10 +49,10 @@ def train_batches(
     first_step: int,
     steps: int,
 ) -> Iterator[FeatureRow]:
-    """Batches of the steps from `first_step` (from 0) on.
+    """Yields the batches of the steps from `first_step` (from 0) on.
 
-    Rows come in epochs, each in another order; the last of one and the first of the next
-    may stand in one window, and so in one batch.
+    Every epoch has its own order. The last rows of one epoch and the first of the next may share
+    a window, and so a batch.
     """
     lengths = np.array([length_of(row) for row in rows])
     size = window_size(len(rows), batch_size)
@@ -69,7 +69,7 @@ def train_batches(
 def eval_batches(
     rows: Sequence[FeatureRow], batch_size: int, max_length: int
 ) -> Iterator[tuple[np.ndarray, FeatureRow]]:
-    """(positions of its rows, batch) until every row was in one, the longest first."""
+    """Yields (positions of its rows, batch) until every row was in one, longest rows first."""
     order = np.argsort([-length_of(row) for row in rows], kind="stable")
     for begin in range(0, len(order), batch_size):
         members = order[begin : begin + batch_size]
@@ -82,7 +82,7 @@ def outputs_of(
     max_length: int,
     run: Callable[[FeatureRow], Mapping[str, np.ndarray]],
 ) -> list[dict[str, np.ndarray]]:
-    """What `run` makes of each row, in order, batch by batch; what fills a batch is left out."""
+    """Returns the outputs of `run` for each row, in order; drops the rows that fill up a batch."""
     found: list[Any] = [None] * len(rows)
     for members, batch in eval_batches(rows, batch_size, max_length):
         results = run(batch)
@@ -92,7 +92,7 @@ def outputs_of(
 
 
 def _window(lengths: np.ndarray, shape: tuple[int, int], seed: int, window: int) -> np.ndarray:
-    """FeatureRow numbers of a window's batches, in the shape [batches, rows of one]."""
+    """Returns the row numbers of a window's batches, of shape [batches, rows per batch]."""
     size = shape[0] * shape[1]
     first = window * size
     numbers = np.arange(first, first + size)
@@ -103,7 +103,7 @@ def _window(lengths: np.ndarray, shape: tuple[int, int], seed: int, window: int)
         here = epochs == epoch
         chosen[here] = order[numbers[here] % len(lengths)]
     draw = np.random.default_rng((seed, 1, window))
-    # Shuffled before the stable sort: rows of one length meet others each time.
+    # Shuffled before the stable sort, so rows of equal length are grouped differently each time.
     chosen = draw.permutation(chosen)
     batches = chosen[np.argsort(lengths[chosen], kind="stable")].reshape(shape)
     return batches[draw.permutation(shape[0])]

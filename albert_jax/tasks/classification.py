@@ -1,4 +1,4 @@
-"""Classes or scores of texts and pairs: GLUE and your own tables."""
+"""Classification and regression of texts and text pairs: GLUE and your own tables."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,35 +15,34 @@ from albert_jax.tasks.base import Batch, Mean, Metrics, squared_error
 from albert_jax.tasks.examples import TextExample
 from albert_jax.tasks.features import Features, join
 from albert_jax.tasks.finetuning import FinetuningTask, Outputs
-from albert_jax.tasks.metrics import text_metrics
 from albert_jax.tasks.submissions import write_text_predictions
 
 
 class Classification(FinetuningTask):
-    """A classifier on the pooled [CLS]; with no labels, a regression on its only output."""
+    """A classifier on the pooled [CLS]; without labels, a regression on its only output."""
 
     kind = "classification"
 
     def features(self, examples: Sequence[TextExample], tokenizer: Tokenizer) -> Features:
-        """A row for each text or pair."""
+        """Returns one row for each text or pair."""
         return text_features(examples, tokenizer, self.config.max_length)
 
     def logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
-        """Float32 logits [B,1,K]."""
+        """Returns float32 logits [B,1,K]."""
         encoder_keys, head_keys = split_keys(dropout_keys_B, 2)
         x_BTD = model.encode(batch, encoder_keys)
         return model.class_logits(x_BTD, self.config.classifier_dropout, head_keys)[:, None]
 
     def targets(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Classes (int32) or scores (float32) [B,1], and their weights."""
+        """Returns classes (int32) or scores (float32) [B,1], and their weights."""
         return batch["label"][:, None], batch["weights"][:, None]
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """What the loss is divided by: the rows that are not there to fill the batch."""
+        """Returns the divisor of the loss: the number of rows, without those that only pad."""
         return {"task_loss": jnp.sum(batch["weights"])}
 
     def metrics(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> Metrics:
-        """Sums of the loss (nats, or squared units of the score) and of right classes."""
+        """Returns sums of the loss (nats, or squared score units) and of correct classes."""
         if self.labels:
             return super().metrics(model, batch, dropout_keys_B)
         scores_B = self.logits(model, batch, dropout_keys_B)[:, 0, 0]
@@ -51,31 +50,15 @@ class Classification(FinetuningTask):
         return self.work(batch) | {"task_loss": Mean(loss, jnp.sum(batch["weights"]))}
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Float32 logits [B,K] of each row."""
+        """Returns float32 logits [B,K] of each row."""
         return {"logits": self.logits(model, batch, None)[:, 0]}
 
     def predictions(self, outputs: Outputs, features: Features, count: int) -> list[float]:
-        """The class index, or the score, of each text."""
-        del features, count  # one row a text, in order
+        """Returns the class index, or the score, of each text."""
+        del features, count  # one row per text, in order
         if self.labels:
             return [int(np.argmax(output["logits"])) for output in outputs]
         return [float(output["logits"][0]) for output in outputs]
-
-    def score(
-        self,
-        outputs: Outputs,
-        features: Features,
-        examples: Sequence[TextExample],
-        validation: Mapping[str, float] | None = None,
-    ) -> dict[str, float]:
-        """The task's metrics on examples that have labels."""
-        del validation  # nothing is tuned on it
-        found = np.array(self.predictions(outputs, features, len(examples)))
-        return text_metrics(self.spec.metrics, found, np.array([e.label for e in examples]))
-
-    def has_labels(self, examples: Sequence[TextExample]) -> bool:
-        """Whether all have one."""
-        return all(example.label is not None for example in examples)
 
     def write(
         self,
@@ -86,7 +69,7 @@ class Classification(FinetuningTask):
         features: Features,
         validation: Mapping[str, float],
     ) -> None:
-        """Writes the leaderboard's file, or a table with the classes' probabilities."""
+        """Writes the leaderboard's file, or a table with class probabilities."""
         del validation
         found = np.array(self.predictions(outputs, features, len(examples)))
         ids = [example.id for example in examples]
@@ -101,7 +84,7 @@ class Classification(FinetuningTask):
 def text_features(
     examples: Sequence[TextExample], tokenizer: Tokenizer, max_length: int
 ) -> Features:
-    """A row a text or pair; `label` is its class (int32) or score (float32), if it has one."""
+    """Returns a row per text or pair; `label` is its class (int32) or score (float32), if any."""
     texts = tokenizer.encode_batch([e.text for e in examples])
     pairs = tokenizer.encode_batch([e.pair or "" for e in examples])
     rows, cut = [], 0

@@ -1,19 +1,19 @@
-"""Examples to fine-tune on, as every reader hands them over: text, no ids and no arrays."""
+"""Fine-tuning examples as every reader returns them: plain text, no token ids or arrays."""
 
 from typing import Any, NamedTuple
 
-# An answer whose text does not occur in its context has this for its start.
+# The start of an answer whose text does not occur in its context.
 NOT_FOUND = -1
 
 
 class TextExample(NamedTuple):
-    """One text or pair of texts with a class or a score: GLUE and a user's own tables.
+    """One text or pair of texts with a class or a score: GLUE and your own tables.
 
     Attributes:
-      id: as a submission file has it; GLUE: the row's index.
+      id: the id used in submission files; GLUE: the row's index.
       text: the first text.
-      pair: the second, or None where the task has one only.
-      label: index into the labels, or the score; None where the file has none (test).
+      pair: the second text, or None if the task has only one.
+      label: index into the labels, or the score; None if the file has none (test).
     """
 
     id: str
@@ -23,14 +23,14 @@ class TextExample(NamedTuple):
 
 
 class ChoiceExample(NamedTuple):
-    """One question with options to choose from: RACE.
+    """One multiple-choice question: RACE.
 
     Attributes:
       id: the passage's id, a hyphen and the question's number in the passage, from 0.
       context: the passage.
       question: a question, or a sentence with a gap "_" that the option fills.
-      options: what to choose from.
-      label: index into the options; None where the file has none (test).
+      options: the options to choose from.
+      label: index into the options; None if the file has none (test).
     """
 
     id: str
@@ -41,12 +41,12 @@ class ChoiceExample(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One right answer.
+    """One correct answer.
 
     Attributes:
       text: the answer; `context[start : start + len(text)]` unless the start is `NOT_FOUND`.
       start: its first character in the context, or `NOT_FOUND`: such an answer still counts
-        when answers are compared, but nobody can learn its place.
+        when answers are compared, but its position cannot be learned.
     """
 
     text: str
@@ -61,7 +61,7 @@ class QuestionExample(NamedTuple):
       title: the article's title.
       context: the passage.
       question: the question.
-      answers: right answers; none where the question is unanswerable (or in a test file).
+      answers: correct answers; empty if the question is unanswerable (or in a test file).
     """
 
     id: str
@@ -72,12 +72,12 @@ class QuestionExample(NamedTuple):
 
 
 class TaggedExample(NamedTuple):
-    """One sentence with a tag a word: named entities.
+    """One sentence with a tag for each word: named entities.
 
     Attributes:
       id: the sentence's index in its file.
       words: the words.
-      tags: indices into the labels, one a word; None where the file has none (test).
+      tags: indices into the labels, one per word; None if the file has none (test).
     """
 
     id: str
@@ -90,10 +90,10 @@ class TaskData(NamedTuple):
 
     Attributes:
       splits: the examples of "train", "validation" ("validation_matched" and
-        "validation_mismatched" for MNLI) and "test"; only those there are, in this order.
+        "validation_mismatched" for MNLI) and "test"; only those that exist, in this order.
       labels: the names of the classes, or IOB2 tags with "O" first; () for regression, choices
         and questions.
-      notes: what a reader had to decide, a line each, to be shown to the user.
+      notes: the reader's decisions, one line each, to be shown to the user.
     """
 
     splits: dict[str, list[Any]]
@@ -101,7 +101,7 @@ class TaskData(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-# Names of classes and fields as they were when the digest of a run's examples held them.
+# Names of classes and fields from the time when the digest of a run's examples included them.
 _EARLIER_NAMES = {
     TextExample: ("TextExample", "id", "text", "pair", "label"),
     ChoiceExample: ("ChoiceExample", "id", "context", "question", "options", "label"),
@@ -112,10 +112,10 @@ _EARLIER_NAMES = {
 
 
 def earlier_repr(value: Any) -> str:
-    """How Python showed an example in November 2026, whatever its class and fields are called."""
+    """Returns the `repr` of an example as of November 2026, regardless of later renamings."""
     if type(value) in _EARLIER_NAMES:
         name, *fields = _EARLIER_NAMES[type(value)]
-        pairs = zip(fields, value, strict=False)  # fields that came later were not shown
+        pairs = zip(fields, value, strict=False)  # fields added later were not shown
         return f"{name}({', '.join(f'{field}={earlier_repr(part)}' for field, part in pairs)})"
     if type(value) is tuple:
         return f"({', '.join(map(earlier_repr, value))}{',' if len(value) == 1 else ''})"

@@ -15,27 +15,27 @@ from albert_jax.data.tokenizer import CLS, SEP
 
 FeatureRow = dict[str, np.ndarray]
 
-NONE = -1  # of a piece that has no tag, begins no word, or is not of the context
+NONE = -1  # for a token that has no tag, does not begin a word, or is not in the context
 
-# Arrays along the pieces, and what stands on padding.
+# Arrays along the tokens, and their values on padding.
 SEQUENCES = {
     "input_ids": 0,
     "token_type_ids": 0,
     "attention_mask": 0,
-    "tags": NONE,  # of the word that begins at the piece
-    "words": NONE,  # its number
-    "begins": NONE,  # the characters of the context that the piece stands for
+    "tags": NONE,  # the tag of the word that begins at the token
+    "words": NONE,  # the number of that word
+    "begins": NONE,  # the characters of the context that the token stands for
     "ends": NONE,
 }
 
 
 class Features(NamedTuple):
-    """Rows, the example that each is of, and what had to be cut.
+    """Rows, the example each belongs to, and counts of what was cut.
 
     Attributes:
-      rows: one or more for an example.
-      owners: int64[len(rows)], positions in the examples.
-      notes: counts of what could not be used whole, for the log.
+      rows: one or more per example.
+      owners: int64[len(rows)], each row's position in the examples.
+      notes: counts of inputs that could not be used in full, for the log.
     """
 
     rows: list[FeatureRow]
@@ -46,18 +46,18 @@ class Features(NamedTuple):
 def join(
     first: Sequence[int], second: Sequence[int], max_length: int = sys.maxsize
 ) -> tuple[FeatureRow, bool]:
-    """`[CLS] first [SEP] second [SEP]` as a row, and whether pieces were cut to make it fit.
+    """Returns `[CLS] first [SEP] second [SEP]` as a row, and whether it was cut to fit.
 
-    The longer of the two loses its last piece until both fit. An empty second is left out.
+    The longer of the two loses its last token until both fit. An empty second is left out.
 
     Raises:
-      ValueError: there is no room for a piece of each.
+      ValueError: if there is no room for a token of each.
     """
     first, second = list(first), list(second)
     room, least = max_length - (3 if second else 2), bool(first) + bool(second)
     if room < least:
         raise ValueError(
-            f"task.max_length={max_length} leaves no room for a piece of each text; make it at "
+            f"task.max_length={max_length} leaves no room for a token of each text; make it at "
             f"least {max_length - room + least}"
         )
     is_cut = len(first) + len(second) > room
@@ -71,7 +71,7 @@ def join(
 
 
 def stack(arrays: Sequence[np.ndarray], name: str, width: int | None = None) -> np.ndarray:
-    """Arrays of one kind in one, those along the pieces padded to `width` or to the longest."""
+    """Stacks arrays of one name; those along the tokens are padded to `width` or the longest."""
     if name not in SEQUENCES:
         return np.stack(arrays)
     longest = max(a.shape[-1] for a in arrays) if width is None else width
@@ -83,12 +83,12 @@ def stack(arrays: Sequence[np.ndarray], name: str, width: int | None = None) -> 
 
 
 def length_of(row: FeatureRow) -> int:
-    """Slots that a row needs."""
+    """Returns the length of a row in tokens."""
     return row["input_ids"].shape[-1]
 
 
 def total_notes(features: Sequence[Features]) -> dict[str, int]:
-    """Sums of the notes, without what did not occur."""
+    """Returns the sums of the notes, without zeros."""
     names = dict.fromkeys(itertools.chain.from_iterable(f.notes for f in features))
     sums = {name: sum(f.notes.get(name, 0) for f in features) for name in names}
     return {name: count for name, count in sums.items() if count}

@@ -15,6 +15,7 @@ from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.tasks.base import Batch, Mean, Metrics, cross_entropy, row_work
 from albert_jax.tasks.examples import TaskData
 from albert_jax.tasks.features import Features
+from albert_jax.tasks.metrics import text_metrics
 from albert_jax.tasks.submissions import LeaderboardFiles
 
 Outputs = Sequence[Mapping[str, np.ndarray]]  # of each row
@@ -95,7 +96,6 @@ class FinetuningTask(abc.ABC):
     def predictions(self, outputs: Outputs, features: Features, count: int) -> list[Any]:
         """One prediction for each of `count` examples, from the outputs of their rows."""
 
-    @abc.abstractmethod
     def score(
         self,
         outputs: Outputs,
@@ -112,13 +112,16 @@ class FinetuningTask(abc.ABC):
           validation: metrics that the checkpoint in use was chosen by. What was tuned on those
             examples, such as a threshold, is then taken from there and not tuned again.
         """
+        del validation  # nothing is tuned where each example has one class or score
+        found = np.array(self.predictions(outputs, features, len(examples)))
+        return text_metrics(self.spec.metrics, found, np.array([e.label for e in examples]))
 
-    @abc.abstractmethod
     def has_labels(self, examples: Sequence[Any]) -> bool:
         """Whether the examples can be scored."""
+        return all(example.label is not None for example in examples)
 
     def relabelled(self, examples: Sequence[Any], number: Callable[[int], int]) -> list[Any]:
-        """The examples with their classes numbered by `number`, where they have classes."""
+        """The examples with their classes numbered by `number`."""
         return [example._replace(label=number(example.label)) for example in examples]
 
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""What the benchmarks report of predictions, as fractions of 1 or correlations; on the host."""
+"""Benchmark metrics of predictions, as fractions of 1 or correlations; computed on the host."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,32 +11,35 @@ from sklearn import metrics as sklearn_metrics
 def text_metrics(
     names: Sequence[str], predictions: np.ndarray, labels: np.ndarray
 ) -> dict[str, float]:
-    """Metrics of a task whose every example has one class or one score.
+    """Returns metrics of a task in which every example has one class or one score.
 
-    Where predictions or labels are all the same, all correlations are 0 by convention: they are
-    0/0 there, for which scipy gives NaN and a warning. F1 is 0 where a class is neither there nor
-    predicted; the macro F1 averages over the classes that are one or the other.
+    If predictions or labels are all the same, all correlations are 0 by convention: they are
+    0/0, for which scipy gives NaN and a warning. F1 is 0 for a class that neither occurs nor is
+    predicted; the macro F1 averages over the classes that occur or are predicted.
 
     Args:
-      names: of the metrics, keys of `METRICS`; all of classes or all of scores.
+      names: the metrics, keys of `METRICS`; all for classes or all for scores.
       predictions: [N], classes (integers; RACE: options) or scores, in the labels' unit.
-      labels: [N], the truth.
+      labels: [N], the true classes or scores.
 
     Returns:
-      By name: accuracy, f1 (of class 1), macro_f1 in 0..1; matthews, pearson, spearman in -1..1;
-      mean_squared_error in the squared unit of the scores.
+      Name -> value: accuracy, f1 (of class 1), macro_f1 in 0..1; matthews, pearson, spearman in
+      -1..1; mean_squared_error in the squared unit of the scores.
 
     Raises:
-      ValueError: no such metric; nothing to measure, shapes that differ, a class that is no
-        integer, a score that is no finite number.
+      ValueError: if a metric does not exist, there is nothing to measure, shapes differ, a class
+        is not an integer, or a score is not a finite number.
     """
     unknown = [name for name in names if name not in METRICS]
     if unknown:
-        raise ValueError(f"no metric {unknown[0]!r}, only {', '.join(METRICS)}")
+        raise ValueError(f"{unknown[0]!r} is not a metric; choose from {', '.join(METRICS)}")
     of_scores = set(names) <= _OF_SCORES
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if predictions.shape != labels.shape or labels.ndim != 1 or not labels.size:
-        raise ValueError(f"need two [N] with N > 0, not {predictions.shape} and {labels.shape}")
+        raise ValueError(
+            "predictions and labels must both be [N] with N > 0, not "
+            f"{predictions.shape} and {labels.shape}"
+        )
     for array in (predictions, labels):
         if of_scores and not np.all(np.isfinite(array)):
             raise ValueError("a score is not finite")
@@ -50,26 +53,25 @@ def text_metrics(
 def entity_metrics(
     predictions: Sequence[Sequence[str]], labels: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Precision, recall and F1 of whole entities, over all types and sentences.
+    """Returns precision, recall and F1 of whole entities, over all types and sentences.
 
-    An entity counts if its type and both its ends are right. An I- tag that continues nothing of
-    its type opens an entity, so that IOB1 is read rightly too. A ratio is 0 where nothing was
-    predicted or nothing is there.
+    An entity is correct if its type and both its ends are. An I- tag that does not continue an
+    entity of its type opens one, so IOB1 is read correctly too. A ratio with denominator 0 is 0.
 
     Args:
-      predictions: by sentence, the words' tags: O, B-TYPE or I-TYPE.
-      labels: the truth, of the same lengths.
+      predictions: for each sentence, the words' tags: O, B-TYPE or I-TYPE.
+      labels: the true tags, of the same lengths.
 
     Returns:
       precision, recall and f1, in 0..1.
 
     Raises:
-      ValueError: other tags; sentences that do not match, by number.
+      ValueError: if there are other tags, or sentences do not match; the message gives the number.
 
     Source: conlleval.pl of the CoNLL-2003 shared task.
     """
     if len(predictions) != len(labels):
-        raise ValueError(f"{len(predictions)} sentences predicted, {len(labels)} labelled")
+        raise ValueError(f"{len(predictions)} sentences predicted, but {len(labels)} labelled")
     right = predicted = there = 0
     for number, (guess, truth) in enumerate(zip(predictions, labels, strict=True)):
         if len(guess) != len(truth):
@@ -86,7 +88,7 @@ def entity_metrics(
 
 
 def _correlation(function: Callable) -> Callable:
-    """`function`, with 0 where one side is constant but for rounding."""
+    """Returns `function`, but with 0 if either side is constant up to rounding."""
 
     def correlation(labels: np.ndarray, predictions: np.ndarray) -> float:
         if any(np.ptp(x) <= 1e-9 * np.max(np.abs(x)) for x in (labels, predictions)):
@@ -114,12 +116,12 @@ _OF_SCORES = {"pearson", "spearman", "mean_squared_error"}
 
 
 def _entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """(type, first word, word after the last) of every entity."""
+    """Returns (type, first word, word after the last) of every entity."""
     entities, opened, start = set(), "", 0
     for i, tag in enumerate((*tags, "O")):
         prefix, _, kind = tag.partition("-")
         if tag != "O" and (prefix not in ("B", "I") or not kind):
-            raise ValueError(f"the tag {tag!r} is neither O nor B-TYPE nor I-TYPE")
+            raise ValueError(f"tag {tag!r} must be O, B-TYPE or I-TYPE")
         if prefix == "I" and kind == opened:
             continue
         if opened:

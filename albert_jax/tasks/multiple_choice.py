@@ -1,4 +1,4 @@
-"""One of several options for a question about a text: RACE."""
+"""Multiple choice: one of several options for a question about a text, as in RACE."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,6 @@ from albert_jax.tasks.base import Batch, Metrics, row_work
 from albert_jax.tasks.examples import ChoiceExample
 from albert_jax.tasks.features import Features, join, stack
 from albert_jax.tasks.finetuning import FinetuningTask, Outputs
-from albert_jax.tasks.metrics import text_metrics
 from albert_jax.tasks.submissions import write_choices
 
 
@@ -24,11 +23,11 @@ class MultipleChoice(FinetuningTask):
     kind = "multiple_choice"
 
     def features(self, examples: Sequence[ChoiceExample], tokenizer: Tokenizer) -> Features:
-        """A row for each question, with a part for every option."""
+        """Returns a row for each question, with a part for every option."""
         return choice_features(examples, tokenizer, self.config.max_length)
 
     def logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
-        """Float32 scores [B,1,O] of the options."""
+        """Returns float32 scores [B,1,O] of the options."""
         if dropout_keys_B is not None:
             num_options = batch["input_ids"].shape[1]
             dropout_keys_B = jax.vmap(lambda key: jax.random.split(key, num_options))(
@@ -41,37 +40,21 @@ class MultipleChoice(FinetuningTask):
         return scores_R1.reshape(batch["input_ids"].shape[:2])[:, None]
 
     def targets(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """The right option of each question, and its weight."""
+        """Returns the correct option of each question, and its weight."""
         return batch["label"][:, None], batch["weights"][:, None]
 
     def work(self, batch: Batch) -> Metrics:
-        """Counts of what the options' rows really hold."""
+        """Returns the work in the options' rows, without padding."""
         return row_work(_flat(batch["attention_mask"] * batch["weights"][:, None, None]))
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Float32 logits [B,O] of the options."""
+        """Returns float32 logits [B,O] of the options."""
         return {"logits": self.logits(model, batch, None)[:, 0]}
 
     def predictions(self, outputs: Outputs, features: Features, count: int) -> list[int]:
-        """The best option of each question."""
-        del features, count  # one row a question, in order
+        """Returns the best option of each question."""
+        del features, count  # one row per question, in order
         return [int(np.argmax(output["logits"])) for output in outputs]
-
-    def score(
-        self,
-        outputs: Outputs,
-        features: Features,
-        examples: Sequence[ChoiceExample],
-        validation: Mapping[str, float] | None = None,
-    ) -> dict[str, float]:
-        """Accuracy on examples that have answers."""
-        del validation  # nothing is tuned on it
-        found = np.array(self.predictions(outputs, features, len(examples)))
-        return text_metrics(self.spec.metrics, found, np.array([e.label for e in examples]))
-
-    def has_labels(self, examples: Sequence[ChoiceExample]) -> bool:
-        """Whether every question has an answer."""
-        return all(example.label is not None for example in examples)
 
     def write(
         self,
@@ -82,25 +65,25 @@ class MultipleChoice(FinetuningTask):
         features: Features,
         validation: Mapping[str, float],
     ) -> None:
-        """Writes a letter for each question."""
+        """Writes an answer letter for each question."""
         del validation
         found = np.array(self.predictions(outputs, features, len(examples)))
         write_choices(output, split, [example.id for example in examples], found)
 
 
 def _flat(x_BOT: jax.Array) -> jax.Array:
-    """Rows of all options one after the other, [B·O,T]."""
+    """Returns the rows of all options, concatenated to [B·O,T]."""
     return x_BOT.reshape(-1, x_BOT.shape[-1])
 
 
 def choice_features(
     examples: Sequence[ChoiceExample], tokenizer: Tokenizer, max_length: int
 ) -> Features:
-    """A row a question: [options, pieces] of `[CLS] context [SEP] question option [SEP]`.
+    """Returns a row [options, tokens] per question: `[CLS] context [SEP] question option [SEP]`.
 
-    The context loses what does not fit: the question and the option are what sets the four
-    apart. Where those alone do not fit, their last pieces stay, as options come last. An option
-    fills every gap "_" of its question, where it has some.
+    The context is cut to fit, because only question and option distinguish the four. If those
+    two do not fit on their own, their last tokens are kept, since the option comes last. An
+    option fills every gap "_" of its question, if it has any.
 
     Source: google-research/albert race_utils.py.
     """
@@ -125,7 +108,7 @@ def choice_features(
 
 
 def _ending(question: str, option: str) -> str:
-    """The question with the option in its gaps, kept from growing together with a word there."""
+    """Returns the question with the option in its gaps, separated by spaces from nearby words."""
 
     def fill(gap: re.Match[str]) -> str:
         before, after = question[: gap.start()][-1:], question[gap.end() :][:1]

@@ -1,4 +1,4 @@
-"""Pretraining: masked LM with sentence order or next sentence prediction."""
+"""Pretraining: masked LM with sentence-order or next-sentence prediction."""
 
 from typing import Any
 
@@ -9,28 +9,28 @@ from albert_jax.tasks.base import Batch, Mean, Metrics, cross_entropy
 
 
 class Pretraining:
-    """Masked LM and a sentence objective, of equal weight.
+    """Masked LM and a sentence objective, equally weighted.
 
     Attributes:
-      kind: what its models are for, a key of `model.heads.KINDS`.
+      kind: the purpose of its models, a key of `model.heads.KINDS`.
       loss_terms: the metrics whose means add up to the loss.
     """
 
     kind = "pretraining"
 
     def __init__(self, sentence_objective: str):
-        """Names the sentence metrics by `sop`, `nsp` or `none`, the objective."""
+        """Names the sentence metrics after the objective: `sop`, `nsp` or `none`."""
         self._objective = sentence_objective
         has_sentences = sentence_objective != "none"
         self.loss_terms = ("mlm_loss", f"{sentence_objective}_loss")[: 1 + has_sentences]
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """What each loss term is divided by: its count over the whole batch."""
+        """Returns the divisor of each loss term: its count over the whole batch."""
         weights = (jnp.sum(batch[name]) for name in ("mlm_weights", "sentence_weights"))
         return dict(zip(self.loss_terms, weights, strict=False))
 
     def metrics(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> Metrics:
-        """Losses and metrics of a batch, as sums; dropout is on where keys are given."""
+        """Returns losses and metrics of a batch, as sums; dropout is on if keys are given."""
         inputs = ("input_ids", "token_type_ids", "position_ids", "segment_ids")
         x_BTD = model(
             *(batch[name] for name in inputs), dropout_keys_B=dropout_keys_B
@@ -58,7 +58,7 @@ class Pretraining:
 
 
 def _work(batch: Batch) -> Metrics:
-    """Counts of what the batch really holds; not means, so their count is 0."""
+    """Returns the work in the batch, without padding; not means, so their counts are 0."""
     chunk_11C = jnp.arange(1, batch["cls_positions"].shape[1] + 1)[None, None]
     lengths_BC = jnp.sum(batch["segment_ids"][:, :, None] == chunk_11C, axis=1, dtype=jnp.float32)
     return {

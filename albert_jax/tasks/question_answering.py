@@ -1,4 +1,4 @@
-"""Answers as spans of a context: SQuAD."""
+"""Extractive question answering: answers as spans of a context, as in SQuAD."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ from albert_jax.tasks.finetuning import FinetuningTask, Outputs
 from albert_jax.tasks.squad_metrics import best_null_threshold, squad_metrics
 from albert_jax.tasks.submissions import write_squad
 
-LOWEST = -1e9  # the logit of what may not be
+LOWEST = -1e9  # the logit of positions that are not allowed
 
 
 class Span(NamedTuple):
-    """A candidate: its characters in the context, and the sum of its two logits."""
+    """A candidate answer: its characters in the context, and the sum of its two logits."""
 
     begin: int
     end: int
@@ -33,11 +33,11 @@ class Span(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a model finds for a question.
+    """A model's candidate answers to a question.
 
     Attributes:
-      spans: the best first; empty where no row has a context.
-      null_odds: score of no answer less that of the best span.
+      spans: the best first; empty if no row has a context.
+      null_odds: the score of "no answer" minus that of the best span.
     """
 
     spans: list[Span]
@@ -45,10 +45,10 @@ class Found(NamedTuple):
 
 
 class QuestionAnswering(FinetuningTask):
-    """A start and an end logit on every piece; [CLS] stands for no answer.
+    """A start and an end logit for every token; [CLS] stands for no answer.
 
     Attributes:
-      may_be_unanswerable: whether no answer is an answer.
+      may_be_unanswerable: whether a question may have no answer.
     """
 
     kind = "question_answering"
@@ -56,31 +56,31 @@ class QuestionAnswering(FinetuningTask):
 
     @property
     def num_labels(self) -> int:
-        """A start and an end."""
+        """Returns 2: a start and an end."""
         return 2
 
     def features(self, examples: Sequence[QuestionExample], tokenizer: Tokenizer) -> Features:
-        """Rows of the examples: as many as it takes to see all of the context."""
+        """Returns the examples' rows: as many as it takes to cover each context."""
         c = self.config
         return question_features(examples, tokenizer, c.max_length, c.stride, c.max_question)
 
     def logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
-        """Float32 logits [B,2,T] of start and end, very low where no span may begin or end."""
+        """Returns float32 start and end logits [B,2,T], very low at positions not allowed."""
         logits_BT2 = model.span_logits(model.encode(batch, dropout_keys_B))
         may_BT = (batch["begins"] >= 0).at[:, 0].set(True)
         return jnp.where(may_BT[:, None], jnp.swapaxes(logits_BT2, 1, 2), LOWEST)
 
     def targets(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Start and end [B,2] of the answer, each with the row's weight."""
+        """Returns the answer's start and end [B,2], each with the row's weight."""
         labels_B2 = jnp.stack([batch["start"], batch["end"]], axis=1)
         return labels_B2, jnp.broadcast_to(batch["weights"][:, None], labels_B2.shape)
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
-        """The logits."""
+        """Returns the logits."""
         return {"logits": self.logits(model, batch, None)}
 
     def predictions(self, outputs: Outputs, features: Features, count: int) -> list[Found]:
-        """The best spans of each question over all of its rows."""
+        """Returns the best spans of each question over all of its rows."""
         spans: list[list[Span]] = [[] for _ in range(count)]
         null = np.full(count, np.inf)
         for output, row, owner in zip(outputs, features.rows, features.owners, strict=True):
@@ -97,7 +97,7 @@ class QuestionAnswering(FinetuningTask):
     def texts(
         self, found: Sequence[Found], examples: Sequence[QuestionExample], threshold: float
     ) -> dict[str, str]:
-        """id -> the best answer; "" where the null odds are above the threshold."""
+        """Returns id -> the best answer; "" if the null odds exceed the threshold."""
         answers = {}
         for example, candidates in zip(examples, found, strict=True):
             is_null = self.may_be_unanswerable and candidates.null_odds > threshold
@@ -113,7 +113,7 @@ class QuestionAnswering(FinetuningTask):
         examples: Sequence[QuestionExample],
         validation: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
-        """Exact match and F1; v2.0 at the best null threshold, or at that of `validation`."""
+        """Returns exact match and F1; for v2.0 at the best null threshold, or `validation`'s."""
         found = self.predictions(outputs, features, len(examples))
         texts = self.texts(found, examples, np.inf)
         if not self.may_be_unanswerable:
@@ -126,7 +126,7 @@ class QuestionAnswering(FinetuningTask):
         return metrics | {"null_threshold": threshold}
 
     def has_labels(self, examples: Sequence[QuestionExample]) -> bool:
-        """Whether any question has an answer: a v2.0 file may have some without."""
+        """Returns whether any question has an answer; a v2.0 file may have some without."""
         return any(example.answers for example in examples)
 
     def write(
@@ -138,7 +138,7 @@ class QuestionAnswering(FinetuningTask):
         features: Features,
         validation: Mapping[str, float],
     ) -> None:
-        """Writes answers, n-best lists and null odds as the official evaluation reads them."""
+        """Writes answers, n-best lists and null odds for the official evaluation script."""
         del split  # the official files have one name
         found = self.predictions(outputs, features, len(examples))
         nbest = {
@@ -166,13 +166,13 @@ class QuestionAnswering(FinetuningTask):
 
 
 class QuestionAnsweringWithNull(QuestionAnswering):
-    """As above, where the context may hold no answer: SQuAD 2.0."""
+    """Question answering in which the context may hold no answer: SQuAD 2.0."""
 
     may_be_unanswerable = True
 
 
 def null_threshold(validation: Mapping[str, float]) -> float:
-    """The null odds above which a question counts as unanswerable, as validation chose it."""
+    """Returns the null odds above which a question counts as unanswerable, tuned on validation."""
     return validation.get("null_threshold", 0.0)
 
 
@@ -181,12 +181,12 @@ def _null_odds(found: Sequence[Found], examples: Sequence[QuestionExample]) -> d
 
 
 def text_of(example: QuestionExample, span: Span) -> str:
-    """The words of a span."""
+    """Returns the text of a span."""
     return example.context[span.begin : span.end].strip()
 
 
 def _distinct(spans: Sequence[Span]) -> list[Span]:
-    """Without spans that a better one equals (of another row)."""
+    """Returns the spans without duplicates (from other rows) of better ones."""
     seen: dict[tuple[int, int], Span] = {}
     for span in spans:
         seen.setdefault((span.begin, span.end), span)
@@ -200,20 +200,22 @@ def question_features(
     stride: int,
     max_question: int,
 ) -> Features:
-    """Rows `[CLS] question [SEP] part of the context [SEP]` that overlap over a long context.
+    """Returns rows `[CLS] question [SEP] part of the context [SEP]`.
 
-    `begins` and `ends` are the characters of the context that a piece stands for; a piece of
-    white space alone has none, as it is no end of an answer. `start` and
-    `end` are the slots of the first and the last piece of the first answer that has a place;
-    both are 0, [CLS], where it is not wholly in the row or there is none.
+    The parts of a long context overlap.
+    `begins` and `ends` are the characters of the context that a token stands for; a token of
+    white space alone has none, because an answer cannot end there. `start` and `end` are the
+    positions of the first and the last token of the first answer with a known place. Both are 0,
+    [CLS], if that answer is not entirely in the row or there is none.
 
     Raises:
-      ValueError: a question leaves no room for a piece of its context.
+      ValueError: if a question leaves no room for a token of its context.
 
     Source: google-research/albert squad_utils.py, convert_examples_to_features.
     """
     rows, owners, cut, lost = [], [], 0, 0
-    encode = functools.lru_cache(maxsize=1)(tokenizer.encode_with_offsets)  # questions share one
+    # Consecutive questions share a context, so the last encoding is cached.
+    encode = functools.lru_cache(maxsize=1)(tokenizer.encode_with_offsets)
     questions = tokenizer.encode_batch([e.question for e in examples])
     for i, (example, question) in enumerate(zip(examples, questions, strict=True)):
         cut += len(question) > max_question
@@ -221,8 +223,8 @@ def question_features(
         room = max_length - 3 - len(question)
         if room < 1:
             raise ValueError(
-                f"task.max_length={max_length} leaves no room for a context beside question "
-                f"{example.id!r} of {len(question)} pieces; make it larger than "
+                f"task.max_length={max_length} leaves no room for the context next to question "
+                f"{example.id!r} of {len(question)} tokens; make it larger than "
                 f"task.max_question={max_question} + 3"
             )
         ids, offsets = encode(example.context)
@@ -247,15 +249,15 @@ def question_features(
 
 
 def _window_starts(length: int, room: int, stride: int) -> range:
-    """Where windows of `room` pieces begin, every `stride`, the last one reaching the end."""
-    step = min(stride, room)  # a longer one would pass over what lies between two windows
+    """Returns the starts of windows of `room` tokens, every `stride`; the last reaches the end."""
+    step = min(stride, room)  # a longer stride would skip tokens between two windows
     return range(0, max(length - room + step, 1), step)
 
 
 def _locate(
     answers: Sequence[Answer], begins: np.ndarray, ends: np.ndarray
 ) -> tuple[int, int] | None:
-    """The first and the last of a context's pieces that have a character of the answer."""
+    """Returns the first and the last of a context's tokens that have a character of the answer."""
     for answer in answers:
         if answer.start != NOT_FOUND:
             inside = (begins < answer.start + len(answer.text)) & (ends > answer.start)
@@ -265,7 +267,7 @@ def _locate(
 
 
 def _slots(answer: tuple[int, int] | None, window: range, slot: int) -> tuple[int, int]:
-    """Slots of an answer's ends in the row of a window that begins at `slot`, or (0, 0)."""
+    """Returns an answer's positions in the row of a window that starts at `slot`, or (0, 0)."""
     if answer is None or answer[0] not in window or answer[1] not in window:
         return 0, 0
     return slot + window.index(answer[0]), slot + window.index(answer[1])

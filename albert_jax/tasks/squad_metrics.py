@@ -1,4 +1,4 @@
-"""Exact match and F1 of the answers to SQuAD's questions, and the threshold for having none."""
+"""SQuAD's exact match and F1, and the threshold for predicting no answer."""
 
 import math
 import re
@@ -19,27 +19,27 @@ def squad_metrics(
     null_odds: Mapping[str, float] | None = None,
     threshold: float | None = None,
 ) -> dict[str, float]:
-    """Exact match and F1 of answers, by the official evaluation, as fractions.
+    """Returns exact match and F1 of answers, as in the official evaluation, as fractions.
 
-    Each question counts its best gold answer. The best_ values keep the official script's ways:
-    a threshold between two questions of equal odds counts as possible, and 0 stands for never
-    answering. `best_null_threshold` gives one that can be used.
+    Each question is scored against its best gold answer. The best_ values follow the official
+    script's conventions: a threshold may fall between two questions of equal odds, and 0 stands
+    for never answering. `best_null_threshold` returns a threshold that can be used.
 
     Args:
-      predictions: by id, the answer's text; "" says that there is none. With `null_odds`, the
-        best text before any threshold. More ids than the examples' do no harm.
+      predictions: id -> the answer's text; "" means that there is none. With `null_odds`, the
+        best text before any threshold. Ids beyond those of the examples are ignored.
       examples: the questions; one without answers is unanswerable.
-      null_odds: by id, larger for less answerable, finite (v2.0).
-      threshold: where the odds are above it, the question counts as left unanswered.
+      null_odds: id -> a finite number that is larger for less answerable questions (v2.0).
+      threshold: a question whose odds exceed it counts as left unanswered.
 
     Returns:
-      exact and f1; with `null_odds` also the same of the questions with (HasAns_) and without
-      (NoAns_) answers, where there are some, best_exact, best_f1 and their _threshold in the
+      exact and f1. With `null_odds` also the same for the questions with (HasAns_) and without
+      (NoAns_) answers, if there are any, and best_exact, best_f1 and their _threshold in the
       unit of the odds.
 
     Raises:
-      ValueError: no examples, an id without prediction or odds, odds that are not finite, a
-        threshold without odds.
+      ValueError: if there are no examples, an id has no prediction or odds, odds are not finite,
+        or there is a threshold without odds.
 
     Source: evaluate-v2.0.py of https://rajpurkar.github.io/SQuAD-explorer/, which gives
     percentages.
@@ -68,23 +68,24 @@ def best_null_threshold(
     examples: Sequence[QuestionExample],
     null_odds: Mapping[str, float],
 ) -> float:
-    """The threshold that, given to `squad_metrics`, makes its `f1` largest.
+    """Returns the threshold for `squad_metrics` that maximizes its `f1`.
 
-    Of thresholds with equal F1 it is the smallest, which answers least. It is the odds of the
-    last question answered, or just below all odds if none should be, so it is always finite.
+    Of thresholds with equal F1 it is the smallest, which answers the fewest questions. It is the
+    odds of the last question answered, or just below all odds if none should be, so it is always
+    finite.
 
     Args:
-      predictions: by id, the best text before any threshold.
+      predictions: id -> the best text before any threshold.
       examples: the questions of the development set.
-      null_odds: by id, larger for less answerable; finite.
+      null_odds: id -> a finite number that is larger for less answerable questions.
 
     Raises:
-      ValueError: as `squad_metrics` does.
+      ValueError: for the same reasons as `squad_metrics`.
     """
     answerable = _check_ids(predictions, examples, null_odds)
     scores = _question_scores(predictions, examples)["f1"]
     order = sorted(scores, key=lambda i: null_odds[i])
-    # What answering the first n questions adds to answering none.
+    # gains[n]: how much answering the first n questions adds to the score of answering none.
     gains = np.cumsum([0.0, *(scores[i] - (not answerable[i]) for i in order)])
     odds = [null_odds[i] for i in order]
     cuts = [0, *(n for n in range(1, len(odds)) if odds[n - 1] < odds[n]), len(odds)]
@@ -93,7 +94,7 @@ def best_null_threshold(
 
 
 def _words(text: str) -> list[str]:
-    """What of an answer is compared: no case, ASCII punctuation or articles."""
+    """Returns an answer's words for comparison: without case, ASCII punctuation or articles."""
     return re.sub(r"\b(?:a|an|the)\b", " ", text.lower().translate(_PUNCTUATION)).split()
 
 
@@ -103,7 +104,7 @@ def _overlap(ours: list[str], gold: list[str]) -> float:
     same = (Counter(ours) & Counter(gold)).total()
     if not same:
         return 0.0
-    # Not 2·same/(|ours| + |gold|): the last bit would differ from the official score's.
+    # The equal 2·same/(|ours| + |gold|) would differ from the official score in the last bit.
     precision, recall = same / len(ours), same / len(gold)
     return 2 * precision * recall / (precision + recall)
 
@@ -114,7 +115,8 @@ def _question_scores(
     exact, f1 = {}, {}
     for example in examples:
         ours = _words(predictions[example.id])
-        # A gold answer of articles and punctuation only does not count; without gold, none is it.
+        # Gold answers of only articles and punctuation do not count. Without gold answers, the
+        # correct answer is none.
         golds = [gold for answer in example.answers if (gold := _words(answer.text))] or [[]]
         exact[example.id] = float(ours in golds)
         f1[example.id] = max(_overlap(ours, gold) for gold in golds)
@@ -141,7 +143,7 @@ def _official_best(
     answerable: Mapping[str, bool],
     null_odds: Mapping[str, float],
 ) -> tuple[float, float]:
-    # In the odds' own order where they are equal, as the official script sorts them.
+    # Iterates in the order of `null_odds`, so ties are sorted as in the official script.
     order = sorted((i for i in null_odds if i in scores), key=lambda i: null_odds[i])
     gains = [scores[i] if answerable[i] else -float(predictions[i] != "") for i in order]
     totals = np.cumsum([sum(not known for known in answerable.values()), *gains])
@@ -154,17 +156,18 @@ def _check_ids(
     examples: Sequence[QuestionExample],
     null_odds: Mapping[str, float] | None,
 ) -> dict[str, bool]:
-    """By id, whether the question has answers."""
+    """Checks the ids and odds; returns id -> whether the question has answers."""
     if not examples:
         raise ValueError("no examples")
     for name, values in (("prediction", predictions), ("null odds", null_odds)):
         missing = [e.id for e in examples if values is not None and e.id not in values]
         if missing:
             raise ValueError(
-                f"{len(missing)} of {len(examples)} questions have no {name}, first {missing[0]!r}"
+                f"{len(missing)} of {len(examples)} questions have no {name}; the first is "
+                f"{missing[0]!r}"
             )
     if null_odds is not None and not all(math.isfinite(null_odds[e.id]) for e in examples):
-        raise ValueError("null odds that are not finite")
+        raise ValueError("some null odds are not finite")
     return {example.id: bool(example.answers) for example in examples}
 
 

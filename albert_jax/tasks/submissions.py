@@ -1,7 +1,7 @@
-"""Files of predictions: a leaderboard's own where it has a format, else plain tables.
+"""Prediction files: in the leaderboard's format if there is one, else plain tables.
 
-Each file is written beside its place and then moved there: after an error, what stood there
-before still does. Everything is checked before the first file is touched.
+Each file is written to a temporary name and then moved into place, so an error leaves the
+previous file intact. Everything is checked before the first file is touched.
 """
 
 import csv
@@ -19,11 +19,11 @@ from albert_jax.data.files import replacing
 
 
 class LeaderboardFiles(NamedTuple):
-    """How a leaderboard wants the predictions of a task.
+    """The format in which a leaderboard expects a task's predictions.
 
     Attributes:
       by_split: split -> the file's name.
-      class_names: the names that classes are written by; empty where they are written as numbers.
+      class_names: the names written for the classes; empty if classes are written as numbers.
 
     Source: the sample submission and FAQ of https://gluebenchmark.com.
     """
@@ -52,20 +52,20 @@ def write_text_predictions(
     A field that holds a tab, a quote or a line break is quoted as in CSV.
 
     Args:
-      files: the leaderboard's, where there is one.
-      directory: made if missing.
+      files: the leaderboard's format, if there is one.
+      directory: the output directory; created if missing.
       split: the split's name; MNLI's are `test_matched` and `test_mismatched`.
-      ids: [N], as the data have them.
+      ids: [N], the ids in the data.
       predictions: [N], classes (integers) or scores.
-      labels: the names of the K classes, in their order; () for scores.
+      labels: the names of the K classes, in order; () for scores.
       probabilities: [N,K]; None leaves them out. GLUE's files have no place for them.
 
     Returns:
-      The file.
+      The path of the file.
 
     Raises:
-      ValueError: an id twice, shapes that do not match, a class that `labels` lacks, names of
-        classes that are not GLUE's, a score or a probability that is not finite.
+      ValueError: if an id is repeated, shapes do not match, a class is missing from `labels`,
+        class names are not GLUE's, or a score or a probability is not finite.
     """
     predictions = np.asarray(predictions)
     _check_rows(ids, predictions)
@@ -89,19 +89,20 @@ def write_squad(
     nbest: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     null_odds: Mapping[str, float] | None = None,
 ) -> list[Path]:
-    """Writes answers as SQuAD's official evaluation reads them.
+    """Writes answers for SQuAD's official evaluation script.
 
     Args:
-      directory: made if missing.
-      predictions: by id, the answer's text, "" for none; predictions.json.
-      nbest: by id, the best answers with their text and scores; nbest_predictions.json.
-      null_odds: by id, larger for less answerable; null_odds.json, the script's --na-prob-file.
+      directory: the output directory; created if missing.
+      predictions: id -> the answer's text, "" for none; written to predictions.json.
+      nbest: id -> the best answers with their text and scores; written to nbest_predictions.json.
+      null_odds: id -> a number that is larger for less answerable questions; written to
+        null_odds.json, the script's --na-prob-file.
 
     Returns:
-      The files written, in this order.
+      The paths of the files written, in this order.
 
     Raises:
-      ValueError: ids that are not the same in all; a number that is not finite.
+      ValueError: if the ids are not the same in all, or a number is not finite.
     """
     parts = {"predictions": predictions, "nbest_predictions": nbest, "null_odds": null_odds}
     files = {}
@@ -111,7 +112,8 @@ def write_squad(
         if part.keys() != predictions.keys():
             strays = sorted(part.keys() ^ predictions.keys())
             raise ValueError(
-                f"{len(strays)} ids are in only one of predictions and {name}, first {strays[0]!r}"
+                f"{len(strays)} ids are in only one of predictions and {name}; the first is "
+                f"{strays[0]!r}"
             )
         files[Path(directory) / f"{name}.json"] = _json(dict(part))
     _write_all(files)
@@ -121,18 +123,18 @@ def write_squad(
 def write_choices(
     directory: Path | str, split: str, ids: Sequence[str], predictions: np.ndarray
 ) -> Path:
-    """Writes the options chosen as letters: SPLIT_predictions.json, {id: "A"}.
+    """Writes the chosen options as letters: SPLIT_predictions.json, {id: "A"}.
 
-    RACE has no format for submissions; the letters are those of its own answers.
+    RACE has no submission format; the letters are those of its own answer keys.
 
     Args:
-      directory: made if missing.
+      directory: the output directory; created if missing.
       split: the split's name.
-      ids: [N], one a question.
+      ids: [N], one per question.
       predictions: [N], integers, 0 for A.
 
     Raises:
-      ValueError: an id twice, lengths that do not match, an option beyond Z.
+      ValueError: if an id is repeated, lengths do not match, or an option is beyond Z.
     """
     predictions = np.asarray(predictions)
     _check_rows(ids, predictions)
@@ -151,32 +153,33 @@ def write_tags(
 ) -> Path:
     """Writes words and tags in CoNLL's columns: SPLIT_predictions.txt.
 
-    A line a word: the word, its true tag if known, the predicted one, with a space between; an
-    empty line after each sentence. With true tags it is what conlleval.pl reads.
+    Each line has a word, its true tag if known and its predicted tag, separated by spaces; an
+    empty line follows each sentence. With true tags, conlleval.pl can read the file.
 
     Args:
-      directory: made if missing.
+      directory: the output directory; created if missing.
       split: the split's name.
-      words: by sentence.
-      predictions: by sentence, a tag for each word.
-      labels: by sentence, the true tags; None where they are not known.
+      words: for each sentence, its words.
+      predictions: for each sentence, a tag for each word.
+      labels: for each sentence, the true tags; None if they are not known.
 
     Raises:
-      ValueError: lengths that do not match; a word or tag that is empty or holds a blank, tab
-        or line break, which would shift the columns.
+      ValueError: if lengths do not match, or a word or tag is empty or contains a space, tab or
+        line break, which would shift the columns.
     """
     columns = [words, predictions] if labels is None else [words, labels, predictions]
     if len({len(column) for column in columns}) > 1:
-        raise ValueError(f"numbers of sentences differ: {[len(column) for column in columns]}")
+        raise ValueError(f"the columns have {[len(column) for column in columns]} sentences")
     lines = []
     for number, sentence in enumerate(zip(*columns, strict=True)):
         if len({len(part) for part in sentence}) > 1:
             raise ValueError(f"sentence {number}: lengths differ: {[len(s) for s in sentence]}")
         for fields in zip(*sentence, strict=True):
-            # As it is read: other white space, such as a no-break space, may be in a word.
+            # Matches what readers split at: a word may contain other white space, such as a
+            # no-break space.
             bad = [field for field in fields if not re.fullmatch(r"[^ \t\r\n]+", field)]
             if bad:
-                raise ValueError(f"sentence {number}: {bad[0]!r} is empty or holds a blank")
+                raise ValueError(f"sentence {number}: {bad[0]!r} is empty or contains white space")
             lines.append(" ".join(fields))
         lines.append("")
     path = Path(directory) / f"{split}_predictions.txt"
@@ -186,26 +189,26 @@ def write_tags(
 
 def _check_rows(ids: Sequence[str], predictions: np.ndarray) -> None:
     if predictions.shape != (len(ids),):
-        raise ValueError(f"{len(ids)} ids for predictions {predictions.shape}")
+        raise ValueError(f"{len(ids)} ids for predictions of shape {predictions.shape}")
     seen = set()
     for i in ids:
         if i in seen:
-            raise ValueError(f"the id {i!r} is there twice")
+            raise ValueError(f"the id {i!r} occurs twice")
         seen.add(i)
 
 
 def _glue_texts(
     files: LeaderboardFiles, predictions: np.ndarray, labels: Sequence[str]
 ) -> list[str]:
-    """Predictions as the leaderboard spells them; scores are STS-B's, from 0 to 5."""
+    """Returns predictions in the leaderboard's spelling; scores are STS-B's, from 0 to 5."""
     if not labels:
         return [f"{score:.3f}" for score in np.clip(_finite("a score", predictions), 0, 5)]
     if files.class_names:
         if set(labels) != set(files.class_names):
-            raise ValueError(f"{', '.join(labels)} are not the names GLUE knows")
+            raise ValueError(f"the classes {', '.join(labels)} are not GLUE's class names")
         return _class_names(predictions, labels)
     if len(labels) != 2:
-        raise ValueError(f"GLUE has 2 classes, not {len(labels)}")
+        raise ValueError(f"GLUE expects 2 classes, not {len(labels)}")
     return _class_names(predictions, ("0", "1"))
 
 
@@ -226,7 +229,8 @@ def _class_names(classes: np.ndarray, names: Sequence[str]) -> list[str]:
         raise ValueError(f"classes must be integers, not {classes.dtype}")
     if classes.size and not 0 <= classes.min() <= classes.max() < len(names):
         raise ValueError(
-            f"classes {classes.min()} to {classes.max()}, but only {len(names)} names"
+            f"classes range from {classes.min()} to {classes.max()}, but there are only "
+            f"{len(names)} class names"
         )
     return [str(names[i]) for i in classes]
 
@@ -247,12 +251,12 @@ def _tsv(table: Mapping[str, Sequence[str]]) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON of plain values and numpy scalars; escaped to ASCII, so any text can be written."""
+    """Returns JSON of plain values and numpy scalars, escaped to ASCII so any text is valid."""
     return json.dumps(value, indent=2, allow_nan=False, default=lambda x: x.item()) + "\n"
 
 
 def _write_all(files: Mapping[Path, str]) -> None:
-    """Replaces files by new contents, only once all of them are on disk."""
+    """Replaces the files' contents, but only once all of the new contents are on disk."""
     encoded = {path: text.encode() for path, text in files.items()}
     with ExitStack() as stack:
         for path, content in encoded.items():

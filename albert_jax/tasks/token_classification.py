@@ -1,4 +1,4 @@
-"""Tags of words: named entities."""
+"""Token classification: tags of words, as for named entities."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,31 +19,31 @@ from albert_jax.tasks.submissions import write_tags
 
 
 class TokenClassification(FinetuningTask):
-    """A classifier on every piece; the first piece of a word speaks for it."""
+    """A classifier on every token; a word takes the tag of its first token."""
 
     kind = "token_classification"
 
     def features(self, examples: Sequence[TaggedExample], tokenizer: Tokenizer) -> Features:
-        """A row for each sentence, or several where it is too long."""
+        """Returns a row for each sentence, or several if it is too long."""
         return tag_features(examples, tokenizer, self.config.max_length)
 
     def logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
-        """Float32 logits [B,T,K] at each piece."""
+        """Returns float32 logits [B,T,K] for each token."""
         encoder_keys, head_keys = split_keys(dropout_keys_B, 2)
         x_BTD = model.encode(batch, encoder_keys)
         return model.tag_logits(x_BTD, self.config.classifier_dropout, head_keys)
 
     def targets(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """The tags [B,T], with weight on the first piece of each word alone."""
+        """Returns the tags [B,T], with weight only on the first token of each word."""
         weights_BT = (batch["tags"] >= 0) * batch["weights"][:, None]
         return jnp.maximum(batch["tags"], 0), weights_BT
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Float32 log-probabilities [B,T,K] at each piece."""
+        """Returns float32 log-probabilities [B,T,K] for each token."""
         return {"log_probs": jax.nn.log_softmax(self.logits(model, batch, None))}
 
     def predictions(self, outputs: Outputs, features: Features, count: int) -> list[list[str]]:
-        """A tag for each word of each of `count` examples."""
+        """Returns a tag for each word of each of `count` examples."""
         tagged: list[dict[int, str]] = [{} for _ in range(count)]
         for output, row, owner in zip(outputs, features.rows, features.owners, strict=True):
             best_T = np.argmax(output["log_probs"], axis=-1)
@@ -58,19 +58,19 @@ class TokenClassification(FinetuningTask):
         examples: Sequence[TaggedExample],
         validation: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
-        """Entity precision, recall and F1 on examples that have tags."""
+        """Returns entity precision, recall and F1 on tagged examples."""
         del validation  # nothing is tuned on it
         found = self.predictions(outputs, features, len(examples))
         return entity_metrics(found, [self._names(example) for example in examples])
 
     def has_labels(self, examples: Sequence[TaggedExample]) -> bool:
-        """Whether every sentence has tags."""
+        """Returns whether every sentence has tags."""
         return all(example.tags is not None for example in examples)
 
     def relabelled(
         self, examples: Sequence[TaggedExample], number: Callable[[int], int]
     ) -> list[TaggedExample]:
-        """The examples with their tags numbered by `number`."""
+        """Returns the examples with their tags renumbered by `number`."""
         return [e._replace(tags=tuple(map(number, e.tags or ()))) for e in examples]
 
     def write(
@@ -82,7 +82,7 @@ class TokenClassification(FinetuningTask):
         features: Features,
         validation: Mapping[str, float],
     ) -> None:
-        """Writes words and tags in columns, the true tags between them where they are known."""
+        """Writes words and tags in columns, with the true tags between them if known."""
         del validation
         gold = None
         if self.has_labels(examples):
@@ -97,11 +97,11 @@ class TokenClassification(FinetuningTask):
 def tag_features(
     examples: Sequence[TaggedExample], tokenizer: Tokenizer, max_length: int
 ) -> Features:
-    """A row a sentence, or several where it is too long; every word is in exactly one row.
+    """Returns a row per sentence, or several if it is too long; every word is in exactly one row.
 
-    `words` has the number of a word at its first piece, and `tags` its tag, if it has one;
-    a word of no piece, as of control characters alone, is one unknown piece. Of a word that is
-    longer than a row the first pieces stay.
+    `words` has the number of a word at its first token, and `tags` its tag, if it has one. A word
+    without tokens, such as one of control characters alone, becomes one unknown token. A word
+    longer than a row keeps its first tokens.
     """
     rows, owners, split, cut = [], [], 0, 0
     for i, example in enumerate(examples):
@@ -123,7 +123,7 @@ def tag_features(
 
 
 def _split_words(pieces: Sequence[Sequence[int]], room: int) -> Iterator[list[int]]:
-    """Yields runs of word indices whose pieces fit; a word that alone does not is cut later."""
+    """Yields runs of word indices whose tokens fit; a single word that does not is cut later."""
     part, used = [], 0
     for word, ids in enumerate(pieces):
         if part and used + len(ids) > room:

@@ -1,4 +1,4 @@
-"""A run: settings become an experiment, which is checked before it begins; the loop trains it."""
+"""Training runs: builds an experiment from the settings, checks it, and trains it in a loop."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +15,16 @@ from albert_jax.train.pretraining import pretraining_experiment
 def make_experiment(
     config: Config, workdir: Path, devices: Sequence[Any] | None = None
 ) -> Experiment:
-    """Checks all that can be checked before compute is spent, and opens the run directory.
+    """Checks the settings and inputs before any compute is spent, and opens the run directory.
 
     Args:
       config: all settings.
-      workdir: the run directory, new or of the same run.
-      devices: to run on; all by default.
+      workdir: the run directory; new, or that of the run to resume.
+      devices: the devices to run on; all of them by default.
 
     Raises:
-      FileNotFoundError: where the data or the weights to begin with are missing.
-      ValueError: where settings, data, devices and `workdir` do not fit together.
+      FileNotFoundError: if the data or the initial weights are missing.
+      ValueError: if settings, data, devices and `workdir` are inconsistent.
     """
     experiment = (
         pretraining_experiment if config.task.name == "pretrain" else finetuning_experiment

@@ -21,14 +21,14 @@ from albert_jax.train.seeds import run_seeds
 
 
 def _run(experiment: Experiment) -> str:
-    """Trains, says how it went, and returns the metric that the run is judged by.
+    """Trains, prints a report, and returns the name of the metric that ranks runs.
 
     Raises:
-      StoppedError: where it was asked to end before the last step.
+      StoppedError: if the run was asked to stop before the last step.
     """
     with fatal_errors():
         state = train(experiment)
-    wait_for_all()  # the others may read what process 0 wrote
+    wait_for_all()  # other processes may read what process 0 wrote
     if int(state.step) < experiment.config.train.num_steps:
         raise StoppedError
     if jax.process_index() == 0:
@@ -37,12 +37,13 @@ def _run(experiment: Experiment) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m albert_jax.train",
-        description="Trains; started again on its --workdir, goes on from the newest checkpoint.",
-        epilog="Settings are overridden with --config.GROUP.KEY=VALUE. Asked to stop, by SIGTERM "
-        f"or Ctrl-C, it saves and ends with code {EXIT_CODE}. {HELP}",
+        description="Trains a model. With an existing --workdir, resumes from its newest "
+        "checkpoint.",
+        epilog="Override settings with --config.GROUP.KEY=VALUE. On SIGTERM or Ctrl-C, the run "
+        f"saves a checkpoint and exits with code {EXIT_CODE}. {HELP}",
     )
     parser.add_argument("--config", required=True, help="configs/X.py, or configs/X.py:ARGUMENT")
     parser.add_argument("--workdir", required=True, type=Path, help="the run directory")

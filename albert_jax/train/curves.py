@@ -1,4 +1,4 @@
-"""A run's curves: metrics.jsonl as it is read, curves.png as it is drawn."""
+"""A run's learning curves: reads metrics.jsonl and draws curves.png."""
 
 import gc
 import json
@@ -8,18 +8,18 @@ from typing import Any
 
 from albert_jax.data.files import replace_text, replacing
 
-METRICS_FILE = "metrics.jsonl"  # of a run directory
+METRICS_FILE = "metrics.jsonl"  # in a run directory
 _COLUMNS = 4
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The objects of a metrics.jsonl; a torn last line, left by a kill, is not one."""
+    """Returns the objects of a metrics.jsonl, without a torn last line left by a kill."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def rename_metrics(path: Path, renamed: Mapping[str, str]) -> None:
-    """Rewrites a metrics.jsonl, if there is one, with new names of metrics.
+    """Rewrites a metrics.jsonl, if there is one, with the new metric names.
 
     Args:
       path: the file.
@@ -32,7 +32,7 @@ def rename_metrics(path: Path, renamed: Mapping[str, str]) -> None:
 
 
 def with_new_names(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
-    """The same values, in their order, where `renamed` maps metrics to their earlier names."""
+    """Returns the values, in order, under new names; `renamed` maps metrics to earlier names."""
     new_names = {earlier: name for name, earlier in renamed.items()}
     return {new_names.get(name, name): value for name, value in values.items()}
 
@@ -40,15 +40,15 @@ def with_new_names(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dic
 def draw_curves(
     metrics_path: Path, output: Path, names: Sequence[str], baselines: Mapping[str, float]
 ) -> None:
-    """Draws metrics over the steps, train and held-out.
+    """Draws training and held-out metrics over the steps.
 
     Args:
       metrics_path: a metrics.jsonl.
-      output: a .png to write.
-      names: of the metrics; those that nothing was logged of are left out.
+      output: the .png file to write.
+      names: the metrics to draw; those never logged are left out.
       baselines: metric -> a level to draw as a dotted line.
     """
-    from matplotlib.figure import Figure  # half a second to import: only when drawing
+    from matplotlib.figure import Figure  # imported here because the import takes half a second
 
     lines = read_metrics(metrics_path)
     present = {name for line in lines for name in line}
@@ -66,7 +66,7 @@ def draw_curves(
                 axes.plot(*zip(*points, strict=True), style, label=split, markersize=3)
         if name in baselines:
             axes.axhline(baselines[name], ls=":", color="grey", label="unigram entropy")
-        unit = {"loss": " (nats)", "accuracy": " (share right)"}.get(name.rpartition("_")[2], "")
+        unit = {"loss": " (nats)", "accuracy": " (fraction)"}.get(name.rpartition("_")[2], "")
         axes.set(xlabel="step (optimizer updates)", ylabel=f"{name.replace('_', ' ')}{unit}")
         axes.grid(alpha=0.3)
         axes.legend()
@@ -74,4 +74,4 @@ def draw_curves(
         axes.set_axis_off()
     with replacing(output) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
-    gc.collect()  # a drawing's parts refer to one another; left to wait, they pile up
+    gc.collect()  # a figure's parts form reference cycles, which would pile up otherwise

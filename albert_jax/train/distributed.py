@@ -1,17 +1,17 @@
-"""One run in many processes: they join, and go on or fail together.
+"""Multi-process runs: processes join, and continue or fail together.
 
-A command that may run in many processes does all its work in `joined()`. Each process uses its
-own devices; all must see the same files. Which of these holds is found out, first to last:
+A command that may run in many processes does all its work inside `joined()`. Each process uses
+its own devices; all must see the same files. The first of these that applies is used:
 
 explicit     JAX_COORDINATOR_ADDRESS=HOST:PORT (of process 0), JAX_NUM_PROCESSES=N and
-             JAX_PROCESS_ID=0…N-1 are set. JAX_NUM_PROCESSES=1 alone makes a process keep to
-             itself wherever it runs.
+             JAX_PROCESS_ID=0…N-1 are set. JAX_NUM_PROCESSES=1 alone makes a process run on its
+             own, whatever else is set.
 SLURM        a step of several tasks, as `srun` starts it. A task that is alone on its node takes
-             all GPUs that it sees; tasks that share a node take one each, by their local number.
-TPU          jax asks the machine (or the variables that GKE sets) for its neighbours.
+             all the GPUs it sees; tasks that share a node take one each, by their local ID.
+TPU          JAX asks the machine (or reads the variables that GKE sets) for the other hosts.
 one process  everything else.
 
-JAX_LOCAL_DEVICE_IDS=0,1 gives a process these GPUs of those that it sees.
+JAX_LOCAL_DEVICE_IDS=0,1 restricts a process to those of the GPUs it sees.
 """
 
 import os
@@ -28,24 +28,24 @@ from jax.experimental import multihost_utils
 from albert_jax.config.errors import RunError
 
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-_HEARTBEAT_SECONDS = 60  # after which a process that is not heard of is taken for lost
-_MESSAGE_BYTES = 4096  # what one process can tell the others
+_HEARTBEAT_SECONDS = 60  # a process silent for this long is considered lost
+_MESSAGE_BYTES = 4096  # size limit of a message from one process to the others
 
 HELP = (
-    "Many processes: under SLURM and on TPU pods they find one another; elsewhere set "
-    f"{', '.join(_EXPLICIT[:2])} and {_EXPLICIT[2]} in each."
+    "Multi-process runs: under SLURM and on TPU pods the processes find one another; elsewhere "
+    f"set {', '.join(_EXPLICIT[:2])} and {_EXPLICIT[2]} in each."
 )
 
 
 @contextmanager
 def joined() -> Generator[None]:
-    """Within it, this process is one of those that the environment describes.
+    """Joins this process to the others that the environment describes, for the context's duration.
 
-    To be entered before jax computes anything. Errors within are `fatal_errors`. The others
-    end too: at once, or as soon as they miss this one.
+    Enter it before JAX computes anything. Errors inside are handled as in `fatal_errors`. The
+    other processes end too: at once, or as soon as they miss this one.
 
     Raises:
-      SystemExit: where the environment does not say enough.
+      SystemExit: if the environment is incomplete or invalid.
     """
     try:
         options = join_options(os.environ, jax.config.values["jax_platforms"])
@@ -59,10 +59,10 @@ def joined() -> Generator[None]:
 
 @contextmanager
 def fatal_errors() -> Generator[None]:
-    """An error within ends this process at once if it is one of many.
+    """Ends this process at once on an error inside, if it is one of many.
 
-    To raise it further would be of no use: the others wait in a computation in which this
-    one is missing, and its regular exit would wait for theirs.
+    Raising the error further would deadlock: the other processes wait in a computation that
+    lacks this one, and a regular exit here would wait for theirs.
     """
     try:
         yield
@@ -84,22 +84,22 @@ def _show(error: BaseException) -> None:
     traceback.print_exc()
     if not isinstance(error, SystemExit | KeyboardInterrupt):
         print(
-            f"error: process {process} of {many} ends by the error above. Where it missed another "
-            "one, that one's own words say why. The same command in all goes on from the newest "
-            "checkpoint",
+            f"error: process {process} of {many} failed with the error above. If it lost contact "
+            "with another process, see that process's output for the cause. Rerun the same "
+            "command in all processes to resume from the newest checkpoint",
             file=sys.stderr,
         )
 
 
 def join_options(environment: Mapping[str, str], platforms: str | None) -> dict[str, Any] | None:
-    """What to give to `jax.distributed.initialize`; None for a process of its own.
+    """Returns the arguments for `jax.distributed.initialize`; None for a single process.
 
     Args:
-      environment: the variables.
-      platforms: those that jax may use, as `tpu,cpu`, its choice where it finds TPU chips.
+      environment: the environment variables.
+      platforms: the platforms that JAX may use, such as `tpu,cpu`, its choice if it finds TPUs.
 
     Raises:
-      ValueError: where some variables are missing, or are no numbers.
+      ValueError: if some variables are missing or are not numbers.
     """
     given = {name: environment[name] for name in _EXPLICIT if environment.get(name)}
     if given.get("JAX_NUM_PROCESSES") == "1":
@@ -114,26 +114,26 @@ def join_options(environment: Mapping[str, str], platforms: str | None) -> dict[
     tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
     if tasks != "1":
         alone = tasks == environment.get("SLURM_STEP_NUM_NODES")
-        # An empty list restricts nothing, where None takes the GPU of the task's local number.
+        # An empty list restricts nothing, whereas None takes the GPU with the task's local ID.
         chosen = [] if alone and not environment.get("JAX_LOCAL_DEVICE_IDS") else None
         return {"cluster_detection_method": "slurm", "local_device_ids": chosen}
     if given:
         missing = ", ".join(name for name in _EXPLICIT if name not in given)
         raise ValueError(f"{', '.join(given)} without {missing}: set all three, or none")
-    # Neighbours are told by GKE's variable, or by Google's metadata server if it may be asked.
+    # The other hosts are named by GKE's variable, or by Google's metadata server if allowed.
     may_ask = "TPU_WORKER_HOSTNAMES" in environment or "TPU_SKIP_MDS_QUERY" not in environment
     return {} if "tpu" in (platforms or "").split(",") and may_ask else None
 
 
 @contextmanager
 def agreed() -> Generator[None]:
-    """Within it, either all processes succeed or all raise. Nothing in it may wait for others.
+    """Makes all processes succeed or all raise. Code inside must not wait for other processes.
 
-    None leaves it before all have come to its end, so what one has written in it, the
-    others can read afterwards.
+    No process leaves the context before all have reached its end, so the others can then read
+    what one process wrote inside.
 
     Raises:
-      ValueError: in a process without an error of its own, what another one said.
+      ValueError: in a process that succeeded itself, the error message of another process.
     """
     error = None
     try:
@@ -149,17 +149,17 @@ def agreed() -> Generator[None]:
 
 
 def wait_for_all() -> None:
-    """Returns when all processes have come here."""
+    """Waits until all processes have called this."""
     _gather("")
 
 
 def said_by_first(number: int) -> int:
-    """The number that process 0 came with, in all processes."""
+    """Returns process 0's `number`, in all processes."""
     return int(_gather(str(number))[0])
 
 
 def _gather(text: str) -> list[str]:
-    """The text of each process, cut to what fits."""
+    """Returns the text of each process, truncated to the message size."""
     if not jax.distributed.is_initialized():
         return [text]
     mine = np.zeros(_MESSAGE_BYTES, np.uint8)
@@ -171,5 +171,5 @@ def _gather(text: str) -> list[str]:
 
 def _number(given: Mapping[str, str], name: str) -> int:
     if not given[name].isdecimal():
-        raise ValueError(f"{name}={given[name]!r} is no number")
+        raise ValueError(f"{name}={given[name]!r} is not a whole number")
     return int(given[name])

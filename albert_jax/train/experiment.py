@@ -1,4 +1,4 @@
-"""A run that was checked and may begin: what the loop needs to know, whatever is learnt."""
+"""A checked run, ready to train: everything the loop needs, for any task."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -18,24 +18,24 @@ from albert_jax.tasks.base import Batch, MeanSums, Metrics
 
 
 class Experiment(NamedTuple):
-    """What the loop needs.
+    """Everything the training loop needs.
 
     Attributes:
       config: all settings.
       workdir: the run directory, which exists.
-      mesh: of the devices.
-      spec: of the state.
-      train_step: (state, batch, key) -> (state, metrics); the state given is donated.
-      train_batches: global batches from the step (from 0) it is called with.
-      evaluate: parameters -> metrics of the held-out examples, always the same.
-      flops: model FLOPs of the training steps in some sums.
-      curves: names of the metrics that curves.png shows.
-      baselines: metric -> a level worth comparing it with.
-      start: weights that a new run begins with, if any.
-      best: the metric by which the best checkpoint is kept; None keeps the newest alone.
-      documents: numbers of those in the batch of a step (from 1), where there are documents.
-      notes: lines to show when the run starts.
-      renamed: metric -> its name in runs of before November 2026, where it had another.
+      mesh: the device mesh.
+      spec: the structure and sharding of the training state.
+      train_step: (state, batch, key) -> (state, metrics); the input state is donated.
+      train_batches: first step (from 0) -> global batches from that step on.
+      evaluate: parameters -> metrics on the held-out examples, the same ones every time.
+      flops: metric sums over training steps -> model FLOPs of those steps.
+      curves: names of the metrics plotted in curves.png.
+      baselines: metric -> a reference level to compare it with.
+      start: the initial weights of a new run, if any.
+      best: the metric that selects the best checkpoint to keep; None keeps only the newest.
+      documents: step (from 1) -> numbers of the documents in its batch, if there are documents.
+      notes: lines to log when the run starts.
+      renamed: metric -> its name in runs from before November 2026, if it was different.
     """
 
     config: Config
@@ -58,12 +58,12 @@ class Experiment(NamedTuple):
 def model_builder(
     config: Config, kind: str, num_labels: int = 0
 ) -> Callable[[jax.Array], nnx.Module]:
-    """A function from a key to the model of a run, its parameters drawn from the key.
+    """Returns a function from a PRNG key to the run's model, randomly initialized from that key.
 
     Args:
       config: all settings.
-      kind: what the model is for, a key of `KINDS`.
-      num_labels: outputs of the classifier, where the kind has one.
+      kind: the model's purpose, a key of `KINDS`.
+      num_labels: outputs of the classifier, if the kind has one.
     """
 
     def build(key: jax.Array) -> nnx.Module:
@@ -79,7 +79,7 @@ def model_builder(
 
 
 def flops_of_sums(config: ModelConfig) -> Callable[[MeanSums], float]:
-    """A function from sums over steps to the model FLOPs of those steps."""
+    """Returns a function from metric sums over steps to the model FLOPs of those steps."""
 
     def flops(sums: MeanSums) -> float:
         return model_flops(

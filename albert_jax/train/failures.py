@@ -1,4 +1,4 @@
-"""What goes wrong in a run: bad steps, where a NaN was made, a full disk."""
+"""Failures during a run: bad steps, the operation that produced a NaN, a full disk."""
 
 import collections
 import errno
@@ -20,19 +20,19 @@ from albert_jax.config import TrainConfig
 from albert_jax.config.errors import RunError
 from albert_jax.tasks.base import Mean
 
-_RECENT = 100  # good steps whose mean loss a step is compared with
-_NAMED = 20  # documents of a batch that are listed
+_RECENT = 100  # number of recent good steps whose mean loss a step is compared with
+_NAMED = 20  # at most so many documents of a batch are listed
 
 
 class BadSteps:
-    """Judges each step by its numbers, which are the same in all processes.
+    """Detects bad steps from their metrics, which are the same in all processes.
 
-    A step is bad where the loss or the gradient is not finite (`train_step` has then left the
-    state as it was), or, with `train.max_loss_rise`, where the loss leaps.
+    A step is bad if the loss or the gradient is not finite (`train_step` then leaves parameters
+    and optimizer state unchanged), or, with `train.max_loss_rise`, if the loss jumps.
 
     Attributes:
       in_row: bad steps since the last good one.
-      skipped: updates left out since the run began.
+      skipped: updates skipped since the run began.
     """
 
     def __init__(
@@ -42,23 +42,23 @@ class BadSteps:
         documents: Callable[[int], Sequence[int]] | None,
         before: Mapping[str, Any],
     ):
-        """Goes on from `before`, the `as_dict()` of a checkpoint, or from {}.
+        """Continues from `before`, the `as_dict()` stored in a checkpoint, or from {}.
 
         Args:
-          config: how many bad steps are too many, and what a leap is.
-          say: shows a line.
-          documents: those in the batch of a step, where there are documents.
-          before: what was carried over.
+          config: sets how many bad steps are too many, and what counts as a jump.
+          say: logs a line.
+          documents: step -> numbers of the documents in its batch, if there are documents.
+          before: the stored record.
         """
         self._config, self._say, self._documents = config, say, documents
         self.in_row, self.skipped = 0, before.get("skipped", 0)
         self._recent = collections.deque(before.get("recent", ()), _RECENT)
 
     def judge(self, step: int, metrics: Mapping[str, Mean]) -> dict[str, Mean]:
-        """What of a step's metrics is to be added up.
+        """Returns those of a step's metrics that count towards the logged means.
 
         Raises:
-          RunError: where this bad step is one too many.
+          RunError: if this is one bad step too many.
         """
         loss, norm = float(metrics["loss"].total), float(metrics["grad_norm"].total)
         if metrics["skipped"].total:
@@ -67,7 +67,7 @@ class BadSteps:
             return {"skipped": metrics["skipped"]}
         rise = loss - statistics.fmean(self._recent) if self._recent else -math.inf
         if 0 < self._config.max_loss_rise < rise:
-            self._tell(step, f"loss {loss:.4g}, {rise:.4g} above the mean of the steps before")
+            self._tell(step, f"loss {loss:.4g}, {rise:.4g} above the mean of recent steps")
             return {**metrics, "spikes": Mean(1.0, 0.0)}
         self.in_row = 0
         if self._config.max_loss_rise:
@@ -75,7 +75,7 @@ class BadSteps:
         return dict(metrics)
 
     def as_dict(self) -> dict[str, Any]:
-        """What a checkpoint has to carry over; none is saved amid bad steps."""
+        """Returns the record for a checkpoint; none is saved in the middle of bad steps."""
         return {"skipped": self.skipped, "recent": list(self._recent)}
 
     def _tell(self, step: int, what: str) -> None:
@@ -88,9 +88,9 @@ class BadSteps:
         if self.in_row >= most:
             raise RunError(
                 f"step {step}: {what}; stopped after train.max_bad_steps={most} bad steps in a "
-                "row, after the newest checkpoint. Go past them with a larger "
-                "train.max_bad_steps, begin another run with init_from and a "
-                "lower optimizer.learning_rate, or find the operation with train.debug_nans=True"
+                "row, all after the newest checkpoint. Raise train.max_bad_steps to get past "
+                "them, start a new run with init_from and a lower optimizer.learning_rate, or "
+                "find the operation with train.debug_nans=True"
             )
 
     def _named(self, step: int) -> str:
@@ -103,35 +103,35 @@ class BadSteps:
 
 
 _PACKAGE = Path(__file__).parents[1]
-# Compiled to run once: half the time it takes otherwise.
+# The checked step runs only once, so little optimization halves its total time.
 _QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def first_nan(step: Callable[..., Any], state: Any, batch: Any, key: jax.Array) -> str:
-    """Computes a step again, each operation checked, and says where the first NaN was made.
+    """Recomputes a step with every operation checked, to find where the first NaN arose.
 
     Args:
-      step: (state, batch, key) -> anything; what it is given may be donated.
-      state: as it was before the step.
-      batch: the step's.
-      key: the step's.
+      step: (state, batch, key) -> anything; its arguments may be donated.
+      state: the state before the step.
+      batch: the step's batch.
+      key: the step's PRNG key.
 
     Returns:
-      The operation with its source line, and what of the inputs was not finite already.
+      The operation with its source line, and the inputs that were already not finite.
     """
     inputs = list(_not_finite({"parameters": state.params, "batch": batch}))
     checked = jax.jit(checkify.checkify(step, errors=checkify.nan_checks))
     compiled = checked.lower(state, batch, key).compile(compiler_options=_QUICK)
     error, _ = compiled(state, batch, key)
     made = error.get_exception()
-    said = "no operation made a NaN: a number grew beyond float32"
+    said = "no operation produced a NaN: a number overflowed float32"
     if made is not None:
         said = f"{str(made).strip().rstrip('.')} at {_place(made)}"
     return f"{said}; not finite before the step: {', '.join(inputs) or 'nothing'}"
 
 
 def _place(made: Any) -> str:
-    """The innermost line of this package that an operation comes from."""
+    """Returns the innermost line of this package that an operation comes from."""
     frames = traceback.extract_tb(made.traceback_info.as_python_traceback())
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
     frame = ours[-1] if ours else frames[-1]
@@ -149,7 +149,7 @@ _FULL = {errno.ENOSPC: "No space left on device", errno.EDQUOT: "Disk quota exce
 
 @contextmanager
 def disk_full_as_run_error(workdir: Path, *kinds: type[Exception]) -> Generator[None]:
-    """Turns errors of a full disk, whoever met them, and of some `kinds` into a `RunError`."""
+    """Turns disk-full errors, wherever raised, and errors of some `kinds` into a `RunError`."""
     try:
         yield
     except kinds as error:
@@ -160,18 +160,19 @@ def disk_full_as_run_error(workdir: Path, *kinds: type[Exception]) -> Generator[
             raise
         what = getattr(full, "filename", None) or "what the run writes"
         steps = [int(p.name) for p in workdir.glob("checkpoints/[0-9]*") if p.name.isdecimal()]
-        kept = f"the checkpoint of step {max(steps)} is whole" if steps else "no checkpoint yet"
+        kept = f"the checkpoint of step {max(steps)} is intact" if steps else "no checkpoint yet"
         raise RunError(
-            f"{str(workdir)!r}: the disk is full, {what} could not be written; {kept}. Make "
-            "space: the same command goes on from there"
+            f"{str(workdir)!r}: the disk is full, {what} could not be written; {kept}. Free some "
+            "space and rerun the same command to resume"
         ) from error
 
 
 def hide_late_writes() -> None:
-    """From now on, writes that fail after the first one do not speak beside its error.
+    """Silences writes that fail after the first failed write, so only its error is shown.
 
-    tensorstore hands what its threads meet to an event loop, which that error has closed, and
-    Python would print a traceback for each; asyncio would for each of Orbax's other tasks.
+    The first error closes an event loop to which tensorstore's threads still report their own
+    errors. Python would print a traceback for each of those, and asyncio one for each of Orbax's
+    other tasks.
     """
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     shown = sys.unraisablehook
@@ -184,7 +185,7 @@ def hide_late_writes() -> None:
 
 
 def _is_full(error: BaseException) -> bool:
-    # tensorstore, under Orbax, gives the system's words in errors of other types.
+    # tensorstore, used by Orbax, puts the system's message into errors of other types.
     known = isinstance(error, OSError) and error.errno in _FULL
     return known or any(words in str(error) for words in _FULL.values())
 

@@ -1,4 +1,4 @@
-"""The experiment of a fine-tuning run: weights to begin with, examples, a task, its metrics."""
+"""Fine-tuning experiments: initial weights, examples, a task and its metrics."""
 
 import dataclasses
 import hashlib
@@ -38,11 +38,11 @@ from albert_jax.train.optimizer import optimizer_of
 from albert_jax.train.step import compile_outputs, compile_steps
 
 _DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-_PRETRAINED = ("embeddings", "encoder", "pooler")  # what `freeze_encoder` leaves as it is
+_PRETRAINED = ("embeddings", "encoder", "pooler")  # what `freeze_encoder` keeps unchanged
 
 
 class Split(NamedTuple):
-    """Examples and their rows."""
+    """The examples of a split and their rows."""
 
     examples: list[Any]
     features: Features
@@ -51,18 +51,18 @@ class Split(NamedTuple):
 def finetuning_experiment(
     config: Config, workdir: Path, devices: Sequence[Any] | None = None
 ) -> Experiment:
-    """Checks all that can be checked before compute is spent, and opens the run directory.
+    """Checks the settings and inputs before any compute is spent, and opens the run directory.
 
-    For the arguments see `train.make_experiment`.
+    See `train.make_experiment` for the arguments.
 
     Raises:
-      FileNotFoundError: where the examples or the weights to begin with are missing.
-      ValueError: where settings, examples, weights, devices and `workdir` do not fit together.
+      FileNotFoundError: if the examples or the initial weights are missing.
+      ValueError: if settings, examples, weights, devices and `workdir` are inconsistent.
     """
     if not config.init_from:
         raise ValueError(
-            'config.init_from is empty: give the weights to begin with, or "scratch" to begin '
-            "with random ones"
+            'config.init_from is empty: set it to the initial weights, or to "scratch" for '
+            "random ones"
         )
     start = read(config.init_from) if wants_start(config, workdir) else None
     config, tokenizer = _resolve(config, start, workdir)
@@ -108,20 +108,23 @@ def finetuning_experiment(
 
 
 def fingerprint(data: TaskData) -> str:
-    """Hex digest of the values of all examples, and of the classes; no names of ours are in it."""
+    """Returns a hex digest of all examples' values and the classes, free of this package's names.
+
+    Renaming the package's classes or fields therefore does not change it.
+    """
     values = json.dumps([data.splits, data.labels], default=lambda number: number.item())
     return hashlib.sha256(values.encode()).hexdigest()
 
 
 def earlier_fingerprint(data: TaskData) -> str:
-    """What runs of before November 2026 have: the digest of the examples as Python showed them."""
+    """Returns the fingerprint of runs from before November 2026: a digest of Python's `repr`."""
     splits = (f"{name!r}: {earlier_repr(examples)}" for name, examples in data.splits.items())
     shown = f"({{{', '.join(splits)}}}, {data.labels!r})"
     return hashlib.sha256(shown.encode()).hexdigest()
 
 
 def _prefix(split: str) -> str:
-    """What stands before the metrics of a validation split: nothing but for MNLI's second."""
+    """Returns the prefix of a validation split's metrics: empty except for MNLI's second split."""
     name = split.removeprefix("validation").removeprefix("_matched").lstrip("_")
     return f"{name}_" if name else ""
 
@@ -129,7 +132,7 @@ def _prefix(split: str) -> str:
 def _evaluation(
     config: Config, task: FinetuningTask, splits: dict[str, Split], spec: StateSpec, mesh: Mesh
 ) -> Callable[[Any], dict[str, float]]:
-    """A function from parameters to the task's metrics on the validation splits."""
+    """Returns a function from parameters to the task's metrics on the validation splits."""
     outputs, batch_size = compile_outputs(task.outputs, spec, mesh), config.train.batch_size
     local = local_rows(mesh, batch_size)
 
@@ -149,7 +152,7 @@ def _evaluation(
 
 
 def without_other_head(start: Weights, task: FinetuningTask) -> Weights:
-    """Weights without a head that was made for another task or for other classes."""
+    """Returns the weights without any head made for another task or for other classes."""
     own = {"classifier": task.num_labels, "span": 2}
     is_same = (start.kind, start.labels) == (task.kind, task.labels) and all(
         start.params[head]["bias"].size == size
@@ -163,10 +166,10 @@ def without_other_head(start: Weights, task: FinetuningTask) -> Weights:
 
 
 def _resolve(config: Config, start: Weights | None, workdir: Path) -> tuple[Config, Tokenizer]:
-    """The settings with the sizes of the model that the run begins or goes on with.
+    """Returns the settings with the model sizes that the run starts from or resumes with.
 
     Returns:
-      Settings whose `model` differs from those sizes at most in dropout; its tokenizer.
+      Settings whose `model` differs from that model's at most in dropout, and its tokenizer.
     """
     if start is not None:
         model = start.config
@@ -177,8 +180,8 @@ def _resolve(config: Config, start: Weights | None, workdir: Path) -> tuple[Conf
         model = config.model
         if not config.task.tokenizer:
             raise ValueError(
-                'config.task.tokenizer is empty: with init_from="scratch", give a SentencePiece '
-                "model"
+                'config.task.tokenizer is empty: with init_from="scratch", set it to a '
+                "SentencePiece model"
             )
         tokenizer = Tokenizer(config.task.tokenizer)
     dropout = {name: getattr(config.model, name) for name in _DROPOUT}
@@ -186,7 +189,8 @@ def _resolve(config: Config, start: Weights | None, workdir: Path) -> tuple[Conf
     if tokenizer.vocab_size != config.model.vocab_size:
         raise ValueError(
             f"config.model.vocab_size={config.model.vocab_size}, but the vocabulary of "
-            f"{tokenizer.path} has {tokenizer.vocab_size} pieces"
+            f"{tokenizer.path} has {tokenizer.vocab_size} tokens; set "
+            f"model.vocab_size={tokenizer.vocab_size}"
         )
     return config_from_dict(config.to_dict()), tokenizer
 
@@ -195,7 +199,7 @@ def _vocabulary(start: Weights, config: Config) -> bytes:
     if start.tokenizer is None:
         raise ValueError(
             f"config.init_from={config.init_from!r} came without a SentencePiece vocabulary; "
-            "put its spiece.model beside it"
+            "put its spiece.model next to it"
         )
     return start.tokenizer
 
@@ -203,7 +207,7 @@ def _vocabulary(start: Weights, config: Config) -> bytes:
 def _make_splits(data: TaskData, task: FinetuningTask, tokenizer: Tokenizer) -> dict[str, Split]:
     for needed in ("train", "validation"):
         if not any(name.startswith(needed) for name in data.splits):
-            raise ValueError(f"config.task.data has no examples to use as {needed}")
+            raise ValueError(f"config.task.data has no {needed} examples; add a {needed} split")
     return {
         name: Split(examples, task.features(examples, tokenizer))
         for name, examples in data.splits.items()
@@ -216,12 +220,13 @@ def _optimizer(config: Config) -> optax.GradientTransformation:
     if not config.task.freeze_encoder:
         return tx
 
-    # Before, for the clipping; after, for the decay.
+    # Freezing before the optimizer keeps frozen gradients out of the clipping norm; freezing
+    # after it undoes the weight decay.
     return optax.chain(optax.stateless(_freeze), tx, optax.stateless(_freeze))
 
 
 def _freeze(updates: Any, params: Any) -> Any:
-    """Zeros in place of what would change the pretrained parts."""
+    """Returns the updates with zeros for the pretrained parts."""
     del params
 
     def update(key_path: tuple, leaf: jax.Array) -> jax.Array:

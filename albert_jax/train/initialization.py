@@ -1,4 +1,4 @@
-"""Beginning a run with the weights of another model."""
+"""Starting a run from the weights of another model."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,28 +14,28 @@ from albert_jax.checkpoints.weights import Weights, check_same_model
 from albert_jax.config import Config, ModelConfig
 from albert_jax.data.tokenizer import Tokenizer
 
-SCRATCH = "scratch"  # config.init_from: random parameters, asked for outright
+SCRATCH = "scratch"  # config.init_from: an explicit request for random parameters
 
 
 def wants_start(config: Config, workdir: Path) -> bool:
-    """Whether a run in `workdir` has yet to begin, and with weights of another model."""
+    """Returns whether a run in `workdir` is new and starts from another model's weights."""
     folder = workdir / "checkpoints"
-    has_begun = any(path.name.isdecimal() for path in folder.glob("*"))  # not one half written
+    has_begun = any(path.name.isdecimal() for path in folder.glob("*"))  # complete ones only
     return not has_begun and config.init_from not in ("", SCRATCH)
 
 
 def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
     """Reads `config.init_from` and checks that it fits the run.
 
-    The depth may be another where all layers share one set of parameters.
+    The depth may differ if all layers share one set of parameters.
 
     Args:
       config: the run's settings.
-      tokenizer: that of the run's data.
+      tokenizer: the tokenizer of the run's data.
 
     Raises:
-      FileNotFoundError: where there is no model.
-      ValueError: where it cannot be read, or has other sizes or another vocabulary.
+      FileNotFoundError: if there is no model.
+      ValueError: if it cannot be read, or has different sizes or a different vocabulary.
     """
     weights = read(config.init_from)
     theirs = _at_depth_of(weights.config, config.model)
@@ -43,7 +43,8 @@ def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
     if weights.tokenizer is None:
         raise ValueError(
             f"config.init_from={config.init_from!r} came without a SentencePiece vocabulary, so "
-            "nothing tells whether its pieces are those of the data; put the file beside it"
+            "its tokens cannot be checked against those of the data; put the SentencePiece model "
+            "next to the weights"
         )
     vocabulary = Tokenizer(config.init_from, weights.tokenizer)
     check_vocabulary(tokenizer, vocabulary, "prepare the data with its SentencePiece model")
@@ -51,10 +52,10 @@ def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
 
 
 def start_with(weights: Weights, params: Any) -> Any:
-    """Freshly made parameters with those of `weights` in place of their like.
+    """Returns new parameters with the parts found in `weights` replaced by those weights.
 
-    Heads that the weights lack stay as they are; heads that the run lacks are left out.
-    What both have must be of the same shapes.
+    Heads missing from the weights keep their new parameters; heads missing from the run are
+    dropped. Parts found in both must have the same shapes.
     """
     return {
         part: jax.tree.map(_put, weights.params[part], fresh) if part in weights.params else fresh
@@ -63,7 +64,7 @@ def start_with(weights: Weights, params: Any) -> Any:
 
 
 def describe_start(weights: Weights, params: Mapping[str, Any]) -> str:
-    """What `start_with` does, in words."""
+    """Returns a description of what `start_with` does."""
     groups = {
         "taken": [part for part in params if part in weights.params],
         "new": [part for part in params if part not in weights.params],
@@ -73,12 +74,13 @@ def describe_start(weights: Weights, params: Mapping[str, Any]) -> str:
 
 
 def _at_depth_of(theirs: ModelConfig, ours: ModelConfig) -> ModelConfig:
-    """`theirs` with as many layers as `ours`, where that changes no parameter."""
+    """Returns `theirs` with the depth of `ours`, if that changes no parameter."""
     if all(model.share == "all" and model.num_hidden_groups == 1 for model in (theirs, ours)):
         return dataclasses.replace(theirs, num_hidden_layers=ours.num_hidden_layers)
     return theirs
 
 
 def _put(array: np.ndarray, fresh: jax.Array) -> jax.Array:
-    # Each process places its part; `device_put` would first compare all of it over the network.
+    # Each process places its own part. `device_put` would first compare the whole array over the
+    # network.
     return jax.make_array_from_callback(array.shape, fresh.sharding, lambda index: array[index])

@@ -1,7 +1,7 @@
-"""Where a run's metrics go: metrics.jsonl, TensorBoard, the terminal, and loggers of your own.
+"""Loggers for a run's metrics: metrics.jsonl, TensorBoard, the terminal, and your own.
 
-A logger of your own is a class like those here, put into `LOGGERS` (in a config file, say) and
-named in `config.train.loggers`.
+To add your own logger, write a class like those here, add it to `LOGGERS` (in a config file, for
+example) and name it in `config.train.loggers`.
 """
 
 import json
@@ -22,37 +22,37 @@ from albert_jax.config.schema import nearest
 from albert_jax.data.files import replace_text
 from albert_jax.train.curves import METRICS_FILE, read_metrics
 
-Values = Mapping[str, Any]  # numbers, or None where one is not known
+Values = Mapping[str, Any]  # numbers, or None for a value that is not known
 
 
 class Logger:
-    """What a run tells its loggers, in process 0 alone; each method does nothing by default."""
+    """Base class of loggers, called in process 0 only; every method does nothing by default."""
 
     def __init__(self, workdir: Path, first_step: int, num_steps: int):
-        """Opens what it writes to; `first_step` steps of `num_steps` are done.
+        """Opens the logger's output, with `first_step` of `num_steps` steps done.
 
-        What an interrupted run has written of later steps is to be hidden or removed: the
-        resumed run writes it again.
+        Hide or remove what an interrupted run wrote about later steps: the resumed run writes
+        it again.
         """
 
     def progress(self, step: int) -> None:
-        """Step `step` (from 1) is done."""
+        """Reports that step `step` (from 1) is done."""
 
     def write(self, step: int, split: str, values: Values) -> None:
-        """Metrics of `split` ("train" or "validation") at a step."""
+        """Logs metrics of `split` ("train" or "validation") at a step."""
 
     def say(self, line: str) -> None:
-        """A line for a person to read."""
+        """Logs a line of text."""
 
     def close(self) -> None:
-        """The run ends, well or not."""
+        """Closes the logger when the run ends, whether or not it succeeded."""
 
 
 class JsonLines(Logger):
-    """metrics.jsonl: an object a line."""
+    """Writes metrics.jsonl, one JSON object per line."""
 
     def __init__(self, workdir: Path, first_step: int, num_steps: int):
-        """Removes the lines after `first_step`, and appends."""
+        """Removes lines of steps after `first_step`, and opens the file for appending."""
         path = workdir / METRICS_FILE
         if path.exists():
             kept = [m for m in read_metrics(path) if m["step"] <= first_step]
@@ -70,12 +70,13 @@ class JsonLines(Logger):
 
 
 class TensorBoard(Logger):
-    """Event files in tensorboard/."""
+    """Writes TensorBoard event files to tensorboard/."""
 
     def __init__(self, workdir: Path, first_step: int, num_steps: int):
-        """Opens a file that hides what earlier ones say of steps after `first_step`.
+        """Opens an event file that hides earlier events of steps after `first_step`.
 
-        Not a `SummaryWriter`: its thread would die of a full disk, and the run wait for it.
+        This does not use `SummaryWriter`: on a full disk its thread would die, and the run would
+        wait for it forever.
         """
         folder, now = workdir / "tensorboard", time.time()
         folder.mkdir(exist_ok=True)
@@ -86,7 +87,7 @@ class TensorBoard(Logger):
         self._add(Event(wall_time=now, step=first_step + 1, session_log=start))
 
     def write(self, step: int, split: str, values: Values) -> None:
-        """Adds a scalar for each value that is known."""
+        """Adds a scalar for each known value."""
         for name, value in values.items():
             if value is not None:
                 scalar = summary.scalar(f"{split}/{name}", value)
@@ -102,7 +103,7 @@ class TensorBoard(Logger):
 
 
 class Terminal(Logger):
-    """Lines on standard output, and a progress bar where standard error is a terminal."""
+    """Prints lines to standard output; shows a progress bar if standard error is a terminal."""
 
     def __init__(self, workdir: Path, first_step: int, num_steps: int):
         """Shows the bar."""
@@ -120,7 +121,7 @@ class Terminal(Logger):
         self._bar.update(step - self._bar.n)
 
     def write(self, step: int, split: str, values: Values) -> None:
-        """Shows training metrics beside the bar if there is one, all others as a line."""
+        """Shows training metrics next to the bar if there is one; prints all others as a line."""
         known = {name: value for name, value in values.items() if value is not None}
         shown = "  ".join(
             f"{name} {value:.4g}" for name, value in known.items() if value or name != "skipped"
@@ -136,7 +137,7 @@ class Terminal(Logger):
         sys.stdout.flush()
 
     def close(self) -> None:
-        """Leaves the bar as it is."""
+        """Closes the bar, leaving it on screen."""
         self._bar.close()
 
 
@@ -144,36 +145,38 @@ LOGGERS: dict[str, type[Logger]] = {"tensorboard": TensorBoard, "terminal": Term
 
 
 def logger_types(names: Iterable[str]) -> list[type[Logger]]:
-    """The loggers that a run writes to: metrics.jsonl, and those named.
+    """Returns the logger classes of a run: metrics.jsonl and those named.
 
     Raises:
-      ValueError: for a name that is not in `LOGGERS`.
+      ValueError: if a name is not in `LOGGERS`.
     """
     for name in names:
         if name not in LOGGERS:
-            raise ValueError(f"config.train.loggers: no logger {name!r}{nearest(name, LOGGERS)}")
+            raise ValueError(
+                f"config.train.loggers: {name!r} is not a logger{nearest(name, LOGGERS)}"
+            )
     return [JsonLines, *(LOGGERS[name] for name in names)]
 
 
 class RunLog(Logger):
-    """All loggers of a run, within a context."""
+    """All loggers of a run, as one logger and context manager."""
 
     def __init__(self, loggers: Sequence[Logger]):
-        """Passes all that it is told on to `loggers`; none of them, where a process is silent."""
+        """Forwards every call to `loggers`; the list is empty in processes that do not log."""
         self._loggers = loggers
 
     def progress(self, step: int) -> None:
-        """Tells all."""
+        """Forwards to every logger."""
         for logger in self._loggers:
             logger.progress(step)
 
     def write(self, step: int, split: str, values: Values) -> None:
-        """Tells all."""
+        """Forwards to every logger."""
         for logger in self._loggers:
             logger.write(step, split, values)
 
     def say(self, line: str) -> None:
-        """Tells all."""
+        """Forwards to every logger."""
         for logger in self._loggers:
             logger.say(line)
 
@@ -181,11 +184,11 @@ class RunLog(Logger):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes all."""
+        """Closes every logger."""
         self.close()
 
     def close(self) -> None:
-        """Closes each, even where a full disk fails the others."""
+        """Closes every logger, even if closing some fails, for example on a full disk."""
         with ExitStack() as stack:
             for logger in self._loggers:
                 stack.callback(logger.close)
@@ -194,7 +197,7 @@ class RunLog(Logger):
 def open_log(
     workdir: Path, first_step: int, num_steps: int, names: Iterable[str], *, active: bool
 ) -> RunLog:
-    """Opens the loggers of a run directory, which must exist; none where not `active`."""
+    """Opens the loggers of an existing run directory; none if not `active`."""
     if not active:
         return RunLog([])
     opened: list[Logger] = []

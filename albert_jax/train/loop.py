@@ -1,4 +1,4 @@
-"""The training loop: steps, evaluations, checkpoints, from wherever the run stands."""
+"""The training loop: steps, evaluations and checkpoints, from the run's current step."""
 
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -26,12 +26,12 @@ from albert_jax.train.saving import SaveTimes
 
 
 def train(experiment: Experiment) -> TrainState:
-    """Trains to the last step, from the newest checkpoint of the run if there is one.
+    """Trains to the last step, resuming from the newest checkpoint of the run if there is one.
 
-    Asked to stop (see `StopRequests`), it saves, and returns the state of an earlier step.
+    On a request to stop (see `StopRequests`), saves and returns the state of an earlier step.
 
     Raises:
-      RunError: where the run cannot go on.
+      RunError: if the run cannot continue.
     """
     settings = experiment.config.train
     with ExitStack() as stack:
@@ -61,7 +61,7 @@ def train(experiment: Experiment) -> TrainState:
             state, metrics = experiment.train_step(state, batch, dropout_key)
             meter.push(step, metrics)
             if settings.debug_nans and metrics["skipped"].total:
-                before = state._replace(step=state.step - 1)  # the rest is as it was
+                before = state._replace(step=state.step - 1)  # a skipped step changes only this
                 where = first_nan(experiment.train_step, before, batch, dropout_key)
                 raise RunError(f"step {step} is not finite: {where}")
             is_last, found = step == settings.num_steps, {}
@@ -76,18 +76,20 @@ def train(experiment: Experiment) -> TrainState:
                 continue
             meter.pause()
             if meter.bad_steps.in_row and not is_last:
-                continue  # saves when they are over, so that the newest is from before them
+                # Wait until the bad steps are over, so that the newest checkpoint stays one from
+                # before they began: a good state to restart from.
+                continue
             checkpoints.save(step, state, _record(meter), found)
             saves.saved()
             is_due = False
             if stops:
-                log.say(f"asked to stop: saved step {step}; the same command goes on from there")
+                log.say(f"stopped on request: saved step {step}; rerun the command to resume")
                 break
     return state
 
 
 def _open_log(experiment: Experiment, first_step: int) -> RunLog:
-    """The loggers of the run; none but in process 0."""
+    """Opens the run's loggers; only process 0 has any."""
     settings, is_first = experiment.config.train, jax.process_index() == 0
     if is_first:
         rename_metrics(experiment.workdir / METRICS_FILE, experiment.renamed)
@@ -115,7 +117,7 @@ def _begin(experiment: Experiment, key: jax.Array, log: RunLog) -> TrainState:
 
 
 def _take(workdir: Path, stack: ExitStack) -> list[str]:
-    """Makes the run this one's alone while `stack` is; returns what is to be said of it."""
+    """Locks the run directory for the lifetime of `stack`; returns lines to log."""
     lines = []
     try:
         with agreed():
@@ -129,7 +131,7 @@ def _take(workdir: Path, stack: ExitStack) -> list[str]:
 
 
 def _record(meter: Meter) -> dict[str, Any]:
-    """What a checkpoint carries over beside the state."""
+    """Returns what a checkpoint stores besides the state."""
     return {"sums": meter.sums.as_dict(), "bad_steps": meter.bad_steps.as_dict()}
 
 

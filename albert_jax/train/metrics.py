@@ -1,4 +1,4 @@
-"""A run's metrics: sums over steps, rates per second."""
+"""A run's metrics: sums over steps and rates per second."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,10 +12,10 @@ from albert_jax.train.loggers import RunLog
 
 
 class Meter:
-    """Adds up each step's metrics after the next step was dispatched, and logs the means.
+    """Accumulates step metrics and logs their means.
 
-    So the host waits for a step only while the device has another to work on. Rates
-    leave out the first step after the start or after a pause.
+    A step's metrics are read only after the next step has been dispatched, so the device always
+    has work while the host waits. Rates exclude the first step after the start or a pause.
     """
 
     def __init__(
@@ -28,16 +28,16 @@ class Meter:
         sums: MeanSums,
         bad_steps: BadSteps,
     ):
-        """Goes on from `sums`, what a checkpoint had of an unfinished interval.
+        """Continues from `sums`, a checkpoint's record of an unfinished logging interval.
 
         Args:
-          log: where the means go.
-          log_every: steps.
-          learning_rate: of the number of updates done before.
-          flops: model FLOPs of the steps in some sums.
-          peak_flops: FLOP/s of all devices together; None where unknown.
+          log: receives the means.
+          log_every: the logging interval, in steps.
+          learning_rate: number of updates done so far -> learning rate.
+          flops: metric sums over steps -> model FLOPs of those steps.
+          peak_flops: FLOP/s of all devices together; None if unknown.
           sums: metrics since the last logged step.
-          bad_steps: judges each step.
+          bad_steps: checks each step.
         """
         self._log, self._log_every, self._peak_flops = log, log_every, peak_flops
         self._learning_rate, self._flops = learning_rate, flops
@@ -46,12 +46,12 @@ class Meter:
         self._pending: tuple[int, Mapping[str, Mean]] | None = None
 
     def push(self, step: int, metrics: Mapping[str, Mean]) -> None:
-        """Takes the metrics of the step just dispatched, and reads those of the one before."""
+        """Stores the metrics of the step just dispatched, and reads those of the previous one."""
         self._read()
         self._pending = step, metrics
 
     def pause(self) -> None:
-        """Reads what is outstanding, and stops the clock until the next step is done."""
+        """Reads outstanding metrics, and stops the clock until the next step is done."""
         self._read()
         self._since = None
 

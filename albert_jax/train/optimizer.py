@@ -1,4 +1,4 @@
-"""LAMB as ALBERT has it, AdamW, Muon, whatever optax has; learning rate schedules."""
+"""Optimizers (ALBERT's LAMB, AdamW, Muon, any of optax's) and learning rate schedules."""
 
 import inspect
 import math
@@ -17,10 +17,12 @@ from albert_jax.model.sharding import path_of
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
-    """Linear warmup from 0, then the configured course; update t uses the rate at t - 1.
+    """Returns a linear warmup from 0 followed by the configured schedule.
+
+    Update t (from 1) uses the rate at t - 1.
 
     Raises:
-      ValueError: where the warmup leaves no room for the decay of `wsd`.
+      ValueError: if the warmup leaves no room for the decay of `wsd`.
     """
     peak, warmup, rest = (
         config.learning_rate,
@@ -35,7 +37,7 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
         decay = max(1, round(config.decay_fraction * num_steps))
         if decay > rest:
             raise ValueError(
-                f"optimizer.warmup_steps={warmup} and a decay of {decay} steps are more than "
+                f"optimizer.warmup_steps={warmup} plus a decay of {decay} steps exceeds "
                 f"train.num_steps={num_steps}; lower optimizer.decay_fraction"
             )
         stable = optax.constant_schedule(peak)
@@ -45,10 +47,10 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
 
 
 def optimizer_of(config: Config) -> optax.GradientTransformation:
-    """The optimizer of a run.
+    """Returns the optimizer of a run.
 
     Raises:
-      ValueError: where there is no such optimizer, or it does not take the settings.
+      ValueError: if there is no such optimizer, or it does not accept the settings.
     """
     share = config.model.share
     return make_optimizer(
@@ -59,16 +61,16 @@ def optimizer_of(config: Config) -> optax.GradientTransformation:
 def make_optimizer(
     config: OptimizerConfig, num_steps: int, is_stacked: Callable[[str], bool]
 ) -> optax.GradientTransformation:
-    """The whole update: clipping, then what `config.name` names, at the scheduled rate.
+    """Returns the complete update: clipping, then the optimizer, at the scheduled rate.
 
     Args:
-      config: which optimizer, and its numbers.
+      config: the optimizer's name and hyperparameters.
       num_steps: updates in the run.
       is_stacked: whether the parameter at a path ("a/b/c") holds one variable per
-        layer along its first axis; each is then a variable of its own.
+        layer along its first axis; each is then treated as a separate variable.
 
     Raises:
-      ValueError: where there is no such optimizer, or it does not take the settings.
+      ValueError: if there is no such optimizer, or it does not accept the settings.
     """
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     schedule = make_schedule(config, num_steps)
@@ -83,14 +85,15 @@ def _lamb(config: OptimizerConfig, schedule: optax.Schedule, is_stacked: Callabl
 
 
 def _adamw(config: OptimizerConfig, schedule: optax.Schedule, is_stacked: Callable) -> list[Any]:
-    del is_stacked  # every element is on its own
+    del is_stacked  # AdamW is elementwise, so stacking does not matter
     return [*_adam(config), optax.scale_by_learning_rate(schedule)]
 
 
 def _adam(config: OptimizerConfig) -> list[Any]:
     if config.options:
         raise ValueError(
-            f"optimizer.options: {config.name} has none; set optimizer.b1 and the like"
+            f"optimizer.options: {config.name} takes none; use optimizer.b1, b2, eps and "
+            "bias_correction instead"
         )
     return [
         scale_by_moments(config.b1, config.b2, config.eps, config.bias_correction),
@@ -99,9 +102,9 @@ def _adam(config: OptimizerConfig) -> list[Any]:
 
 
 def _muon(config: OptimizerConfig, schedule: optax.Schedule, is_stacked: Callable) -> list[Any]:
-    """Muon for the encoder's matrices, Adam for embeddings, heads, norms and biases.
+    """Returns Muon for the encoder's matrices, Adam for embeddings, heads, norms and biases.
 
-    A matrix's update has the size that Adam's has, so that one learning rate serves both.
+    Matrix updates are scaled to the magnitude of Adam's, so that one learning rate suits both.
     Only the matrices decay. Source: arXiv:2502.16982, section 2.2.
     """
 
@@ -124,7 +127,8 @@ def _muon(config: OptimizerConfig, schedule: optax.Schedule, is_stacked: Callabl
     return [optax.contrib.muon(schedule, **given)]
 
 
-# name -> what follows the clipping; an optimizer of your own goes here, or is one of optax's.
+# name -> the transformations after clipping. Add your own optimizer here; names that are not
+# listed are looked up in optax.
 OPTIMIZERS: dict[str, Callable[[OptimizerConfig, optax.Schedule, Callable], list[Any]]] = {
     "lamb": _lamb,
     "adamw": _adamw,
@@ -133,13 +137,13 @@ OPTIMIZERS: dict[str, Callable[[OptimizerConfig, optax.Schedule, Callable], list
 
 
 def _from_optax(config: OptimizerConfig, schedule: optax.Schedule) -> Any:
-    """An optimizer of optax by its name, with `optimizer.options` as its arguments."""
+    """Returns the optax optimizer of that name, with `optimizer.options` as its arguments."""
     function = getattr(optax, config.name, None)
     taken = _parameters(function) if callable(function) else {}
     if function is None or "learning_rate" not in taken:
         known = [*OPTIMIZERS, *(name for name in dir(optax) if _is_optimizer(name))]
         raise ValueError(
-            f"optimizer.name={config.name!r} is no optimizer{nearest(config.name, known)}"
+            f"optimizer.name={config.name!r} is not an optimizer{nearest(config.name, known)}"
         )
     given = _options(config, function)
     decay = next((name for name in ("weight_decay", "weight_decay_rate") if name in taken), None)
@@ -157,13 +161,13 @@ def _from_optax(config: OptimizerConfig, schedule: optax.Schedule) -> Any:
 
 
 def _options(config: OptimizerConfig, function: Callable) -> dict[str, Any]:
-    """`optimizer.options`, checked against a function's parameters."""
+    """Returns `optimizer.options`, checked against a function's parameters."""
     default = OptimizerConfig()
     for name in ("b1", "b2", "eps", "bias_correction"):
         if getattr(config, name) != getattr(default, name):
             raise ValueError(
-                f"optimizer.{name} is of lamb and adamw; for {config.name} set "
-                f"optimizer.options.NAME, one of {', '.join(_parameters(function))}"
+                f"optimizer.{name} applies to lamb and adamw only; for {config.name} set "
+                f"optimizer.options.NAME, with NAME one of {', '.join(_parameters(function))}"
             )
     taken = _parameters(function)
     for name in config.options:
@@ -184,7 +188,7 @@ def _is_optimizer(name: str) -> bool:
 def scale_by_moments(
     b1: float, b2: float, eps: float, bias_correction: bool
 ) -> optax.GradientTransformation:
-    """Adam's `m / (√v + eps)`, with or without the division of m and v by 1 - b^t.
+    """Returns Adam's `m / (√v + eps)`, with or without dividing m and v by 1 - b^t.
 
     Source: google-research/albert lamb_optimizer.py, which does not correct the bias.
     """
@@ -207,15 +211,15 @@ def scale_by_moments(
 
 
 def _unbiased(moment: Any, decay: float, count: jax.Array) -> Any:
-    # 1 - decay^count, taken in float32 as it stands (and as optax takes it), is up to 2e-5 off.
+    # Computed directly in float32, as optax does, 1 - decay^count is off by up to 2e-5.
     weight = -jnp.expm1(count * math.log(decay)) if decay else 1.0
     return jax.tree.map(lambda m: m / weight, moment)
 
 
 def scale_by_trust_ratio(is_stacked: Callable[[str], bool]) -> optax.GradientTransformation:
-    """Multiplies the update of each variable w by ‖w‖ / ‖update‖; by 1 where one is 0.
+    """Returns LAMB's scaling of each variable w's update by ‖w‖ / ‖update‖; by 1 if either is 0.
 
-    Norms and biases are left alone.
+    Norms and biases are not scaled.
 
     Source: arXiv:1904.00962, Algorithm 2; the exclusions from google-research/albert
     optimization.py.
@@ -245,7 +249,7 @@ def scale_by_trust_ratio(is_stacked: Callable[[str], bool]) -> optax.GradientTra
 
 
 def _kernels(params: Any) -> Any:
-    """True for what is decayed: all but norms and biases."""
+    """Returns a tree that is True for decayed parameters: all but norms and biases."""
     return jax.tree_util.tree_map_with_path(lambda path, _: _is_kernel(path_of(path)), params)
 
 

@@ -1,4 +1,7 @@
-"""Being asked to stop: a preemption notice, or Ctrl-C. The run then saves, and goes on later."""
+"""Graceful shutdown on SIGTERM (such as a preemption notice) or Ctrl-C.
+
+The run saves a checkpoint before it ends, and resumes from it when started again.
+"""
 
 import os
 import signal
@@ -9,27 +12,27 @@ from typing import Any, Self
 import jax
 from jax.experimental import multihost_utils
 
-EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: "try again"; the scripts in launch/ do
+EXIT_CODE = 75  # EX_TEMPFAIL in sysexits.h: "try again", which the scripts in launch/ do
 
 
 class StoppedError(Exception):
-    """A run has saved, and ended before its last step, as it was asked to."""
+    """A run that saved and ended before its last step, as requested."""
 
 
 class StopRequests:
-    """Within it, SIGTERM and the first Ctrl-C are noted; a second Ctrl-C interrupts.
+    """Context that records SIGTERM and the first Ctrl-C; a second Ctrl-C interrupts at once.
 
-    In a run of many processes one that is asked is enough: jax's preemption service, which
-    takes SIGTERM there, lets all agree on a step.
+    In a multi-process run it is enough to signal one process: JAX's preemption service, which
+    handles SIGTERM there, makes all processes agree on the step to stop after.
     """
 
     def __init__(self) -> None:
-        """Changes nothing yet."""
+        """Installs no handlers yet; entering the context does."""
         self._asked = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        """Takes the signals over, which only the main thread may."""
+        """Installs the signal handlers, which only the main thread may do."""
         if threading.current_thread() is threading.main_thread():
             signals: dict[signal.Signals, Any] = {signal.SIGINT: self._interrupted}
             if not jax.distributed.is_initialized():
@@ -39,12 +42,15 @@ class StopRequests:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Gives the signals back."""
+        """Restores the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def at(self, step: int) -> bool:
-        """Whether to stop after `step`: the same in all processes, which all ask each step."""
+        """Returns whether to stop after `step`.
+
+        Every process must ask after every step; all get the same answer.
+        """
         return self._asked or multihost_utils.reached_preemption_sync_point(step)
 
     def _terminated(self, number: int, frame: FrameType | None) -> None:
@@ -52,8 +58,8 @@ class StopRequests:
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.default_int_handler)
-        print("\nstops after a checkpoint; once more: at once", flush=True)
+        print("\nstopping after a checkpoint; press Ctrl-C again to stop at once", flush=True)
         if jax.distributed.is_initialized():
-            os.kill(os.getpid(), signal.SIGTERM)  # jax's service tells the others
+            os.kill(os.getpid(), signal.SIGTERM)  # JAX's service notifies the other processes
         else:
             self._asked = True

@@ -1,4 +1,4 @@
-"""The experiment of a pretraining run: rows, masks and pairs drawn from them, two losses."""
+"""Pretraining experiments: prepared rows, masked-LM and sentence-pair batches, two losses."""
 
 import itertools
 from collections.abc import Callable, Generator, Sequence
@@ -26,20 +26,20 @@ from albert_jax.train.initialization import read_start, wants_start
 from albert_jax.train.optimizer import optimizer_of
 from albert_jax.train.step import compile_steps
 
-# What next sentence prediction was called in runs of before November 2026.
+# The names of the next-sentence-prediction metrics in runs from before November 2026.
 _RENAMED = {"nsp_loss": "sop_loss", "nsp_accuracy": "sop_accuracy"}
 
 
 def pretraining_experiment(
     config: Config, workdir: Path, devices: Sequence[Any] | None = None
 ) -> Experiment:
-    """Checks all that can be checked before compute is spent, and opens the run directory.
+    """Checks the settings and inputs before any compute is spent, and opens the run directory.
 
-    For the arguments see `train.make_experiment`.
+    See `train.make_experiment` for the arguments.
 
     Raises:
-      FileNotFoundError: where the data is missing.
-      ValueError: where settings, data, devices and `workdir` do not fit together.
+      FileNotFoundError: if the data is missing.
+      ValueError: if settings, data, devices and `workdir` are inconsistent.
     """
     devices = jax.devices() if devices is None else devices
     validate_for_devices(config, len(devices))
@@ -51,7 +51,7 @@ def pretraining_experiment(
             f"set model.vocab_size={manifest['vocab_size']}"
         )
     for split in ("train", "validation"):
-        Rows(config.data, split)  # refuses files that are damaged or contradict the manifest
+        Rows(config.data, split)  # raises if files are damaged or contradict the manifest
     mesh, task = make_mesh(config.mesh, devices), Pretraining(config.data.sentence_objective)
     spec = state_spec(model_builder(config, task.kind), optimizer_of(config), mesh)
     train_step, eval_step = compile_steps(task, spec, mesh, config.train.grad_accum_steps)

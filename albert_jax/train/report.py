@@ -1,4 +1,4 @@
-"""What a finished run shows."""
+"""The report printed at the end of a run."""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -15,15 +15,15 @@ from albert_jax.train.experiment import Experiment
 def cloze(
     rows: Iterable[Mapping[str, np.ndarray]], tokenizer: Tokenizer, count: int
 ) -> list[tuple[str, str]]:
-    """Sentences with one word masked, to show what a model fills in.
+    """Returns sentences with one word masked, to show how a model fills it in.
 
     Args:
       rows: prepared rows.
-      tokenizer: theirs.
-      count: how many sentences, each of another row.
+      tokenizer: the rows' tokenizer.
+      count: the number of sentences, each from a different row.
 
     Returns:
-      (text with "[MASK]", the word) for each.
+      A (text with "[MASK]", masked word) pair for each sentence.
     """
     found = []
     for row in itertools.islice(rows, 20 * count):
@@ -31,7 +31,7 @@ def cloze(
         for end, length in zip(ends, row["sentence_lengths"], strict=True):
             ids = row["pieces"][end - length : end].tolist()
             pieces = tokenizer.pieces(ids)
-            words = [  # whole words of one piece
+            words = [  # whole words that are a single piece
                 i
                 for i, (piece, after) in enumerate(itertools.pairwise(pieces))
                 if piece[1:].isalpha() and len(piece) > 4 and piece[0] == after[0] == "▁"
@@ -47,17 +47,17 @@ def cloze(
 
 
 def _report(experiment: Experiment) -> list[str]:
-    """Lines that sum up a finished run: for pretraining, also masks that it fills."""
+    """Returns lines that summarize a finished run; for pretraining, with filled-in masks."""
     lines = [
         m for m in read_metrics(experiment.workdir / METRICS_FILE) if m["split"] == "validation"
     ]
     if experiment.best is not None:
         name = experiment.best
         best = max(lines, key=lambda m: m[name])
-        return [f"best {name} {best[name]:.4f}, at step {best['step']}"]
+        return [f"best {name} {best[name]:.4f} at step {best['step']}"]
     model = load(experiment.workdir)
     loss, entropy = lines[-1]["mlm_loss"], experiment.baselines["mlm_loss"]
-    said = [f"held-out MLM loss {loss:.3f} nats a piece; unigram entropy {entropy:.3f}"]
+    said = [f"held-out MLM loss {loss:.3f} nats per token; unigram entropy {entropy:.3f}"]
     rows = open_rows(experiment.config.data.path, "validation")
     for text, answer in cloze((rows[i] for i in range(len(rows))), model.tokenizer, count=5):
         (candidates,) = model.fill_mask(text, top_k=4)

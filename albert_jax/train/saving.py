@@ -1,4 +1,4 @@
-"""When a run saves: by steps, and by the clock."""
+"""The times at which a run saves: by step count and by the clock."""
 
 import time
 
@@ -7,22 +7,23 @@ from albert_jax.train.distributed import said_by_first
 
 
 class SaveTimes:
-    """Says after which steps to save; the same in all processes, which all ask after each step."""
+    """Decides after which steps to save; every process must ask after every step."""
 
     def __init__(self, config: TrainConfig):
         """Starts the clock."""
         self._config, self._since = config, time.monotonic()
 
     def at(self, step: int) -> bool:
-        """Whether to save after `step`."""
+        """Returns whether to save after `step`; the answer is the same in all processes."""
         return step % self._config.checkpoint_every == 0 or self._is_late(step)
 
     def saved(self) -> None:
-        """Starts the clock again."""
+        """Restarts the clock."""
         self._since = time.monotonic()
 
     def _is_late(self, step: int) -> bool:
-        # Clocks differ, so process 0 tells the others; not at each step, where they would wait.
+        # Clocks differ between processes, so process 0 decides for all. That exchange makes them
+        # wait for each other, so it happens only every `log_every` steps.
         if not self._config.checkpoint_minutes or step % self._config.log_every:
             return False
         seconds = time.monotonic() - self._since

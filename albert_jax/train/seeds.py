@@ -1,4 +1,4 @@
-"""One fine-tuning run a seed, and what they come to together."""
+"""Fine-tuning runs over several seeds, and their summary."""
 
 import dataclasses
 import math
@@ -15,19 +15,19 @@ from albert_jax.train.curves import METRICS_FILE, read_metrics
 
 
 def run_seeds(config: Config, workdir: Path, run: Callable[[Config, Path], str]) -> int:
-    """Runs every seed of `config.task.seeds` in a directory of its own, and sums them up.
+    """Runs every seed of `config.task.seeds` in its own directory, and summarizes the results.
 
     Writes `seeds.json`: the metric, its best value for each seed, their median and spread,
-    and the runs that failed, with the reason. A run that fails does not stop the others.
+    and the runs that failed, with the reason. A failed run does not stop the others.
 
     Args:
       config: the settings; `train.seed` is replaced.
-      workdir: holds `seed_N` for each seed.
-      run: trains one run and returns the metric that it is judged by. Where it fails in one
+      workdir: the parent of the run directories, `seed_N` for each seed.
+      run: trains one run and returns the name of the metric that ranks runs. If it fails in one
         process, it must fail in all.
 
     Returns:
-      0, or 1 where every run failed.
+      The exit code: 1 if every run failed, else 0.
     """
     values: dict[str, float] = {}
     failed: dict[str, str] = {}
@@ -58,13 +58,13 @@ def run_seeds(config: Config, workdir: Path, run: Callable[[Config, Path], str])
 
 
 def best_value(workdir: Path, metric: str) -> float:
-    """The largest held-out value of a metric in a run."""
+    """Returns the largest held-out value of a metric in a run."""
     lines = read_metrics(workdir / METRICS_FILE)
     return max(line[metric] for line in lines if line["split"] == "validation")
 
 
 def summarize(metric: str, values: dict[str, float], failed: dict[str, str]) -> dict[str, Any]:
-    """Median and spread of the runs that did not fail."""
+    """Returns the values, failures, median and spread of the runs."""
     summary: dict[str, Any] = {"metric": metric, "values": values, "failed": failed}
     if values:
         numbers = list(values.values())
@@ -77,7 +77,7 @@ def summarize(metric: str, values: dict[str, float], failed: dict[str, str]) -> 
 
 
 def describe(summary: dict[str, Any]) -> str:
-    """The summary in a line."""
+    """Returns the summary as one line."""
     runs = f"{len(summary['values'])} runs, {len(summary['failed'])} failed"
     if "median" not in summary:
         return runs

@@ -1,4 +1,4 @@
-"""One optimizer update, and one evaluation batch, as pure functions."""
+"""Pure functions for one optimizer update and one evaluation batch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,12 +25,12 @@ def train_step(
     tx: optax.GradientTransformation,
     accum_steps: int,
 ) -> tuple[TrainState, Metrics]:
-    """Updates the state by the gradient of the batch's mean loss, where both are finite.
+    """Updates the state with the gradient of the batch's mean loss, if both are finite.
 
-    Where they are not, only the step is counted on, and the mean `skipped` has a total of 1.
+    If either is not, only the step counter advances, and the metric `skipped` has a total of 1.
 
-    Every loss term is a mean over the whole batch, and dropout a function of (key, step, row),
-    so that accumulation and the number of devices change nothing but rounding.
+    Every loss term is a mean over the whole batch, and dropout depends only on (key, step, row).
+    Gradient accumulation and the number of devices therefore change nothing but rounding.
     """
 
     def loss_fn(
@@ -63,13 +63,15 @@ def train_step(
 
 
 def _over_rows(sums: Callable[..., Any]) -> Callable[..., Any]:
-    """`sums(params, loss_weights, batch, keys)` of each device's rows, all-reduced once.
+    """Runs `sums(params, loss_weights, batch, keys)` on each device's rows; all-reduces once.
 
-    Left to itself, XLA adds up the gradient of shared weights over devices in every layer, and
-    in every part of an accumulation, and fetches what `fsdp` splits as often. Here both are done
-    once: weights are whole for the time of a step, and weights and moments split between steps.
-    With `tensor`, weights are split in the step too, and it is left to XLA: its partitioner fails
-    on programs that are split by hand along some axes only.
+    ALBERT's layers share their weights, so each layer contributes to the same gradient. If the
+    program is left to XLA's partitioner, it all-reduces that gradient in every layer and for
+    every accumulation part, and gathers `fsdp`-sharded weights just as often. Here each device
+    first sums its own rows' gradient, so both happen once a step: the weights are whole during a
+    step, and weights and moments are sharded between steps. With `tensor`, weights are sharded
+    within the step too, which is left to XLA: its partitioner fails on programs that are
+    partitioned by hand along only some axes.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1 or mesh.shape["tensor"] > 1:
@@ -90,12 +92,12 @@ def _accumulate(
     batch: Batch,
     dropout_keys_B: Any,
 ) -> Any:
-    """Sums `value_and_grad` over `accum_steps` parts of the batch."""
+    """Returns `value_and_grad` summed over `accum_steps` parts of the batch."""
     if accum_steps == 1:
         return value_and_grad(params, loss_weights, batch, dropout_keys_B)
 
     def split(x: jax.Array) -> jax.Array:
-        # Every accum_steps-th row, so that each part lies on all devices as the batch does.
+        # Takes every accum_steps-th row, so each part spans all devices just as the batch does.
         return jnp.swapaxes(x.reshape(-1, accum_steps, *x.shape[1:]), 0, 1)
 
     def add(sums: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
@@ -109,14 +111,14 @@ def _accumulate(
 
 
 def eval_step(params: Any, batch: Batch, *, task: Task, graphdef: Any) -> Metrics:
-    """Losses and metrics of a batch, without dropout."""
+    """Returns losses and metrics of a batch, without dropout."""
     return task.metrics(nnx.merge(graphdef, params), batch, None)
 
 
 def compile_outputs(
     outputs: Callable[[Any, Batch], Any], spec: StateSpec, mesh: Mesh
 ) -> Callable[[Any, Batch], Any]:
-    """Jitted `outputs(model, batch)` as a function of (params, batch), its results whole."""
+    """Returns `outputs(model, batch)` jitted over (params, batch), with replicated results."""
     params = jax.tree.map(lambda leaf: leaf.sharding, spec.abstract_state.params)
     return jax.jit(
         lambda params, batch: outputs(nnx.merge(spec.graphdef, params), batch),
@@ -126,9 +128,9 @@ def compile_outputs(
 
 
 def compile_steps(task: Task, spec: StateSpec, mesh: Mesh, accum_steps: int) -> tuple[Any, Any]:
-    """Jitted `train_step(state, batch, key)` and `eval_step(params, batch)` on the mesh.
+    """Returns jitted `train_step(state, batch, key)` and `eval_step(params, batch)` for the mesh.
 
-    The state given to `train_step` is donated.
+    The state passed to `train_step` is donated.
     """
     state = jax.tree.map(lambda leaf: leaf.sharding, spec.abstract_state)
     batch, replicated = NamedSharding(mesh, BATCH), NamedSharding(mesh, REPLICATED)

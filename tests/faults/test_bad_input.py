@@ -190,7 +190,7 @@ OVERRIDES = [
     of_override("--config.data.sentence_objective=snp", "sentence_objective must be one of sop"),
     of_override(
         "--config.task.name=glue/cola --config.task.max_length=64",
-        "config.init_from is empty: give the weights",
+        "config.init_from is empty: set it to the initial weights",
     ),
     of_override("--config.task.seeds=[1,x]", r"config.task.seeds must be whole numbers, as \[0,1"),
     of_override("--config.init_from={tmp}/nothing", "nothing' is no run directory"),

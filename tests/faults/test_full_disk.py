@@ -98,11 +98,11 @@ def test_the_run_ends_in_a_line_and_goes_on_when_there_is_space(
     print(told)
     assert "\n" not in told
     assert f"{str(run)!r}: the disk is full" in told
-    assert "Make space: the same command goes on from there" in told
+    assert "Free some space and rerun the same command to resume" in told
     kept = steps_in(run)
     assert kept == [n for n in (4, 8) if n < step]
     if kept:
-        assert f"the checkpoint of step {kept[-1]} is whole" in told
+        assert f"the checkpoint of step {kept[-1]} is intact" in told
         with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
             assert checkpoints.find() == kept[-1]
         ours, theirs = (state_of(folder, config, kept[-1]) for folder in (run, whole))
@@ -128,7 +128,7 @@ def test_the_command_ends_in_a_line(rows, disk, tmp_path):
     line = error_line(err)
     kept = steps_in(disk / "run")
     assert 1 < len(kept) < 12
-    assert f"the checkpoint of step {kept[-1]} is whole" in line
+    assert f"the checkpoint of step {kept[-1]} is intact" in line
     (disk / "other").unlink()
     _, err = (process := start(command)).communicate(timeout=900)
     assert process.returncode == 0, err

@@ -113,7 +113,7 @@ def test_f1_of_absent_classes():
 
 def test_what_cannot_be_measured_is_refused():
     classes, scores = np.array([0, 1]), np.array([0.5, 1.0])
-    with pytest.raises(ValueError, match="no metric 'bleu'"):
+    with pytest.raises(ValueError, match="'bleu' is not a metric"):
         metrics_by_name(["bleu"], classes, classes)
     with pytest.raises(ValueError, match="N > 0"):
         text_metrics("race", classes[:0], classes[:0])
@@ -246,12 +246,12 @@ def test_entities_end_with_their_sentence():
 @pytest.mark.parametrize("tag", ["", "B", "B-", "E-PER", "S-PER", "PER", "b-PER", "O-PER", "o"])
 def test_other_tags_are_refused(tag):
     for pair in (([["O", tag]], [["O", "O"]]), ([["O", "O"]], [["O", tag]])):
-        with pytest.raises(ValueError, match="neither O nor"):
+        with pytest.raises(ValueError, match="must be O"):
             entity_metrics(*pair)
 
 
 def test_sentences_must_match():
-    with pytest.raises(ValueError, match="1 sentences predicted, 2 labelled"):
+    with pytest.raises(ValueError, match="1 sentences predicted, but 2 labelled"):
         entity_metrics([["O"]], [["O"], ["O"]])
     with pytest.raises(ValueError, match="sentence 1: 1 tags for 2 words"):
         entity_metrics([["O"], ["O"]], [["O"], ["O", "O"]])

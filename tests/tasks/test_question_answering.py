@@ -104,7 +104,7 @@ def test_a_question_that_fills_the_row_is_refused(small):
     question = " ".join(WORDS[:10])
     example = QuestionExample("q7", "", "mor tan", question, ())
     size = len(small.encode(question))
-    with pytest.raises(ValueError, match=rf"task\.max_length={size + 3} .*'q7' of {size} pieces"):
+    with pytest.raises(ValueError, match=rf"task\.max_length={size + 3} .*'q7' of {size} tokens"):
         question_features([example], small, size + 3, 128, size)
     assert len(question_features([example], small, size + 4, 128, size).rows) > 1
     assert length_of(question_features([example], small, size + 3, 128, size - 1).rows[0]) > size

@@ -79,7 +79,7 @@ def test_real_squad(shared_data):
     assert data.splits == read_task("squad/v2.0", file).splits
     [note] = data.notes
     assert note.startswith(
-        f"{file}: the name tells no split; split by article into 5082 questions"
+        f"{file}: the name does not show a split; split by article into 5082 questions"
     )
     assert len({e.title for e in data.splits["validation"]}) == 3  # a fifth of 16 articles
 
@@ -168,8 +168,8 @@ def test_qqp_as_it_is(tmp_path):
     assert data.splits["train"] == [TextExample("0", "A", "B", 1), TextExample("3", "A", "", 0)]
     assert data.splits["test"] == [TextExample("5", "A", "B", None)]
     assert [n.partition("train.tsv: ")[2] for n in data.notes] == [
-        "2 rows with columns missing left out (lines 3, 4)",
-        "1 rows have an empty question; kept",
+        "left out 2 rows with missing columns (lines 3, 4)",
+        "kept 1 rows with an empty question",
     ]
 
 
@@ -181,7 +181,7 @@ def test_mrpc_original_files(tmp_path):
     data = read_task("glue/mrpc", tmp_path)
     assert {s: len(v) for s, v in data.splits.items()} == {"train": 3, "test": 1}
     assert data.splits["test"] == [TextExample("0", "A", "B", 1)]
-    assert "no mrpc_dev_ids.tsv beside it" in data.notes[0]
+    assert "no mrpc_dev_ids.tsv next to it" in data.notes[0]
     write(tmp_path / "mrpc_dev_ids.tsv", "12\t13\n")
     data = read_task("glue/mrpc", tmp_path)
     assert list(data.splits) == ["train", "validation", "test"]
@@ -291,7 +291,7 @@ def test_race_lines(tmp_path):
     assert [e.label for e in data.splits["test"]] == [None, None]
     assert data.splits["train"][0].options == ("a", "a", "c", " ")
     assert [n.partition("jsonl: ")[2] for n in data.notes] == [
-        "2 questions or options have no text; kept"
+        "kept 2 questions or options without text"
     ]
     high = read_task("race/high", tmp_path)
     assert [e.id for e in high.splits["train"]] == ["high1-0"]

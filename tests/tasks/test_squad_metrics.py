@@ -211,9 +211,9 @@ def test_never_answering_with_negative_odds():
 def test_what_cannot_be_measured_is_refused(measure):
     examples = [question(i, "x") for i in "abc"]
     full, odds = dict.fromkeys("abc", "x"), dict.fromkeys("abc", 0.0)
-    with pytest.raises(ValueError, match="2 of 3 questions have no prediction, first 'b'"):
+    with pytest.raises(ValueError, match="2 of 3 questions have no prediction; the first is 'b'"):
         measure({"a": "x"}, examples, odds)
-    with pytest.raises(ValueError, match="1 of 3 questions have no null odds, first 'c'"):
+    with pytest.raises(ValueError, match="1 of 3 questions have no null odds; the first is 'c'"):
         measure(full, examples, {"a": 0.0, "b": 0.0})
     with pytest.raises(ValueError, match="not finite"):
         measure(full, examples, odds | {"b": math.nan})

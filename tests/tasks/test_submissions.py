@@ -97,14 +97,14 @@ def test_awkward_ids_and_names_can_be_read_back(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ids": ["0", "0"]}, "id '0' is there twice"),
-        ({"ids": ["0"]}, r"1 ids for predictions \(2,\)"),
-        ({"predictions": np.array([[0], [1]])}, r"2 ids for predictions \(2, 1\)"),
+        ({"ids": ["0", "0"]}, "id '0' occurs twice"),
+        ({"ids": ["0"]}, r"1 ids for predictions of shape \(2,\)"),
+        ({"predictions": np.array([[0], [1]])}, r"2 ids for predictions of shape \(2, 1\)"),
         ({"predictions": np.array([0.0, 1.0])}, "must be integers, not float64"),
-        ({"predictions": np.array([0, 2])}, "0 to 2, but only 2 names"),
-        ({"predictions": np.array([-1, 1])}, "-1 to 1, but only 2 names"),
-        ({"files": files_of("glue/rte")}, "bad, good are not the names GLUE knows"),
-        ({"files": files_of("glue/cola"), "labels": MNLI}, "GLUE has 2 classes, not 3"),
+        ({"predictions": np.array([0, 2])}, "0 to 2, but there are only 2 class names"),
+        ({"predictions": np.array([-1, 1])}, "-1 to 1, but there are only 2 class names"),
+        ({"files": files_of("glue/rte")}, "bad, good are not GLUE's class names"),
+        ({"files": files_of("glue/cola"), "labels": MNLI}, "GLUE expects 2 classes, not 3"),
         (
             {"files": files_of("glue/stsb"), "labels": (), "predictions": np.array([np.nan, 1])},
             "score is not finite",
@@ -145,7 +145,7 @@ def test_squad_ids_must_agree(tmp_path):
     with pytest.raises(ValueError, match="2 ids are in only one of predictions and null_odds"):
         write_squad(tmp_path, {"a": "x", "b": "y"}, None, {"a": 0.0, "c": 1.0})
     with pytest.raises(
-        ValueError, match="only one of predictions and nbest_predictions, first 'b'"
+        ValueError, match="only one of predictions and nbest_predictions; the first is 'b'"
     ):
         write_squad(tmp_path, {"a": "x", "b": "y"}, {"a": []})
     assert not list(tmp_path.iterdir())
@@ -181,8 +181,8 @@ def test_words_are_written_as_they_were_read(tmp_path, word):
 @pytest.mark.parametrize(
     ("words", "tags", "labels", "message"),
     [
-        ([["a"]], [["O"], ["O"]], None, "numbers of sentences differ: [1, 2]"),
-        ([["a"]], [["O"]], [], "numbers of sentences differ: [1, 0, 1]"),
+        ([["a"]], [["O"], ["O"]], None, "have [1, 2] sentences"),
+        ([["a"]], [["O"]], [], "have [1, 0, 1] sentences"),
         ([["a"], ["a"]], [["O"], []], None, "sentence 1: lengths differ: [1, 0]"),
         ([["a"]], [["O"]], [["O", "O"]], "sentence 0: lengths differ: [1, 2, 1]"),
         ([["a"], ["New York"]], [["O"], ["O"]], None, "sentence 1: 'New York' is empty or"),

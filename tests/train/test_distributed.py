@@ -94,7 +94,7 @@ def test_tpus_ask_jax_for_their_neighbours(platforms, environment, options):
     ("change", "message"),
     [
         ({"JAX_PROCESS_ID": ""}, "without JAX_PROCESS_ID: set all three"),
-        ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES='two' is no number"),
+        ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES='two' is not a whole number"),
     ],
 )
 def test_half_an_address_is_an_error(change, message):

@@ -1,11 +1,20 @@
 """Learning rate schedules, and the type of the update; test_lamb_parity.py has the algorithms."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.runs import assert_same_end, numbers
+from support.tiny_runs import tiny_config
 
+from albert_jax.checkpoints.formats.run import read_run_weights
 from albert_jax.config import OptimizerConfig
+from albert_jax.config.schema import Options
+from albert_jax.convert import convert
+from albert_jax.train import make_experiment
+from albert_jax.train.loop import train
 from albert_jax.train.optimizer import make_optimizer, make_schedule
 
 
@@ -38,3 +47,84 @@ def test_the_update_stays_float32_under_jit():
         params = {"kernel": jnp.ones((3, 5, 2)), "bias": jnp.ones((3, 2))}
         updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
         assert {leaf.dtype.name for leaf in jax.tree.leaves(updates)} == {"float32"}
+
+
+# ---- by name ----
+
+
+def encoder(**leaves):
+    return {"encoder": {"group_0": {"inner_group_0": {"ffn": {"output": leaves}}}}}
+
+
+def test_muon_turns_matrices_each_on_its_own():
+    config = OptimizerConfig(
+        name="muon", learning_rate=0.5, warmup_steps=0, clip_norm=0.0, weight_decay=0.0
+    )
+    draw = np.random.default_rng(0)
+    kernel = jnp.asarray(draw.normal(size=(3, 8, 4)), jnp.float32)  # of three layers
+    params = encoder(kernel=kernel, bias=jnp.ones((3, 4))) | {"mlm": {"bias": jnp.ones(5)}}
+    gradients = jax.tree.map(lambda x: jnp.asarray(draw.normal(size=x.shape), jnp.float32), params)
+    tx = make_optimizer(config, 100, is_stacked=lambda path: True)
+    updates, _ = jax.jit(tx.update)(gradients, tx.init(params), params)
+    turned = updates["encoder"]["group_0"]["inner_group_0"]["ffn"]["output"]["kernel"]
+    for layer in np.asarray(turned):
+        sizes = np.linalg.svd(layer, compute_uv=False)
+        assert sizes.min() > 0.6 * sizes.max()  # of a matrix as it comes: about 0.3
+        # As large as Adam's update at this rate: 0.2 an element, by the square root of its size.
+        assert np.sqrt(np.mean(layer**2)) == pytest.approx(0.5 * 0.2, rel=0.3)
+    first = 0.5 * (1 + 0.9 * 0.1 / (1 - 0.9**2))  # of Adam with Nesterov's momentum
+    np.testing.assert_allclose(np.abs(updates["mlm"]["bias"]), first, rtol=1e-3)
+
+
+def test_optimizers_of_optax_and_their_options():
+    params = {"encoder": {"kernel": jnp.ones((4, 2)), "bias": jnp.ones(2)}}
+
+    def update(**settings):
+        config = OptimizerConfig(warmup_steps=0, learning_rate=0.1, **settings)
+        tx = make_optimizer(config, 100, lambda _: False)
+        gradients = jax.tree.map(lambda x: 3.0 * x, params)
+        return tx.update(gradients, tx.init(params), params)[0]["encoder"]
+
+    lion = update(name="lion", weight_decay=0.5, clip_norm=0.0)
+    np.testing.assert_allclose(lion["bias"], -0.1, rtol=1e-6)  # no decay of biases
+    np.testing.assert_allclose(lion["kernel"], -0.1 * 1.5, rtol=1e-6)
+    plain = update(name="sgd", weight_decay=0.0, clip_norm=0.0)
+    np.testing.assert_allclose(plain["kernel"], -0.3, rtol=1e-6)
+    options = Options(momentum=0.5, nesterov=True)
+    nesterov = update(name="sgd", weight_decay=0.0, clip_norm=0.0, options=options)
+    np.testing.assert_allclose(nesterov["kernel"], -0.45, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "lam"}, r"optimizer.name='lam' is no optimizer; did you mean 'lamb'"),
+        ({"name": "linear_schedule"}, "is no optimizer"),
+        ({"name": "sgd"}, r"optimizer.weight_decay=0.01: optax.sgd has no weight decay; set it"),
+        ({"name": "muon", "b1": 0.8}, r"optimizer.b1 is of lamb and adamw; for muon set"),
+        ({"name": "muon", "options": Options(ns_step=6)}, r"options.ns_step; did you mean 'ns_s"),
+        ({"name": "adamw", "options": Options(b1=0.8)}, r"adamw has none; set optimizer.b1"),
+    ],
+)
+def test_optimizers_that_there_are_not(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_optimizer(OptimizerConfig(**settings), 10_000, lambda _: False)
+
+
+def test_a_run_with_muon_resumes_to_the_bit_and_keeps_its_state_to_itself(rows, tmp_path):
+    optimizer = {"name": "muon", "learning_rate": 0.01, "options": {"ns_steps": 6}}
+    settings = {"share": "ffn", "num_hidden_layers": 2}
+    config = tiny_config(
+        rows, optimizer=optimizer, model=settings, mesh={"data": 4, "fsdp": 2},
+        train={"num_steps": 4, "eval_every": 2, "checkpoint_every": 2},
+    )  # fmt: skip
+    assert config.optimizer.options == {"ns_steps": 6}
+    train(make_experiment(config, tmp_path / "whole"))
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
+    train(make_experiment(config, tmp_path / "run"))
+    assert_same_end(tmp_path / "whole", tmp_path / "run", config)
+    losses = [m["mlm_loss"] for m in numbers(tmp_path / "run") if m["split"] == "validation"]
+    assert losses[1] < losses[0]
+    convert(str(tmp_path / "run"), tmp_path / "copy", "orbax", None, None)
+    assert read_run_weights(tmp_path / "copy").step == 0

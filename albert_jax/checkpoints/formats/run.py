@@ -9,7 +9,7 @@ from flax import nnx
 
 from albert_jax.checkpoints.manager import Checkpoints, abstract_on_device
 from albert_jax.checkpoints.run_dir import read_run
-from albert_jax.checkpoints.weights import Moments, Weights
+from albert_jax.checkpoints.weights import HAVE_MOMENTS, Moments, Weights
 from albert_jax.config import ModelConfig
 from albert_jax.model.albert import abstract_model
 from albert_jax.model.sharding import path_of
@@ -23,7 +23,8 @@ def read_run_weights(
     Args:
       directory: the run directory.
       step: a step that has a checkpoint.
-      with_moments: whether to read the optimizer's moments too; at step 0 there are none.
+      with_moments: whether to read the optimizer's moments too; at step 0 there are none, and
+        no format but Orbax's own has a place for those of Muon and its like.
 
     Raises:
       FileNotFoundError: where there is no run, or no checkpoint in it.
@@ -37,7 +38,8 @@ def read_run_weights(
         _check_shapes(shapes, run.config.model, folder)
         abstract = abstract_on_device(shapes, jax.local_devices()[0])
         params = jax.tree.map(np.asarray, checkpoints.restore_params(step, abstract))
-        moments = Moments(*checkpoints.read_moments(step)) if with_moments and step else None
+        with_moments &= step > 0 and run.config.optimizer.name in HAVE_MOMENTS
+        moments = Moments(*checkpoints.read_moments(step)) if with_moments else None
         validation = checkpoints.record(step).get("validation", {})
     file = directory / "tokenizer.model"
     tokenizer = file.read_bytes() if file.is_file() else None

@@ -1,6 +1,6 @@
-"""Named entities in columns, and the ways to tag them.
+"""Reader of named entities in columns, in any of the usual tagging schemes.
 
-Source: https://www.clips.uantwerpen.be/conll2003/ner/: a word a line with its tag in the last
+Source: https://www.clips.uantwerpen.be/conll2003/ner/: one word per line with its tag in the last
 column, blank lines between sentences, -DOCSTART- between documents.
 """
 
@@ -15,20 +15,20 @@ DOCUMENT = "-DOCSTART-"
 OUTSIDE = "O"
 SENTENCE_END = "the sentence's end"
 LOOKED_FOR = "eng.train, eng.testa, eng.testb, train.txt, valid.txt or dev.txt, test.txt, *.conll"
-# The share of entities that may open otherwise than the rest: two of CoNLL-2003's own 23,499 in
-# eng.train have B- after O, in a file of IOB1. Either way their place is plain.
+# The fraction of entities that may open differently from the rest: two of CoNLL-2003's own 23,499
+# in eng.train have B- after O, in an IOB1 file. Their extent is unambiguous either way.
 STRAY = 0.01
-# The letters that end an entity and that stand alone, of each way that has them.
+# The letters for the end of an entity and for a single-word entity, in schemes that have them.
 CLOSING = ("ES", "LU")
 
 
 class Sentence(NamedTuple):
-    """A sentence as its file has it.
+    """A sentence as in its file.
 
     Attributes:
       words: the words.
-      tags: one a word; empty where the file has none.
-      lines: the line of each word, for messages.
+      tags: one per word; empty if the file has none.
+      lines: the line number of each word, for messages.
     """
 
     words: tuple[str, ...]
@@ -39,21 +39,22 @@ class Sentence(NamedTuple):
 def read_conll(name: str, source: str) -> TaskData:
     """Reads a task in columns.
 
-    The tags may be IOB1, IOB2, IOBES (BIOES) or BILOU: which of them each file as a whole tells,
-    and all become IOB2. The entity types are those of train, or of all files where there is no
-    train. A test file may consist of words alone.
+    The tags may be IOB1, IOB2, IOBES (BIOES) or BILOU. The scheme is inferred from each file as
+    a whole, and all are converted to IOB2. The entity types are those of train, or of all files
+    if there is no train. A test file may consist of words alone.
 
     Args:
-      name: the task; all have the same layout.
+      name: the task; all tasks have the same layout.
       source: a folder with the files of `LOOKED_FOR`, or one of them.
 
     Returns:
-      The splits whose files are there. The labels are "O" and then B-X and I-X for each type X,
-      sorted; none for words alone.
+      The splits that exist. The labels are "O" and then B-X and I-X for each type X, sorted;
+      none for words alone.
 
     Raises:
-      FileNotFoundError: the source or all of the files are missing.
-      ValueError: a file is malformed, mixes ways to tag, or has a type that train has not.
+      FileNotFoundError: if the source or all of the files are missing.
+      ValueError: if a file is malformed, mixes tagging schemes, or has a type that is not in
+        train.
     """
     del name
     files = find_splits(source, _split_of, LOOKED_FOR, None)
@@ -76,23 +77,23 @@ def read_columns(path: str, split: str) -> list[Sentence]:
       split: "test" may have no tags.
 
     Raises:
-      ValueError: lines differ in their number of columns, or there is no tag, or no sentence.
+      ValueError: if lines differ in their number of columns, or there is no tag or no sentence.
     """
     sentences: list[Sentence] = []
     rows: list[tuple[int, list[str]]] = []
     width = 0
     for number, line in enumerate([*read_lines(path), ""], 1):
-        # Not split(): words may hold other white space, such as a no-break space.
+        # Not split(), because words may contain other white space, such as a no-break space.
         row = re.split(r"[ \t]+", line.strip(" \t"))
         if row[0] not in ("", DOCUMENT):
             width = width or len(row)
             if len(row) != width:
                 raise ValueError(
-                    f"{path}:{number}: {len(row)} columns where the file has {width}; "
+                    f"{path}:{number}: {len(row)} columns, but the file has {width}; "
                     "restore the word or the tag"
                 )
             if width == 1 and split != "test":
-                raise ValueError(f"{path}:{number}: no tag beside the word; give a tagged file")
+                raise ValueError(f"{path}:{number}: no tag next to the word; give a tagged file")
             rows.append((number, row))
         elif rows:
             words = tuple(r[0] for _, r in rows)
@@ -100,20 +101,20 @@ def read_columns(path: str, split: str) -> list[Sentence]:
             sentences.append(Sentence(words, tags, tuple(n for n, _ in rows)))
             rows = []
     if not sentences:
-        raise ValueError(f"{path}: no sentence in it; fetch the file again")
+        raise ValueError(f"{path}: contains no sentence; fetch the file again")
     return sentences
 
 
 def to_iob2(sentences: Sequence[Sentence], path: str, notes: list[str]) -> list[Sentence]:
-    """Returns sentences with their tags in IOB2: B- opens every entity, I- goes on with it.
+    """Returns sentences with their tags in IOB2: B- opens every entity, I- continues it.
 
     Args:
-      sentences: all of a file, in one way to tag.
-      path: what to call it in messages.
-      notes: takes a line where a few entities (see `STRAY`) do not open as all others do.
+      sentences: all sentences of a file, in one tagging scheme.
+      path: the file's name in messages.
+      notes: receives a line if a few entities (see `STRAY`) open differently from the others.
 
     Raises:
-      ValueError: a tag is none, or the file fits no way to tag.
+      ValueError: if a tag is invalid, or the file fits no tagging scheme.
     """
     first: dict[str, int] = {}
     for sentence in sentences:
@@ -121,7 +122,7 @@ def to_iob2(sentences: Sequence[Sentence], path: str, notes: list[str]) -> list[
             letter, hyphen, kind = tag.partition("-")
             if tag != OUTSIDE and not (letter in tuple("BIESLU") and hyphen and kind):
                 raise ValueError(
-                    f"{path}:{line}: tag {tag!r} is neither O nor B-, I-, E-, S-, L- or U- and a "
+                    f"{path}:{line}: tag {tag!r} is neither O nor B-, I-, E-, S-, L- or U- plus a "
                     "type; are the tags in the last column?"
                 )
             first.setdefault(letter, line)
@@ -138,12 +139,12 @@ def to_iob2(sentences: Sequence[Sentence], path: str, notes: list[str]) -> list[
 
 
 def _continues(tags: Sequence[str], i: int) -> bool:
-    """Whether tag i follows a tag of its own type."""
+    """Returns whether tag i follows a tag of its own type."""
     return i > 0 and tags[i - 1].partition("-")[1:] == tags[i].partition("-")[1:]
 
 
 def _open(tags: Sequence[str]) -> tuple[str, ...]:
-    """Returns IOB2 for IOB1 or IOB2: an entity opens where no tag of its type came before."""
+    """Returns IOB2 for IOB1 or IOB2: an entity opens unless it follows a tag of its type."""
     return tuple(
         "B" + tag[1:] if tag.startswith("I") and not _continues(tags, i) else tag
         for i, tag in enumerate(tags)
@@ -151,7 +152,7 @@ def _open(tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_open(sentences: Sequence[Sentence], path: str, notes: list[str]) -> None:
-    """Sees to it that entities after O, or another type, open in one way throughout."""
+    """Checks that entities after O, or after another type, open in the same way throughout."""
     lines: dict[str, list[int]] = {"B": [], "I": []}
     for s in sentences:
         for i, tag in enumerate(s.tags):
@@ -162,11 +163,11 @@ def _check_open(sentences: Sequence[Sentence], path: str, notes: list[str]) -> N
         return
     few = (
         f"{path}:{lines[rare][0]}: {len(lines[rare])} entities open with {rare}-, but "
-        f"{len(lines[usual])} with {usual}- where none of their type came before"
+        f"{len(lines[usual])} with {usual}- where none of their type precedes"
     )
     if len(lines[rare]) > STRAY * len(lines[usual]):
         raise ValueError(f"{few}: that is neither IOB1 nor IOB2; use one of them")
-    notes.append(f"{few}; taken as they stand")
+    notes.append(f"{few}; kept as they are")
 
 
 class _Closed:
@@ -197,15 +198,17 @@ def tagged_data(found: dict[str, tuple[str, list[Sentence]]]) -> TaskData:
     """Returns the examples of sentences in IOB2.
 
     Args:
-      found: for each split, in order, what to call it and its sentences.
+      found: for each split, in order, its name in messages and its sentences.
 
     Raises:
-      ValueError: there is no entity at all, or a type that train has not.
+      ValueError: if there is no entity at all, or a type that is not in train.
     """
     known = [found["train"]] if "train" in found else list(found.values())
     types = sorted({t[2:] for _, ss in known for s in ss for t in s.tags if t != OUTSIDE})
     if not types and any(s.tags for _, ss in known for s in ss):
-        raise ValueError(f"{known[0][0]}: no entity in it; give a tagged file, train at best")
+        raise ValueError(
+            f"{known[0][0]}: contains no entity; give a tagged file, ideally the train file"
+        )
     labels = (OUTSIDE, *(f"{letter}-{kind}" for kind in types for letter in "BI")) if types else ()
     ids = {label: i for i, label in enumerate(labels)}
     splits: dict[str, list[TaggedExample]] = {}

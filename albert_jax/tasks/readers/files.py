@@ -10,7 +10,7 @@ from albert_jax.data.tfds import WORDS, in_order
 
 
 def split_in_name(name: str) -> str | None:
-    """Returns the split that a file's name begins with ("dev_1.tsv": validation), or None."""
+    """Returns the split that a file's name starts with ("dev_1.tsv": validation), or None."""
     word = re.match(r"[a-z]*", name.lower())
     return WORDS.get(word[0]) if word else None
 
@@ -22,22 +22,23 @@ def find_splits(
 
     Args:
       source: a folder, or one file.
-      name_to_split: tells the split from a file's name; None for files of no concern.
-      looked_for: the names that would do, for messages.
-      lone: the split of a source that is a file whose name tells none; None: there must be one.
+      name_to_split: file name -> its split; None for unrelated files.
+      looked_for: the accepted names, for messages.
+      lone: the split of a source that is one file whose name does not show its split; None
+        requires that the name does.
 
     Returns:
-      Paths by split, in order.
+      Split -> path, in order.
 
     Raises:
-      FileNotFoundError: the source is not there or holds no such file.
-      ValueError: two files make one split, or a file's name tells no split.
+      FileNotFoundError: if the source does not exist or holds no such file.
+      ValueError: if two files map to one split, or a file's name does not show its split.
     """
     if os.path.isfile(source):
         split = name_to_split(os.path.basename(source)) or lone
         if split is None:
             raise ValueError(
-                f"{source}: the name does not tell which split this is; rename it ({looked_for})"
+                f"{source}: the name does not show which split this is; rename it ({looked_for})"
             )
         return {split: source}
     if not os.path.isdir(source):
@@ -70,7 +71,7 @@ def read_text(path: str) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # After a byte-order mark, `start` counts from behind it.
+        # If there is a byte-order mark, `start` counts from after it.
         line = error.object[: error.start].count(b"\n") + 1
         raise ValueError(f"{path}:{line}: invalid UTF-8; convert the file to UTF-8") from None
     if not text.strip():
@@ -81,7 +82,7 @@ def read_text(path: str) -> str:
 def read_lines(path: str) -> list[str]:
     """Returns a file's lines without their ends and without empty lines at the end.
 
-    Only LF and CR LF end a line: texts hold other characters that Python takes for line ends.
+    Only LF and CR LF end a line: texts contain other characters that Python treats as line ends.
 
     Raises:
       ValueError: a line is not UTF-8, or there is nothing but white space.
@@ -96,9 +97,9 @@ def finite(value: Any, where: str) -> float:
     """Returns a score as a number.
 
     Raises:
-      ValueError: it is none, or infinite.
+      ValueError: if it is not a number, or not finite.
     """
-    # float() would also read True and "1_000".
+    # float() would also accept True and "1_000".
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             number = float(value) if "_" not in str(value) else math.nan
@@ -106,4 +107,6 @@ def finite(value: Any, where: str) -> float:
             number = math.nan
         if math.isfinite(number):
             return number
-    raise ValueError(f"{where}: score {value!r} is no finite number; correct it or drop the row")
+    raise ValueError(
+        f"{where}: score {value!r} is not a finite number; correct it or drop the row"
+    )

@@ -1,4 +1,4 @@
-"""GLUE's official files.
+"""Reader of GLUE's official files.
 
 Source: https://gluebenchmark.com/tasks (the archives) and download_glue_data.py of
 https://github.com/nyu-mll/GLUE-baselines: tab-separated, no quoting, a header line except in
@@ -37,15 +37,15 @@ MRPC_FILES = {
 
 
 class GlueTask(NamedTuple):
-    """How one task's files are laid out.
+    """The layout of one task's files.
 
     Attributes:
-      folders: the names its folder may have, in small letters without hyphens.
+      folders: the names its folder may have, in lower case without hyphens.
       columns: the column of the text, or those of the two texts.
       label: the column of the label.
       labels: the classes in order; () for scores.
-      numeric: whether the file has a class's number in place of its name.
-      files: the names of each split's file, the first one that is there wins.
+      numeric: whether the file has a class's number instead of its name.
+      files: the possible names of each split's file; the first one that exists is read.
       index: the column of a test file that numbers the rows for a submission.
     """
 
@@ -86,18 +86,18 @@ GLUE_TASKS = {
         ("ax", "diagnostic", "mnli"), PAIR, "label", NLI, files={"test": ("diagnostic.tsv",)}
     ),
 }
-# CoLA's columns where no header names them: source, label, the linguist's mark, sentence.
+# CoLA's columns in files without a header: source, label, the linguist's mark, sentence.
 COLA_HEADER = ["source", "label", "mark", "sentence"]
 
 
 def read_glue(name: str, source: str) -> TaskData:
     """Reads a GLUE task.
 
-    A test row's id is what its file's index says; any other row's is its number in the file from
-    0, as in TFDS. MRPC's original files do as well; with GLUE's list of dev pairs beside them
-    (mrpc_dev_ids.tsv) the train file is split as GLUE does. QQP's train and dev files are known
-    to hold rows with columns missing and two empty questions; those rows are left out (as in
-    TFDS) and these kept, and `notes` counts both.
+    A test row's id is the index in its file; any other row's id is its number in the file from 0,
+    as in TFDS. MRPC's original files are accepted as well; if GLUE's list of dev pairs is next to
+    them (mrpc_dev_ids.tsv), the train file is split as in GLUE. QQP's train and dev files are
+    known to contain rows with missing columns and two empty questions. The former are left out
+    (as in TFDS), the latter kept, and `notes` counts both.
 
     Source: https://github.com/nyu-mll/GLUE-baselines/issues/5,
     https://github.com/huggingface/datasets/issues/277.
@@ -108,11 +108,11 @@ def read_glue(name: str, source: str) -> TaskData:
         it.
 
     Returns:
-      The splits whose files are there.
+      The splits whose files exist.
 
     Raises:
-      FileNotFoundError: the source or all of the task's files are missing.
-      ValueError: a file is malformed.
+      FileNotFoundError: if the source or all of the task's files are missing.
+      ValueError: if a file is malformed.
     """
     task_name = name.removeprefix("glue/")
     task = GLUE_TASKS[task_name]
@@ -131,7 +131,7 @@ def _find_files(task: GlueTask, name: str, source: str) -> dict[str, str]:
         for split, names in task.files.items():
             if os.path.basename(source) in names:
                 return {split: source}
-        raise ValueError(f"{source}: the name does not tell a split of {name}; use {wanted}")
+        raise ValueError(f"{source}: the name does not show a split of {name}; use {wanted}")
     if not os.path.isdir(source):
         raise FileNotFoundError(f"{source}: no such file or folder; looked for {wanted} in it")
     plain = {f: f.lower().replace("-", "") for f in sorted(os.listdir(source))}
@@ -183,7 +183,7 @@ def _read_file(task_name: str, path: str, split: str, notes: list[str]) -> list[
         row_id = str(line - first_line) if index is None else _index(row[index], where)
         if lines.setdefault(row_id, line) != line:
             raise ValueError(
-                f"{where}: index {row_id} again, as in line {lines[row_id]}; drop one"
+                f"{where}: index {row_id} is repeated from line {lines[row_id]}; drop one"
             )
         pair = row[texts[1]] if len(texts) == 2 else None
         value = None if label is None else _label(task, row[label], where)
@@ -196,9 +196,9 @@ def _complaints(path: str, broken: list[int], empty: int) -> list[str]:
     notes = []
     if broken:
         lines = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
-        notes.append(f"{path}: {len(broken)} rows with columns missing left out (lines {lines})")
+        notes.append(f"{path}: left out {len(broken)} rows with missing columns (lines {lines})")
     if empty:
-        notes.append(f"{path}: {empty} rows have an empty question; kept")
+        notes.append(f"{path}: kept {empty} rows with an empty question")
     return notes
 
 
@@ -226,21 +226,21 @@ def _label(task: GlueTask, text: str, where: str) -> int | float:
 
 def _index(text: str, where: str) -> str:
     if not text.isascii() or not text.isdigit():
-        raise ValueError(f"{where}: index {text!r} is no number; restore the first column")
+        raise ValueError(f"{where}: index {text!r} is not a number; restore the first column")
     return str(int(text))
 
 
 def _with_mrpc_validation(
     splits: dict[str, list[TextExample]], train_path: str, notes: list[str]
 ) -> dict[str, list[TextExample]]:
-    """Parts GLUE's dev pairs from the original train file, where their list is there."""
+    """Moves GLUE's dev pairs out of the original train file, if their list exists."""
     folder = os.path.dirname(train_path)
     lists = [os.path.join(folder, n) for n in MRPC_DEV_IDS]
     there = [path for path in lists if os.path.isfile(path)]
     if not there:
         notes.append(
-            f"{train_path}: no {MRPC_DEV_IDS[0]} beside it, so all pairs are train; GLUE holds "
-            "some of them out for validation"
+            f"{train_path}: no {MRPC_DEV_IDS[0]} next to it, so all pairs are used to train; GLUE "
+            "holds some of them out for validation"
         )
         return splits
     pairs = {tuple(line.split("\t")) for line in read_lines(there[0])}
@@ -248,7 +248,7 @@ def _with_mrpc_validation(
     first, second = _columns(train_path, header, ("#1 ID", "#2 ID"))
     held_out = [(row[first], row[second]) in pairs for row in rows]
     if not any(held_out) or all(held_out):
-        raise ValueError(f"{there[0]}:1: parts {train_path} in no two; fetch the list again")
+        raise ValueError(f"{there[0]}:1: does not split {train_path} in two; fetch the list again")
     parts = {
         name: [e for e, out in zip(splits["train"], held_out, strict=True) if out is want]
         for name, want in (("train", False), ("validation", True))

@@ -1,8 +1,8 @@
-"""RACE: reading comprehension with four options a question.
+"""Reader of RACE: reading comprehension with four options per question.
 
 Source: https://www.cs.cmu.edu/~glai1/data/race/: train|dev|test/middle|high/*.txt, each a JSON
-object with `id`, `article`, `questions`, `options` (four a question) and `answers` (a letter a
-question). Also the same objects one a line, as train*.jsonl, dev*.jsonl, test*.jsonl.
+object with `id`, `article`, `questions`, `options` (four per question) and `answers` (a letter
+per question). Also reads the same objects one per line, as train*.jsonl, dev*.jsonl, test*.jsonl.
 """
 
 import os
@@ -19,7 +19,7 @@ LETTERS = "ABCD"
 LEVELS = ("middle", "high")
 LOOKED_FOR = "train|dev|test/middle|high/*.txt, train*.jsonl, dev*.jsonl, test*.jsonl"
 
-# For each passage: where it was, middle or high (None: its id may tell), and what was read.
+# For each passage: its place, middle or high (None: its id may show it), and its JSON value.
 Passages = Iterable[tuple[str, str | None, Any]]
 
 
@@ -27,16 +27,17 @@ def read_race(name: str, source: str) -> TaskData:
     """Reads RACE, or one of its halves.
 
     Args:
-      name: "race", or "race/middle" or "race/high": by folder, or by how an id begins.
+      name: "race", or "race/middle" or "race/high"; the half is found by folder, or by how an id
+        starts.
       source: the folder with the official folders (or with RACE, which has them) or with JSONL
         files, or one JSONL file.
 
     Returns:
-      The splits there are; `notes` counts blank questions and options, which are kept.
+      The splits that exist; `notes` counts blank questions and options, which are kept.
 
     Raises:
-      FileNotFoundError: the source, all splits in it or the wanted half of one are missing.
-      ValueError: a file is malformed, or its ids do not tell middle from high.
+      FileNotFoundError: if the source, all splits in it or the wanted half of one are missing.
+      ValueError: if a file is malformed, or its ids do not distinguish middle from high.
     """
     level = name.partition("/")[2] or None
     notes: list[str] = []
@@ -90,13 +91,13 @@ def read_passages(
 
     Args:
       passages: see `Passages`.
-      path: what to call all of them.
-      level: take "middle" or "high" only; None takes all.
+      path: the name of their source in messages.
+      level: "middle" or "high" to take only that half; None takes all.
       answered: whether there must be answers.
-      notes: takes a line for each kind of oddity.
+      notes: receives a line for each kind of oddity.
 
     Raises:
-      ValueError: a passage is malformed.
+      ValueError: if a passage is malformed.
     """
     examples: list[ChoiceExample] = []
     seen: dict[str, str] = {}
@@ -105,23 +106,23 @@ def read_passages(
         identity = _string(passage, "id", where)
         where = f"{where}: passage {identity}"
         if seen.setdefault(identity, where) != where:
-            raise ValueError(f"{where}: the id again, as at {seen[identity]}; drop one")
+            raise ValueError(f"{where}: the id is repeated from {seen[identity]}; drop one")
         if level is not None and (half or _level(identity, where)) != level:
             continue
         new = _questions(passage, identity, where, answered)
         blank += sum(not text.strip() for e in new for text in (e.question, *e.options))
         examples += new
     if not examples:
-        raise ValueError(f"{path}: no passage of the task race/{level} in it; give other files")
+        raise ValueError(f"{path}: contains no race/{level} passage; give other files")
     if blank:
-        notes.append(f"{path}: {blank} questions or options have no text; kept")
+        notes.append(f"{path}: kept {blank} questions or options without text")
     return examples
 
 
 def _string(passage: Any, key: str, where: str) -> str:
     value = passage.get(key) if isinstance(passage, dict) else None
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: {key!r} must be a text; is this RACE's layout?")
+        raise ValueError(f"{where}: {key!r} must be a string; is this RACE's layout?")
     return value
 
 
@@ -129,8 +130,8 @@ def _level(identity: str, where: str) -> str:
     found = re.match("middle|high", identity)
     if found is None:
         raise ValueError(
-            f"{where}: the id tells neither middle nor high, so the file cannot be split; "
-            "the task is race"
+            f"{where}: the id starts with neither middle nor high, so the file cannot be split; "
+            "use the task race"
         )
     return found[0]
 
@@ -157,13 +158,13 @@ def _questions(passage: dict, identity: str, where: str, answered: bool) -> list
     ):
         at = f"{where}, question {number}"
         if not isinstance(question, str):
-            raise ValueError(f"{at}: must be a text; is this RACE's layout?")
+            raise ValueError(f"{at}: must be a string; is this RACE's layout?")
         if (
             not isinstance(texts, list)
             or len(texts) != len(LETTERS)
             or not all(isinstance(text, str) for text in texts)
         ):
-            raise ValueError(f"{at}: must have four options, each a text; correct it or drop it")
+            raise ValueError(f"{at}: must have four options, each a string; correct it or drop it")
         if letter is not None and (letter not in tuple(LETTERS)):
             raise ValueError(f"{at}: answer {letter!r} must be one of A, B, C, D; correct it")
         label = None if letter is None else LETTERS.index(letter)

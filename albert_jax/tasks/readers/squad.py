@@ -1,4 +1,4 @@
-"""SQuAD's JSON files, versions 1.1 and 2.0.
+"""Reader of SQuAD's JSON files, versions 1.1 and 2.0.
 
 Source: https://rajpurkar.github.io/SQuAD-explorer/: `data` → `paragraphs` → `context`, `qas` →
 `id`, `question`, `answers` (`text`, `answer_start`) and, in 2.0, `is_impossible` and
@@ -24,28 +24,28 @@ NAMES = re.compile(r"(train|dev|validation|test)(?:-v(\d\.\d))?\.json")
 def read_squad_task(name: str, source: str) -> TaskData:
     """Reads a SQuAD task.
 
-    Files named as the official ones (train-v2.0.json, dev-v2.0.json; the version may be left
-    out) are the splits; those of another version are passed over. Where there is none, but one
-    JSON file of another name, that is both: a fifth of its articles are the validation split and
-    the rest are train (`split_by_article`), and `notes` says so.
+    Files named like the official ones (train-v2.0.json, dev-v2.0.json; the version is optional)
+    are the splits; those of another version are skipped. If there are none but exactly one JSON
+    file of another name, it serves as both: a fifth of its articles become the validation split
+    and the rest train (`split_by_article`), and `notes` says so.
 
     Args:
       name: "squad/v1.1" or "squad/v2.0"; the former must have an answer to every question.
       source: a folder or a file.
 
     Returns:
-      The splits whose files are there.
+      The splits whose files exist.
 
     Raises:
-      FileNotFoundError: the source or all of the files are missing.
-      ValueError: a file is malformed.
+      FileNotFoundError: if the source or all of the files are missing.
+      ValueError: if a file is malformed.
     """
     version = name.removeprefix("squad/v")
     notes: list[str] = []
 
     def split_of_name(file: str) -> str | None:
         match = NAMES.fullmatch(file)
-        # A file that is named outright is read whatever version its name has.
+        # A file that is named explicitly is read, whatever version its name has.
         fits = match and (os.path.isfile(source) or match[2] in (version, None))
         return WORDS[match[1]] if match and fits else None
 
@@ -55,8 +55,8 @@ def read_squad_task(name: str, source: str) -> TaskData:
     if lone := _lone_file(source, split_of_name):
         train, validation = split_by_article(read(lone, "train"))
         notes.append(
-            f"{lone}: the name tells no split; split by article into {len(train)} questions "
-            f"to train on and {len(validation)} to validate"
+            f"{lone}: the name does not show a split; split by article into {len(train)} "
+            f"questions to train on and {len(validation)} to validate"
         )
         return TaskData({"train": train, "validation": validation}, (), tuple(notes))
     looked_for = f"train-v{version}.json, dev-v{version}.json, test-v{version}.json"
@@ -66,7 +66,7 @@ def read_squad_task(name: str, source: str) -> TaskData:
 
 
 def _lone_file(source: str, split_of_name: Callable[[str], str | None]) -> str | None:
-    """Returns the only file, if its name tells no split."""
+    """Returns the only file, if its name does not show a split."""
     folder = source if os.path.isdir(source) else os.path.dirname(source)
     names = os.listdir(source) if os.path.isdir(source) else [os.path.basename(source)]
     if any(map(split_of_name, names)) or not os.path.exists(source):
@@ -74,7 +74,9 @@ def _lone_file(source: str, split_of_name: Callable[[str], str | None]) -> str |
     others = sorted(n for n in names if not NAMES.fullmatch(n) and n.endswith(".json"))
     if len(others) > 1:
         listed = ", ".join(others[:5])
-        raise ValueError(f"{source}: cannot tell the splits ({listed}); name the file to read")
+        raise ValueError(
+            f"{source}: cannot determine the splits ({listed}); name the file to read"
+        )
     return os.path.join(folder, others[0]) if others else None
 
 
@@ -86,13 +88,13 @@ def read_squad(
 ) -> list[QuestionExample]:
     """Reads one file.
 
-    An answer that is not at its `answer_start` is taken to be the nearest occurrence of its text
-    in the context. One whose text does not occur there keeps the text, with the start
+    An answer that is not at its `answer_start` is moved to the nearest occurrence of its text in
+    the context. An answer whose text does not occur there keeps the text, with the start
     `NOT_FOUND`.
 
     Args:
       path: the file.
-      notes: takes a line with the number of each kind of such answers.
+      notes: receives a line with the number of each kind of such answers.
       unanswerable: whether a question may be marked `is_impossible`.
       answered: whether every other question must have an answer (not so in a test file).
 
@@ -100,8 +102,8 @@ def read_squad(
       All questions in the file's order.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: the file is malformed; the message has the place in the JSON.
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file is malformed; the message gives the place in the JSON.
     """
     root = parse_json(read_text(path), path)
     return questions_of(root, path, notes, unanswerable, answered)
@@ -110,7 +112,7 @@ def read_squad(
 def questions_of(
     root: Any, path: str, notes: list[str] | None, unanswerable: bool, answered: bool
 ) -> list[QuestionExample]:
-    """Returns the questions of a file's JSON; for the rest see `read_squad`."""
+    """Returns the questions of a file's JSON; see `read_squad` for the arguments."""
     examples: list[QuestionExample] = []
     seen: dict[str, str] = {}
     counts: Counter[str] = Counter()
@@ -128,20 +130,22 @@ def questions_of(
                 identity = _field(entry, "id", str, where)
                 where = f"{where} (question {identity})"
                 if seen.setdefault(identity, where) != where:
-                    raise ValueError(f"{where}: the id again, as at {seen[identity]}; drop one")
+                    raise ValueError(
+                        f"{where}: the id is repeated from {seen[identity]}; drop one"
+                    )
                 question = _field(entry, "question", str, where)
                 counts["empty"] += not question.strip()
                 answers = _answers(entry, context, where, unanswerable, answered, counts)
                 examples.append(QuestionExample(identity, title, context, question, answers))
     if not examples:
-        raise ValueError(f"{path}: data: no question in it; fetch the file again")
+        raise ValueError(f"{path}: data: contains no question; fetch the file again")
     if notes is not None:
         notes += count_lines(path, counts)
     return examples
 
 
 def _field(holder: Any, key: str, kind: type, where: str) -> Any:
-    """Returns `holder[key]`, which must be there and of this kind."""
+    """Returns `holder[key]`, which must exist and be of this type."""
     value = holder.get(key) if isinstance(holder, dict) else None
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         words = {list: "a list", str: "a string", int: "a whole number", bool: "true or false"}
@@ -160,7 +164,7 @@ def _answers(
     """Returns a question's answers, each checked and aligned."""
     impossible = "is_impossible" in entry and _field(entry, "is_impossible", bool, where)
     if impossible and not unanswerable:
-        raise ValueError(f"{where}: is_impossible, but v1.1 has none such; the task is squad/v2.0")
+        raise ValueError(f"{where}: is_impossible does not exist in v1.1; use the task squad/v2.0")
     found = []
     if answered or "answers" in entry:
         for i, answer in enumerate(_field(entry, "answers", list, where)):
@@ -169,30 +173,34 @@ def _answers(
             start = _field(answer, "answer_start", int, place)
             found.append(align(context, text, start, place, counts))
     if impossible and found:
-        raise ValueError(f"{where}: is_impossible, yet it has answers; correct one of the two")
+        raise ValueError(
+            f"{where}: is_impossible is set, but there are answers; correct one of the two"
+        )
     if answered and not impossible and not found:
-        raise ValueError(f"{where}: no answer, yet not is_impossible; correct one of the two")
+        raise ValueError(
+            f"{where}: no answer, but is_impossible is not set; correct one of the two"
+        )
     return tuple(found)
 
 
 def align(context: str, text: str, start: int, where: str, counts: Counter[str]) -> Answer:
-    """Returns an answer with its text where it says, or at the nearest occurrence.
+    """Returns an answer at its stated start, or at the nearest occurrence of its text.
 
     Args:
       context: the passage.
       text: the answer.
-      start: where it is said to be.
+      start: its stated start.
       where: the place in the file, for messages.
-      counts: "moved" or "not found" goes up by one if it is not there.
+      counts: "moved" or "not found" is incremented if the answer is not at its start.
 
     Raises:
-      ValueError: the text is empty.
+      ValueError: if the text is empty.
     """
     if not text.strip():
         raise ValueError(f"{where}: the answer's text is empty; drop the answer")
     if start >= 0 and context.startswith(text, start):
         return Answer(text, start)
-    # White space about the text may be gone from the context.
+    # White space around the text may be missing from the context.
     for wanted in (text, text.strip()):
         places = [m.start() for m in re.finditer(f"(?={re.escape(wanted)})", context)]
         if places:
@@ -207,7 +215,7 @@ def count_lines(path: str, counts: Counter[str]) -> list[str]:
     words = {
         "moved": "answers were not at their answer_start; moved to the nearest occurrence",
         "not found": "answers do not occur in their context; they cannot be trained on",
-        "empty": "questions have no text; kept",
+        "empty": "questions have no text; kept them",
     }
     return [f"{path}: {counts[kind]} {text}" for kind, text in words.items() if counts[kind]]
 
@@ -215,18 +223,18 @@ def count_lines(path: str, counts: Counter[str]) -> list[str]:
 def split_by_article(
     examples: Sequence[QuestionExample], fraction: float = VALIDATION_FRACTION, seed: int = 0
 ) -> tuple[list[QuestionExample], list[QuestionExample]]:
-    """Parts questions so that no article is on both sides.
+    """Splits questions so that no article is on both sides.
 
     Args:
       examples: the questions.
-      fraction: the share of the articles to validate on, rounded, but at least one article.
-      seed: which of them; the same for ever, on any machine.
+      fraction: the fraction of articles to validate on, rounded, but at least one article.
+      seed: selects the articles; the choice is the same on any machine, for all time.
 
     Returns:
-      Those to train on and those to validate on, each in the order given.
+      The questions to train on and those to validate on, each in the given order.
 
     Raises:
-      ValueError: there is one article only, or the fraction leaves nothing on a side.
+      ValueError: if there is only one article, or the fraction leaves one side empty.
     """
     titles = {example.title for example in examples}
     count = max(1, round(fraction * len(titles)))
@@ -235,7 +243,7 @@ def split_by_article(
             f"{len(titles)} articles cannot be split with the fraction {fraction}; "
             "give a train and a dev file"
         )
-    # By hash and not by a generator of random numbers: those may change with numpy.
+    # Ranked by hash, because random number generators may change between NumPy versions.
     ranked = sorted(titles, key=lambda t: hashlib.sha256(f"{seed}:{t}".encode()).digest())
     chosen = set(ranked[:count])
     return (

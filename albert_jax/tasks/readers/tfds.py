@@ -1,13 +1,13 @@
 """Fine-tuning data from TFDS: for each family of tasks, (name, "tfds:NAME", data_dir) -> examples.
 
-A data set is prepared first where it is not there. It must have the features of TFDS's own of
-that task; `classification` and `regression` take any set with the features that `tables` takes
-for columns, and the order of classes that the set has. `tfds:race` is both halves. Where a label
-is -1 (GLUE's test splits), there is none. Splits that are neither train nor validation nor test
-are passed over, and `notes` says so.
+A data set that is missing is prepared first. It must have the features of TFDS's own data set for
+the task. `classification` and `regression` accept any data set whose features are named like the
+columns of `tables`, and keep its order of classes. `tfds:race` is both halves. A label of -1
+(GLUE's test splits) means no label. Splits other than train, validation and test are skipped, and
+`notes` says so.
 
-All raise FileNotFoundError where TFDS has no such data set, and ValueError where it has no random
-access, or other features, or a record is malformed.
+All functions raise FileNotFoundError if TFDS has no such data set, and ValueError if it has no
+random access or other features, or a record is malformed.
 
 Source of features and splits: tensorflow_datasets 4.9.10, text/glue.py, datasets/squad,
 datasets/race and text/conll2003.
@@ -25,7 +25,7 @@ from albert_jax.tasks.readers.race import LEVELS, read_passages
 from albert_jax.tasks.readers.squad import questions_of
 from albert_jax.tasks.readers.tables import CLASS, PAIR, SCORE, TEXT, Record, text_data
 
-# Where TFDS names the texts other than the official files do.
+# Tasks whose texts have different names in TFDS and in the official files.
 GLUE_FEATURES = {
     "mnli": ("premise", "hypothesis"),
     "ax": ("premise", "hypothesis"),
@@ -44,7 +44,7 @@ def glue_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
     if sorted(names) != sorted(task.labels):
         raise ValueError(
             f"{data.source}: the classes are {', '.join(names) or 'scores'}, not those of "
-            f"glue/{task_name} ({', '.join(task.labels) or 'scores'}); name the task's data set"
+            f"glue/{task_name} ({', '.join(task.labels) or 'scores'}); use the task's data set"
         )
     columns = [*zip(texts, ("text", "pair"), strict=False), ("label", "label")]
     rows = _rows(data, columns, _class_or_score(names))
@@ -61,7 +61,7 @@ def texts_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
         if len(there) > 1 or (needed and not there):
             raise ValueError(
                 f"{data.source}: needs one feature {' or '.join(map(repr, names))} "
-                f"(has: {', '.join(data.features)}); name another set"
+                f"(has: {', '.join(data.features)}); use another data set"
             )
         return there
 
@@ -72,10 +72,10 @@ def texts_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
     names = data.class_names(label)
     if regression and names:
         raise ValueError(
-            f"{data.source}: feature {label!r} holds classes, no scores; the task is "
+            f"{data.source}: feature {label!r} holds classes, not scores; use the task "
             "classification"
         )
-    # -1 is a score as good as any other.
+    # In regression, -1 is a score like any other.
     plain = (lambda value: value) if regression else _class_or_score(names or [])
     found = text_data(_rows(data, columns, plain), regression, tuple(names) if names else None)
     return _with_notes(data, found)
@@ -101,8 +101,8 @@ def _rows(
 
     Args:
       data: the data set.
-      columns: for each feature, the column it becomes.
-      plain: makes a class's name, a score or None of a label.
+      columns: feature -> the column it becomes.
+      plain: label -> a class's name, a score or None.
     """
     found = {}
     for split in data.splits:
@@ -134,7 +134,7 @@ def squad_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
 
 
 def _article(record: dict[str, Any]) -> dict[str, Any]:
-    """Returns a record as an article of the official file, with one question."""
+    """Returns a record in the form of an article of the official file, with one question."""
     answers = record["answers"]
     pairs = zip(answers["text"], answers["answer_start"], strict=True)
     entry = {key: record[key] for key in ("id", "question", "is_impossible") if key in record}
@@ -149,7 +149,7 @@ def race_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
     match = re.fullmatch(rf"({TFDS_PREFIX}race)(?:/(\w+))?(:.*)?", source)
     base, half, version = match.groups() if match else (source, None, None)
     if level and half not in (None, level):
-        raise ValueError(f"{source}: the task is {name}; name {TFDS_PREFIX}{name}")
+        raise ValueError(f"{source}: does not match the task {name}; use {TFDS_PREFIX}{name}")
     sets = {half: source}
     if match and half is None:
         sets = {one: f"{base}/{one}{version or ''}" for one in ([level] if level else LEVELS)}
@@ -175,14 +175,14 @@ def conll_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
     data.need("tokens", "ner")
     names = data.class_names("ner")
     if names is None:
-        raise ValueError(f"{data.source}: feature 'ner' holds no classes; name another set")
+        raise ValueError(f"{data.source}: feature 'ner' holds no classes; use another data set")
     notes: list[str] = []
     found = {}
     for split in data.splits:
         sentences = []
         for i, (_, record) in enumerate(data.records(split)):
             words, tags = tuple(record["tokens"]), tuple(names[t] for t in record["ner"])
-            # TFDS's last record of a split may hold no word: it only closes the file.
+            # TFDS's last record of a split may hold no words: it only marks the end of the file.
             if words:
                 sentences.append(Sentence(words, tags, (i,) * len(words)))
         path = f"{data.source} {split}"
