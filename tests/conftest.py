@@ -143,7 +143,9 @@ def vocabulary(text_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_run(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
-    """The run directory of `tiny_config(rows)`, trained to its end on all devices."""
-    from support.tiny_runs import tiny_run
+    """A run of `trained_settings(rows)`: 12 steps on all devices, checkpoints at 4, 8 and 12."""
+    from support.tiny_runs import TRAINED, tiny_run
 
-    yield from made_once(tmp_path_factory, "trained", lambda folder: tiny_run(rows, folder))
+    yield from made_once(
+        tmp_path_factory, "trained", lambda folder: tiny_run(rows, folder, **TRAINED)
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.tiny_runs import tiny_config, tiny_run
+from support.tiny_runs import TRAINED, tiny_config, tiny_run
 
 import albert_jax
 from albert_jax.analysis.curves import differing_settings, read_curves
@@ -90,7 +90,7 @@ def test_held_out_examples_are_those_of_the_evaluations(rows):
 @pytest.mark.slow
 def test_curves_and_differing_settings_of_two_runs(rows, trained_run, tmp_path):
     run = Path(shutil.copytree(trained_run, tmp_path / "sop"))
-    other = tiny_run(rows, tmp_path / "none", data={"sentence_objective": "none"})
+    other = tiny_run(rows, tmp_path / "none", data={"sentence_objective": "none"}, **TRAINED)
     curves = read_curves([run, other], "mlm_loss")
     assert list(curves) == ["sop", "none"]
     np.testing.assert_array_equal(curves["sop"].steps, [6, 12])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.runs import assert_same_end, numbers, snapshot, steps_in
-from support.tiny_runs import tiny_config, tiny_run
+from support.tiny_runs import TRAINED, tiny_config
 
 import albert_jax
 from albert_jax.checkpoints.checksums import FILE, damage_of, seal
@@ -24,12 +24,10 @@ from albert_jax.train.loop import train
 
 pytestmark = pytest.mark.slow
 
-GROUPS = {"train": {"eval_every": 4, "checkpoint_every": 4, "keep_checkpoints": 9}}
 
-
-@pytest.fixture(scope="module")
-def whole(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_run(rows, tmp_path_factory.mktemp("whole") / "run", **GROUPS)
+@pytest.fixture(scope="session")
+def whole(trained_run: Path) -> Path:
+    return trained_run
 
 
 @pytest.fixture
@@ -106,7 +104,7 @@ def test_a_run_goes_on_from_the_one_before_to_the_same_bits(run, whole, rows, ho
     hurt = largest(run, 12, "optimizer" if how == "cut" else "params")
     DAMAGES[how](hurt)
     bytes_before = snapshot(run / "checkpoints" / "12")
-    train(make_experiment(tiny_config(rows, **GROUPS), run))
+    train(make_experiment(tiny_config(rows, **TRAINED), run))
     said = capsys.readouterr().out
     assert "the checkpoint of step 12 is damaged" in said
     assert str(hurt.relative_to(run / "checkpoints" / "12")) in said
@@ -114,14 +112,14 @@ def test_a_run_goes_on_from_the_one_before_to_the_same_bits(run, whole, rows, ho
     assert "resumes after step 8" in said
     assert snapshot(run / "checkpoints" / "12.damaged") == bytes_before
     assert steps_in(run) == [4, 8, 12]
-    assert_same_end(run, whole, tiny_config(rows, **GROUPS))
+    assert_same_end(run, whole, tiny_config(rows, **TRAINED))
 
 
 def test_two_damaged_ones_are_passed_over_and_names_are_not_used_twice(run, whole, rows):
     (run / "checkpoints" / "12.damaged").mkdir()
     for step in (8, 12):
         flip(largest(run, step))
-    train(make_experiment(tiny_config(rows, **GROUPS), run))
+    train(make_experiment(tiny_config(rows, **TRAINED), run))
     assert steps_in(run) == [4, 8, 12]
     names = {path.name for path in (run / "checkpoints").iterdir()}
     assert names == {"4", "8", "12", "8.damaged", "12.damaged", "12.damaged.1"}
@@ -132,7 +130,7 @@ def test_where_none_is_whole_nothing_is_done(run, rows):
     for step in (4, 8, 12):
         flip(largest(run, step))
     before = snapshot(run)
-    experiment = make_experiment(tiny_config(rows, **GROUPS), run)
+    experiment = make_experiment(tiny_config(rows, **TRAINED), run)
     with pytest.raises(RunError, match=r"no whole .* step 12 \(params.*step 8 .*step 4 .*copy"):
         train(experiment)
     assert snapshot(run).keys() - {".lock"} == before.keys() - {".lock"}
@@ -159,7 +157,7 @@ def test_readers_pass_over_a_damaged_one_and_change_nothing(run, whole, capsys):
 
 
 def test_the_best_is_passed_over_for_the_next_best(tmp_path, rows, whole):
-    experiment = make_experiment(tiny_config(rows, **GROUPS), whole)
+    experiment = make_experiment(tiny_config(rows, **TRAINED), whole)
     with Checkpoints(whole / "checkpoints", read_only=True) as checkpoints:
         state, _ = checkpoints.restore(12, experiment.spec.abstract_state)
     folder = tmp_path / "run" / "checkpoints"
@@ -183,7 +181,7 @@ def test_one_without_checksums_is_read_and_said(run, capsys):
 def test_a_run_killed_in_its_first_save_still_begins_with_the_weights_it_was_given(
     run, rows, tmp_path
 ):
-    config = tiny_config(rows, **GROUPS)
+    config = tiny_config(rows, **TRAINED)
     begun = tmp_path / "begun"
     (begun / "checkpoints" / "4.orbax-checkpoint-tmp").mkdir(parents=True)
     values = config.to_dict() | {"init_from": str(run)}

@@ -65,10 +65,10 @@ def test_a_file_that_is_not_whole_is_refused_before_anything_is_written(
     assert not workdir.exists()
 
 
-def test_no_flipped_bit_changes_a_row_unnoticed(good, rows):
+def test_no_flipped_bit_changes_a_row_unnoticed(text_folder, rows):
     """Bits all over the file: each row reads as before, or is an error that names the file."""
     path, draw = shard(rows, "train"), np.random.default_rng(0)
-    before, expected = path.read_bytes(), read_all(good)
+    before, expected = path.read_bytes(), read_all(text_folder / "rows")
     assert not any(isinstance(row, str) for row in expected)
     errors = 0
     for place in draw.integers(len(before), size=60).tolist():

@@ -93,16 +93,19 @@ def forward(config: ModelConfig, params: Any, batch: dict[str, Any], **kwargs: A
     graphdef, _ = nnx.split(
         nnx.eval_shape(lambda: Albert(config, PRETRAINING, rngs=nnx.Rngs(0))), nnx.Param
     )
-    model = nnx.merge(graphdef, params)
-    ids, types, positions, segments = (jnp.asarray(batch[name]) for name in INPUTS)
-    return model, model(ids, types, positions, segments, **kwargs)
+    inputs = [jnp.asarray(batch[name]) for name in INPUTS]
+    call = jax.jit(lambda params, *inputs: nnx.merge(graphdef, params)(*inputs, **kwargs))
+    return nnx.merge(graphdef, params), call(params, *inputs)
 
 
 def init(config: ModelConfig, scale: float = 5.0) -> Any:
     """Parameters larger than at the start of training, so that differences show."""
-    state = nnx.state(Albert(config, PRETRAINING, rngs=nnx.Rngs(0)), nnx.Param)
-    params = nnx.to_pure_dict(state)
-    return jax.tree.map(lambda p: p * scale if p.ndim > 1 else p, params)
+
+    def scaled() -> Any:
+        state = nnx.state(Albert(config, PRETRAINING, rngs=nnx.Rngs(0)), nnx.Param)
+        return jax.tree.map(lambda p: p * scale if p.ndim > 1 else p, nnx.to_pure_dict(state))
+
+    return jax.jit(scaled)()
 
 
 def unpack(batch: dict[str, np.ndarray], row: int, chunk: int) -> dict[str, np.ndarray]:

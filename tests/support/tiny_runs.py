@@ -52,6 +52,20 @@ def tiny_settings(rows: Path, **groups: dict[str, Any]) -> dict[str, dict[str, A
     return {name: values.get(name, {}) | groups.get(name, {}) for name in values | groups}
 
 
+# What the fixture `trained_run` was trained with, besides `tiny_settings`: its checkpoints fall
+# between logged steps, and dropout is among what a resumed run must draw alike.
+TRAINED: dict[str, dict[str, Any]] = {
+    "model": {"hidden_dropout_prob": 0.1},
+    "train": {"log_every": 3, "checkpoint_every": 4, "keep_checkpoints": 9},
+}
+
+
+def trained_settings(rows: Path, **groups: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of `trained_run`, or of one that differs from it in these."""
+    names = TRAINED | groups
+    return tiny_settings(rows, **{n: TRAINED.get(n, {}) | groups.get(n, {}) for n in names})
+
+
 def write_config(path: Path, settings: dict[str, Any]) -> Path:
     """A config file of these settings."""
     lines = ("from ml_collections import ConfigDict\n\n", "def get_config():")

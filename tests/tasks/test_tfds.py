@@ -136,6 +136,8 @@ def test_squad(tmp_path):
         read("squad/v1.1", "squad/v2.0", tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.tensorflow  # TFDS writes lists of lists of text by it
 def test_race(tmp_path):
     for level in ("middle", "high"):
         row = {
@@ -202,13 +204,19 @@ def test_any_set_with_text_and_label(tmp_path):
         read("regression", "reviews", tmp_path)
 
 
-def test_bad_sets_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="tfds:absent_one: TFDS has no such data set"):
-        read("classification", "absent_one", tmp_path)
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_a_set_without_random_access_is_named(tmp_path):
     features = {"text": Text(), "label": np.int64}
     make(tmp_path, "slow", features, "tfrecord", train=[{"text": "A", "label": 1}])
     with pytest.raises(ValueError, match=r"tfds:slow: no random access .*; prepare"):
         read("classification", "slow", tmp_path)
+
+
+def test_bad_sets_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="tfds:absent_one: TFDS has no such data set"):
+        read("classification", "absent_one", tmp_path)
+    features = {"text": Text(), "label": np.int64}
     make(tmp_path, "other", features, extra=[{"text": "A", "label": 1}])
     with pytest.raises(ValueError, match="tfds:other: no train, validation or test split"):
         read("classification", "other", tmp_path)

@@ -179,7 +179,10 @@ def make_config(vocabulary: Path, tmp_path: Path) -> Callable[..., Config]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n[:4] in ("race", "squa"))) for n in WRITERS],
+    [
+        name if name == "classification" else pytest.param(name, marks=pytest.mark.nightly)
+        for name in WRITERS
+    ],
 )
 def test_32_examples_are_learnt_by_heart(name, make_config, tmp_path):
     one_device = jax.devices()[:1]  # to be quick

@@ -113,6 +113,7 @@ def test_optimizers_that_there_are_not(settings, message):
         make_optimizer(OptimizerConfig(**settings), 10_000, lambda _: False)
 
 
+@pytest.mark.slow
 def test_a_run_with_muon_resumes_to_the_bit_and_keeps_its_state_to_itself(rows, tmp_path):
     optimizer = {"name": "muon", "learning_rate": 0.01, "options": {"ns_steps": 6}}
     settings = {"share": "ffn", "num_hidden_layers": 2}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.tiny_runs import tiny_config, tiny_settings, write_config
+from support.tiny_runs import TRAINED, tiny_config, tiny_settings, write_config
 
 from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.checkpoints.read import read
@@ -44,12 +44,12 @@ def signalled(experiment: Any, step: int, *signals: signal.Signals) -> Any:
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_stopped_goes_on_to_the_same_bits(tmp_path, rows, trained_run, asked):
     before = signal.getsignal(asked)
-    experiment = make_experiment(tiny_config(rows), tmp_path / "run")
-    assert int(train(signalled(experiment, 4, asked)).step) == 4
+    experiment = make_experiment(tiny_config(rows, **TRAINED), tmp_path / "run")
+    assert int(train(signalled(experiment, 5, asked)).step) == 5
     assert signal.getsignal(asked) is before
     with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
-        assert checkpoints.steps == [4]
-    assert int(train(make_experiment(tiny_config(rows), tmp_path / "run")).step) == 12
+        assert checkpoints.steps == [4, 5]
+    assert int(train(make_experiment(tiny_config(rows, **TRAINED), tmp_path / "run")).step) == 12
     assert losses(tmp_path / "run") == losses(trained_run)
     for ours, theirs in zip(arrays(tmp_path / "run"), arrays(trained_run), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -62,7 +62,7 @@ def arrays(workdir: Path) -> list[Any]:
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path, rows):
-    experiment = make_experiment(tiny_config(rows), tmp_path / "run")
+    experiment = make_experiment(tiny_config(rows, **TRAINED), tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         train(signalled(experiment, 4, signal.SIGINT, signal.SIGINT))
     with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
@@ -70,14 +70,14 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, rows):
 
 
 def test_a_signal_at_the_last_step_changes_nothing(tmp_path, rows, trained_run):
-    experiment = make_experiment(tiny_config(rows), tmp_path / "run")
+    experiment = make_experiment(tiny_config(rows, **TRAINED), tmp_path / "run")
     assert int(train(signalled(experiment, 12, signal.SIGTERM)).step) == 12
     assert losses(tmp_path / "run") == losses(trained_run)
 
 
 def test_a_checkpoint_without_metrics_is_the_newest_but_not_the_best(tmp_path, rows, trained_run):
     whole = Path(shutil.copytree(trained_run, tmp_path / "whole"))
-    experiment = make_experiment(tiny_config(rows), whole)
+    experiment = make_experiment(tiny_config(rows, **TRAINED), whole)
     with Checkpoints(whole / "checkpoints", read_only=True) as checkpoints:
         state, _ = checkpoints.restore(12, experiment.spec.abstract_state)
     with Checkpoints(tmp_path / "best", 1, best="score") as checkpoints:

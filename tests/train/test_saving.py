@@ -22,7 +22,12 @@ class Clock:
 
 @pytest.mark.parametrize(
     ("minutes", "expected"),
-    [(0.0, [8, 12]), (2.5, [6, 8, 12]), (0.5, [2, 4, 6, 8, 10, 12]), (1e6, [8, 12])],
+    [
+        (2.5, [6, 8, 12]),
+        pytest.param(0.0, [8, 12], marks=pytest.mark.slow),
+        pytest.param(0.5, [2, 4, 6, 8, 10, 12], marks=pytest.mark.slow),
+        pytest.param(1e6, [8, 12], marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_saves_by_steps_and_by_the_clock(minutes, expected, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(saving, "time", Clock())
