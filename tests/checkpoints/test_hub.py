@@ -1,4 +1,4 @@
-"""Fetching from the Hugging Face hub: the real client, and a small hub on this machine."""
+"""Fetching from the Hugging Face Hub: the real client, and a small hub on this machine."""
 
 import hashlib
 import http.server
@@ -114,11 +114,11 @@ def test_a_model_is_fetched_once_and_without_code(hub, tmp_path):
 @pytest.mark.torch
 def test_a_model_without_safetensors_is_fetched_as_pytorch_saved_it(hub, tmp_path):
     said = read_in_process("hf:some/old", hub, tmp_path / "cache")
-    assert "pytorch_model.bin: cannot be read as weights alone" in said
+    assert "pytorch_model.bin: cannot be read as weights only" in said
 
 
 @pytest.mark.parametrize("name", ["hf:no/such", "hf:a/b/c/d", "hf:"])
 def test_what_is_not_there_is_named(name, hub, tmp_path):
     said = read_in_process(name, hub, tmp_path / "cache")
-    assert said.startswith(f"error: {name}: cannot be fetched from the Hugging Face hub: ")
+    assert said.startswith(f"error: {name}: cannot be fetched from the Hugging Face Hub: ")
     assert len(said.splitlines()) == 1

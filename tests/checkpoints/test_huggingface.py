@@ -300,7 +300,7 @@ GROUP = "albert.encoder.albert_layer_groups.1.albert_layers.0"
         (change_config(architectures=["AlbertForGeneration"]), "AlbertForGeneration"),
         (change_config(architectures=["A", "B"]), "architectures are"),
         (change_config(hidden_size=...), "no hidden_size"),
-        (change_config(hidden_size=48), "by the config it is"),
+        (change_config(hidden_size=48), "the config requires"),
         (change_config(hidden_size="32"), "model.hidden_size must be of type int"),
         (change_config(hidden_act="mish"), "model.hidden_act must be one of"),
         (change_config(position_embedding_type="relative_key"), "position_embedding_type"),
@@ -310,7 +310,7 @@ GROUP = "albert.encoder.albert_layer_groups.1.albert_layers.0"
         (change_config(num_hidden_groups=1), f"not known: {GROUP}.attention.LayerNorm.bias"),
         (change_config(num_hidden_layers=18, num_hidden_groups=14), "rounds"),
         (change_config(albert_jax={"share": "none"}), "does not agree"),
-        (change_config(albert_jax={"share": "attention"}), "exists only here"),
+        (change_config(albert_jax={"share": "attention"}), "exists only in albert_jax"),
         (lambda d: (d / "config.json").write_text("{"), "not JSON"),
         (truncate, "model.safetensors: damaged"),
         (without(f"{GROUP}.ffn.weight"), f"missing: {GROUP}.ffn.wei"),
@@ -327,7 +327,7 @@ GROUP = "albert.encoder.albert_layer_groups.1.albert_layers.0"
         ),
         (point_outside, "is not a file of this directory"),
         (lambda d: (shard(d), (d / "model.safetensors.index.json").write_text("[]")), "no weight"),
-        (pickled, "cannot be read as weights alone"),
+        (pickled, "cannot be read as weights only"),
     ],
 )
 def test_what_cannot_be_read_is_refused(change, message, directory):
@@ -349,8 +349,8 @@ def test_missing_files_are_named(directory):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"share": "attention"}, "share='attention' exists only here"),
-        ({"share": "ffn"}, "share='ffn' exists only here"),
+        ({"share": "attention"}, "share='attention' exists only in albert_jax"),
+        ({"share": "ffn"}, "share='ffn' exists only in albert_jax"),
         ({"num_hidden_layers": 18, "num_hidden_groups": 14}, "transformers rounds"),
     ],
 )

@@ -197,8 +197,8 @@ def test_what_cannot_be_read_is_refused(change, message, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"share": "ffn"}, "exists only here"),
-        ({"hidden_act": "gelu"}, "hidden_act='gelu': the original has only gelu_new"),
+        ({"share": "ffn"}, "exists only in albert_jax"),
+        ({"hidden_act": "gelu"}, "hidden_act='gelu': google-research/albert has only gelu_new"),
         ({"project_embeddings": True, "embedding_size": 32}, "project_embeddings"),
         ({"layer_norm_eps": 1e-5}, "layer_norm_eps"),
         ({"num_hidden_layers": 23, "share": "none"}, "the original rounds"),

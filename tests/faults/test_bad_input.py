@@ -193,10 +193,10 @@ OVERRIDES = [
         "config.init_from is empty: set it to the initial weights",
     ),
     of_override("--config.task.seeds=[1,x]", r"config.task.seeds must be whole numbers, as \[0,1"),
-    of_override("--config.init_from={tmp}/nothing", "nothing' is no run directory"),
+    of_override("--config.init_from={tmp}/nothing", "nothing' is not a run directory"),
     of_override(
         "--config.init_from={good}/hf --config.model.hidden_size=64",
-        "is of another model: model.hidden_size is 32 there and 64 here",
+        "is a different model: model.hidden_size is 32, but this run has 64",
     ),
 ]
 JSON = '{"text": "One."}\n'
@@ -368,7 +368,7 @@ MODELS = [
         "not known: albert.encoder.*missing|missing: albert.encoder",
         edit_json("in/config.json", num_hidden_groups=2),
     ),
-    of_model("hf", r"model\.safetensors: damaged: .*; take a sound copy", cut(TENSORS, -100)),
+    of_model("hf", r"model\.safetensors: damaged: .*; restore it from a copy", cut(TENSORS, -100)),
     of_model("hf", r"model\.safetensors: damaged: ", write(TENSORS, "")),
     of_model("hf", r"model\.safetensors: damaged: ", write(TENSORS, b"\xff" * 64)),
     of_model("hf", "has none of model.safetensors", remove(TENSORS)),
@@ -410,7 +410,7 @@ MODELS = [
     ),
     of_model(
         "hf_classifier",
-        r"in/config\.json: id2label names 1 classes, the model has 2",
+        r"in/config\.json: id2label names 1 classes, but the model has 2",
         edit_json("in/config.json", id2label={"0": "a"}),
     ),
     of_model("tf", r"albert_config\.json:\d+: not JSON", cut("in/albert_config.json", 20)),
@@ -433,16 +433,16 @@ MODELS = [
         r"in/config\.json: unknown key config\.modle",
         edit_json("in/config.json", config={"modle": {}}),
     ),
-    of_model("run", "holds no whole checkpoint yet", remove("in/checkpoints")),
+    of_model("run", "holds no complete checkpoint yet", remove("in/checkpoints")),
     of_model(
         "run",
-        "is not of the model in config.json",
+        "does not match the model in config.json",
         edit_json("in/config.json", config={"data": {"seq_len": 64}}),
     ),
     Case(
         "convert",
         "--input {good}/hf --output {tmp}/out --to hf --step 3",
-        "is no run directory, so it has no step 3",
+        "is not a run directory, so it has no step 3",
     ),
     Case(
         "convert",
@@ -452,7 +452,7 @@ MODELS = [
     Case(
         "convert",
         "--input {tmp} --output {tmp}/out --to hf",
-        "is no run directory: it has no config.json",
+        "is not a run directory: it has no config.json",
     ),
     Case(
         "convert",
@@ -466,20 +466,20 @@ MODELS = [
     ),
 ]
 LOADS = [
-    of_load("is no run directory", name="{tmp}/none"),
-    of_load("is no run directory", name="{tmp}"),
-    of_load("is no run directory", name="{good}/rows"),
-    of_load("is no run directory", name="{good}/config.py"),
-    of_load("holds no whole checkpoint yet", copy("run", "in"), remove("in/checkpoints/2")),
+    of_load("is not a run directory", name="{tmp}/none"),
+    of_load("is not a run directory", name="{tmp}"),
+    of_load("is not a run directory", name="{good}/rows"),
+    of_load("is not a run directory", name="{good}/config.py"),
+    of_load("holds no complete checkpoint yet", copy("run", "in"), remove("in/checkpoints/2")),
     of_load(
-        "cannot be read as weights alone",
+        "cannot be read as weights only",
         copy("hf", "in"),
         remove(TENSORS),
         write("in/pytorch_model.bin", pickle.dumps({"a": 1})),
         peer="torch",
     ),
     of_load(
-        "cannot be read as weights alone",
+        "cannot be read as weights only",
         copy("hf", "in"),
         remove(TENSORS),
         write("in/pytorch_model.bin", b""),
@@ -499,11 +499,13 @@ LOADS = [
             ),
         ),
     ),
-    of_load("cannot be fetched from the Hugging Face hub", name="hf:"),
+    of_load("cannot be fetched from the Hugging Face Hub", name="hf:"),
 ]
 OTHERS = [
-    Case("evaluate", "--workdir {tmp}", "is no run directory: it has no config.json"),
-    Case("evaluate", "--workdir {good}/hf", r"hf/config\.json: no config.*is it a run directory"),
+    Case("evaluate", "--workdir {tmp}", "is not a run directory: it has no config.json"),
+    Case(
+        "evaluate", "--workdir {good}/hf", r"hf/config\.json: no config.*is this a run directory"
+    ),
     Case("evaluate", "--workdir {good}/run --step 7", r"no checkpoint of step 7 in .*: \[2\]"),
     Case(
         "evaluate",
@@ -517,7 +519,7 @@ OTHERS = [
         "no (whole )?checkpoint",
         (copy("run", "run"), remove("run/checkpoints")),
     ),
-    Case("inspect", "--workdir {tmp}", "is no run directory"),
+    Case("inspect", "--workdir {tmp}", "is not a run directory"),
     Case("inspect", "--workdir {good}/run --step 0", "step 0"),
     Case("inspect", "--workdir {good}/run --step 3", "step 3"),
     Case("inspect", "--workdir {good}/run --row 8", "row 8"),
@@ -537,7 +539,7 @@ OTHERS = [
     Case(
         "predict",
         PREDICT + " --output {tmp}/out --split test",
-        "--split 'test' is none of train, validation",
+        "--split 'test' must be one of train, validation",
     ),
     Case(
         "predict",
@@ -594,7 +596,7 @@ FILE = write("out", "a file")
 READ_FOLDER = "--input {tmp}/in --tokenizer {good}/tokenizer.model --output"
 OUTPUTS = [
     Case("prepare", f"{WRITERS['prepare']} {{tmp}}/out", "is no prepared data; choose", (MINE,)),
-    Case("train", f"{WRITERS['train']} {{tmp}}/out", "is not empty and holds no config", (MINE,)),
+    Case("train", f"{WRITERS['train']} {{tmp}}/out", "is not empty but has no config", (MINE,)),
     Case("convert", f"{WRITERS['convert']} {{tmp}}/out", "is not empty; choose a new", (MINE,)),
     Case("prepare", f"{WRITERS['prepare']} {{tmp}}/out", "is no prepared data; choose", (FILE,)),
     Case("train", f"{WRITERS['train']} {{tmp}}/out", "a file stands where a folder", (FILE,)),

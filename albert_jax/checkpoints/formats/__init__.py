@@ -1,1 +1,1 @@
-"""A model's formats on disk."""
+"""Readers and writers of a model's formats on disk."""
