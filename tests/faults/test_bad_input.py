@@ -192,7 +192,9 @@ OVERRIDES = [
         "--config.task.name=glue/cola --config.task.max_length=64",
         "config.init_from is empty: set it to the initial weights",
     ),
-    of_override("--config.task.seeds=[1,x]", r"config.task.seeds must be whole numbers, as \[0,1"),
+    of_override(
+        "--config.task.seeds=[1,x]", r"config.task.seeds must be whole numbers, such as \[0,1"
+    ),
     of_override("--config.init_from={tmp}/nothing", "nothing' is not a run directory"),
     of_override(
         "--config.init_from={good}/hf --config.model.hidden_size=64",
@@ -365,7 +367,7 @@ MODELS = [
     of_model("hf", "has shape", edit_json("in/config.json", intermediate_size=128)),
     of_model(
         "hf",
-        "not known: albert.encoder.*missing|missing: albert.encoder",
+        "unexpected: albert.encoder.*missing|missing: albert.encoder",
         edit_json("in/config.json", num_hidden_groups=2),
     ),
     of_model("hf", r"model\.safetensors: damaged: .*; restore it from a copy", cut(TENSORS, -100)),
@@ -374,13 +376,13 @@ MODELS = [
     of_model("hf", "has none of model.safetensors", remove(TENSORS)),
     of_model(
         "hf",
-        "not known: more",
+        "unexpected: more",
         edit_tensors(TENSORS, lambda t: t.update(more=np.ones(3, np.float32))),
     ),
     of_model("hf", f"missing: {WORD_TABLE}", edit_tensors(TENSORS, lambda t: t.pop(WORD_TABLE))),
     of_model(
         "hf",
-        r"shape \(60, 15\), but by the config",
+        r"shape \(60, 15\), but the config",
         edit_tensors(TENSORS, lambda t: t.update({WORD_TABLE: t[WORD_TABLE][:, 1:].copy()})),
     ),
     of_model(
@@ -599,12 +601,14 @@ OUTPUTS = [
     Case("train", f"{WRITERS['train']} {{tmp}}/out", "is not empty but has no config", (MINE,)),
     Case("convert", f"{WRITERS['convert']} {{tmp}}/out", "is not empty; choose a new", (MINE,)),
     Case("prepare", f"{WRITERS['prepare']} {{tmp}}/out", "is no prepared data; choose", (FILE,)),
-    Case("train", f"{WRITERS['train']} {{tmp}}/out", "a file stands where a folder", (FILE,)),
+    Case("train", f"{WRITERS['train']} {{tmp}}/out", "there is a file where a folder", (FILE,)),
     Case("convert", f"{WRITERS['convert']} {{tmp}}/out", "is not empty; choose a new", (FILE,)),
-    Case("predict", f"{WRITERS['predict']} {{tmp}}/out", "a file stands where a folder", (FILE,)),
+    Case(
+        "predict", f"{WRITERS['predict']} {{tmp}}/out", "there is a file where a folder", (FILE,)
+    ),
     Case("sweep", f"{WRITERS['sweep']} {{tmp}}/out", "file exists; choose another", (FILE,)),
     *(
-        Case(command, f"{words} {{tmp}}/out/deep/er", "a file stands where a folder", (FILE,))
+        Case(command, f"{words} {{tmp}}/out/deep/er", "there is a file where a folder", (FILE,))
         for command, words in WRITERS.items()
     ),
     *(
@@ -684,7 +688,7 @@ def test_a_read_only_place_is_told(command, good, tmp_path, capsys, monkeypatch)
     monkeypatch.chdir(tmp_path)
     place = tmp_path / "place"
     place.mkdir()
-    message = "place.*: read-only file system; choose a place that can be written to"
+    message = "place.*: read-only file system; choose a writable place"
     case = Case(command, f"{WRITERS[command]} {{tmp}}/place/out", message)
     before = snapshot(tmp_path), snapshot(good)
     with read_only(place):

@@ -88,7 +88,7 @@ def test_cloze_masks_one_whole_word_of_a_sentence(model):
         (lambda m: m("text"), "put one text in a list"),
         (lambda m: m([]), "no texts"),
         (lambda m: m(["a"], pairs=["b", "c"]), "1 texts but 2 pairs"),
-        (lambda m: m(["words " * 80]), "the model 64 positions"),
+        (lambda m: m(["words " * 80]), "the model only 64 positions"),
         (lambda m: m.fill_mask("no mask"), r"no \[MASK\] in 'no mask'"),
     ],
 )
