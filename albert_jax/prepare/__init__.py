@@ -1,1 +1,1 @@
-"""Text to stored rows."""
+"""Data preparation: converts text to stored rows."""

@@ -1,17 +1,18 @@
-"""Corpus to rows on many machines: `python -m albert_jax.prepare.beam … -- --runner=FlinkRunner`.
+"""Preparation on many machines: `python -m albert_jax.prepare.beam … -- --runner=FlinkRunner`.
 
-The rows, their files and the manifest are those of `python -m albert_jax.prepare`, for any runner
-and any number of workers. It takes the same arguments and, after `--`, those of Apache Beam:
+The rows, their files and the manifest are identical to those of `python -m albert_jax.prepare`,
+for any runner and any number of workers. The command takes the same arguments and, after `--`,
+those of Apache Beam:
 
   one machine    -- --direct_running_mode=multi_processing --direct_num_workers=8
   Flink          -- --runner=FlinkRunner --flink_master=HOST:8081
   Spark          -- --runner=SparkRunner --spark_master_url=spark://HOST:7077
   Dataflow       -- --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp
 
-Input, tokenizer and output lie in a file system that this and all workers' machines mount at the
-same path, and the workers have this package (`--environment_type`, `--sdk_container_image`). The
-vocabulary is trained before, on one machine, by `prepare`. A source (a file, a TFDS data set) is
-read by one worker: split a large corpus into many files.
+Input, tokenizer and output must be in a file system that this machine and all workers mount at
+the same path, and the workers must have this package (`--environment_type`,
+`--sdk_container_image`). Train the vocabulary beforehand, on one machine, with `prepare`. Each
+source (a file, a TFDS data set) is read by one worker, so split a large corpus into many files.
 """
 
 import sys
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--tokenizer", required=True, metavar="FILE", help="a SentencePiece model to use")
     add(
         "beam_options", nargs="*", default=[], metavar="-- BEAM'S OPTIONS",
-        help="as --runner=FlinkRunner",
+        help="such as --runner=FlinkRunner",
     )  # fmt: skip
     options = vars(parser.parse_args(arguments))
     return run(write_rows=BeamRows(options.pop("beam_options")), num_workers=1, **options)

@@ -178,7 +178,7 @@ OVERRIDES = [
     of_override("--config.optimizer.eps=-1", "config.optimizer.eps=-1.0 must be at least 0"),
     of_override("--config.mesh.data=3", "mesh {'data': 3, .* does not fit 8 device"),
     of_override("--config.mesh.data=0", "mesh sizes must be positive, or -1 on one axis"),
-    of_override("--config.mesh.fsdp=-1", "mesh.data and mesh.fsdp are both -1; fix all but one"),
+    of_override("--config.mesh.fsdp=-1", "mesh.data and mesh.fsdp are both -1; set all but one"),
     of_override(
         "--config.mesh.tensor=8", "model.vocab_size=60 does not divide over mesh.tensor=8"
     ),
@@ -207,7 +207,7 @@ CORPORA = [
         "a.txt", b"One.\nTwo \xff.\n", r"a\.txt: invalid UTF-8 at byte 9 \(line 2\); conver"
     ),
     of_corpus("a.txt", "One.".encode("utf-16"), r"a\.txt: invalid UTF-8 at byte 0 \(line 1\)"),
-    of_corpus("a.txt", "", r"a\.txt: no text in it; is --format right"),
+    of_corpus("a.txt", "", r"a\.txt: contains no text; is --format correct"),
     of_corpus("a.txt", " \n\t\n\r\n", r"a\.txt: no text in it"),
     of_corpus("a.txt.gz", gzip.compress(b"One two. " * 99)[:-9], r"a\.txt\.gz: damaged gzip file"),
     of_corpus("a.txt.gz", b"One two.\n", r"a\.txt\.gz: damaged gzip file \(Not a gzipped file"),
@@ -222,19 +222,19 @@ CORPORA = [
     of_corpus("a.jsonl", JSON + '{"text": "\\ud800"}\n', r"a\.jsonl:2: .*half a surrogate pair"),
     of_corpus("a.jsonl", JSON + "[" * 99_999, r"a\.jsonl:2: not JSON \(nested too deeply\)"),
     of_corpus("a.jsonl", JSON + "1" * 5000, r"a\.jsonl:2: not JSON \("),
-    of_corpus(
-        "a.pdf", b"%PDF-1.4", r"a\.pdf: cannot tell how to read this kind of file; pass --f"
-    ),
+    of_corpus("a.pdf", b"%PDF-1.4", r"a\.pdf: unknown kind of file; pass --f"),
     of_corpus(
         "a.txt", "plain\n", r"a\.txt:1: text outside <doc>; pass another --format", "--format wiki"
     ),
     of_corpus(
-        "a.txt", "One. Two.\n", "of 1 documents .* none fell to the", "--validation_fraction 0.5"
+        "a.txt", "One. Two.\n", "of 1 documents .* none are in the", "--validation_fraction 0.5"
     ),
     of_input("--input {tmp}/*.txt", r"input .*\*\.txt: matches no file"),
     of_input("--input {tmp}/none", "input .*none: no such file or folder"),
     of_input(
-        "--input {tmp}/in", "input .*in: no file in this folder", write("in/.hidden", "One.")
+        "--input {tmp}/in",
+        "input .*in: this folder contains no files",
+        write("in/.hidden", "One."),
     ),
     of_input("--input {tmp}/in/a", "in/a: .*symbolic links.*", link("in/a", "a")),
     of_input("--input {tmp}/in", "in/a: .*symbolic links.*", link("in/a", "b"), link("in/b", "a")),
@@ -299,14 +299,15 @@ TOKENIZERS = [
 ]
 ROWS = [
     of_rows("no manifest.json in it; prepare it with", remove("rows/manifest.json")),
-    of_rows(r"manifest\.json:\d+: not JSON \(.*; is the file cut", cut("rows/manifest.json", 99)),
     of_rows(
-        r"manifest\.json: a JSON object is needed, not list", write("rows/manifest.json", "[]")
+        r"manifest\.json:\d+: not JSON \(.*; is the file trunc", cut("rows/manifest.json", 99)
     ),
+    of_rows(r"manifest\.json: must be a JSON object, not list", write("rows/manifest.json", "[]")),
     of_rows(r"manifest\.json: no format_version", write("rows/manifest.json", "{}")),
     of_rows(r"manifest\.json: no .*fingerprint", edit_json("rows/manifest.json", fingerprint=...)),
     of_rows(
-        "format_version is 9, this code reads 1", edit_json("rows/manifest.json", format_version=9)
+        "format_version is 9, but this version reads 1",
+        edit_json("rows/manifest.json", format_version=9),
     ),
     of_rows(
         "data.seq_len 64: the rows .* seq_len 32", edit_json("rows/manifest.json", seq_len=32)
@@ -320,13 +321,13 @@ ROWS = [
         edit_json("rows/manifest.json", rows={"train": 9, "validation": 1}),
     ),
     of_rows("have a vocabulary of 50", edit_json("rows/manifest.json", vocab_size=50)),
-    of_rows("no TFDS data set in it; prepare", remove("rows/dataset_info.json")),
+    of_rows("contains no TFDS data set; prepare", remove("rows/dataset_info.json")),
     of_rows(r"rows.*prepare the data again", write("rows/dataset_info.json", "{")),
     of_rows(r"rows.*prepare the data again", write("rows/features.json", "{")),
     Case(
         "train",
         f"{TRAIN} {{tmp}}/run --config.data.path={{tmp}}/rows --config.model.vocab_size=50",
-        "vocab_size of tokenizer.model is 60, but 50 in manifest.json; prepare the data again",
+        "vocab_size of tokenizer.model is 60, but manifest.json says 50; prepare the data again",
         (copy("rows", "rows"), edit_json("rows/manifest.json", vocab_size=50)),
     ),
 ]
@@ -335,7 +336,7 @@ INDEX = "in/model.safetensors.index.json"
 MODELS = [
     of_model("hf", r"in/config\.json:\d+: not JSON", cut("in/config.json", 50)),
     of_model(
-        "hf", r"in/config\.json: a JSON object is needed, not list", write("in/config.json", "[1]")
+        "hf", r"in/config\.json: must be a JSON object, not list", write("in/config.json", "[1]")
     ),
     of_model(
         "hf",
@@ -417,7 +418,7 @@ MODELS = [
     ),
     of_model("tf", r"albert_config\.json:\d+: not JSON", cut("in/albert_config.json", 20)),
     of_model(
-        "tf", r"albert_config\.json: a JSON object is needed", write("in/albert_config.json", "3")
+        "tf", r"albert_config\.json: must be a JSON object", write("in/albert_config.json", "3")
     ),
     of_model(
         "tf",
@@ -597,10 +598,10 @@ MINE = write("out/mine.txt", "keep")
 FILE = write("out", "a file")
 READ_FOLDER = "--input {tmp}/in --tokenizer {good}/tokenizer.model --output"
 OUTPUTS = [
-    Case("prepare", f"{WRITERS['prepare']} {{tmp}}/out", "is no prepared data; choose", (MINE,)),
+    Case("prepare", f"{WRITERS['prepare']} {{tmp}}/out", "is not prepared data; choose", (MINE,)),
     Case("train", f"{WRITERS['train']} {{tmp}}/out", "is not empty but has no config", (MINE,)),
     Case("convert", f"{WRITERS['convert']} {{tmp}}/out", "is not empty; choose a new", (MINE,)),
-    Case("prepare", f"{WRITERS['prepare']} {{tmp}}/out", "is no prepared data; choose", (FILE,)),
+    Case("prepare", f"{WRITERS['prepare']} {{tmp}}/out", "is not prepared data; choose", (FILE,)),
     Case("train", f"{WRITERS['train']} {{tmp}}/out", "there is a file where a folder", (FILE,)),
     Case("convert", f"{WRITERS['convert']} {{tmp}}/out", "is not empty; choose a new", (FILE,)),
     Case(
@@ -618,13 +619,13 @@ OUTPUTS = [
     Case(
         "prepare",
         f"{READ_FOLDER} {{tmp}}/in/rows",
-        "rows: lies in the input .*in, of which it would become a part; choose another",
+        "rows: is inside the input .*in and would become part of it; choose another",
         (copy("texts.jsonl", "in/a.jsonl"),),
     ),
     Case(
         "prepare",
         f"{READ_FOLDER} {{tmp}}/in",
-        "in: exists and is no prepared data; choose another --output",
+        "in: exists but is not prepared data; choose another --output",
         (copy("texts.jsonl", "in/a.jsonl"),),
     ),
 ]
