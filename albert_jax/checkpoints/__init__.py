@@ -1,1 +1,1 @@
-"""State on disk, in every format."""
+"""Training state and weights on disk, in every supported format."""

@@ -1,4 +1,4 @@
-"""Checksums of the files of a folder, kept in it: `sha256sum --check FILE` reads them too."""
+"""Checksums of a folder's files, stored in it and readable by `sha256sum --check FILE`."""
 
 import hashlib
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ from pathlib import Path
 from albert_jax.data.files import file_sha256
 
 FILE = "checksums.sha256"
-_LAST = "# sha256 of the lines above: "  # so that a file cut short is noticed
+_LAST = "# sha256 of the lines above: "  # detects a truncated checksum file
 
 
 def seal(folder: Path, without: Iterable[str] = ()) -> None:
-    """Writes the checksums of all files in `folder`, but those named in `without`."""
+    """Writes the checksums of all files in `folder` except those named in `without`."""
     skipped = {FILE, *without}
     names = sorted(
         name
@@ -23,16 +23,16 @@ def seal(folder: Path, without: Iterable[str] = ()) -> None:
 
 
 def is_sealed(folder: Path) -> bool:
-    """Whether there are checksums to compare with."""
+    """Returns whether there are checksums to compare with."""
     return (folder / FILE).is_file()
 
 
 def damage_of(folder: Path, part: str = "") -> str | None:
-    """What is wrong with the files of a sealed folder, the first found; None if they are whole.
+    """Returns the first damage found in a sealed folder; None if all its files are intact.
 
     Args:
-      folder: the folder; where it was never sealed nothing is found wrong.
-      part: look only at files whose path begins with it.
+      folder: the folder; if it was never sealed, no damage is found.
+      part: checks only files whose path starts with this.
     """
     if not is_sealed(folder):
         return None
@@ -48,7 +48,7 @@ def damage_of(folder: Path, part: str = "") -> str | None:
         if not path.is_file():
             return f"{name} is missing"
         if file_sha256(path) != expected:
-            return f"{name} holds other bytes than were written"
+            return f"{name} does not hold the bytes that were written"
     return None
 
 

@@ -1,4 +1,9 @@
-"""Checkpoints: atomic, asynchronous, with checksums, the newest few kept. Orbax underneath."""
+"""Checkpoints on top of Orbax: atomic, asynchronous, with checksums, keeping the newest few.
+
+A disk or a copy can silently damage a file. Every checkpoint is therefore sealed with checksums
+before it gets its final name. One that does not match them is never loaded: readers skip it, and
+training renames it and resumes from the newest intact one, so no run continues from bad weights.
+"""
 
 import itertools
 import logging
@@ -16,20 +21,20 @@ import orbax.checkpoint as ocp
 from albert_jax.checkpoints.checksums import damage_of, is_sealed, seal
 from albert_jax.checkpoints.state import TrainState
 
-# What Orbax writes after the checksums are made; nothing is read from them.
+# Files that Orbax writes after the checksums are made; nothing is read from them.
 _LATE = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of Orbax's says what is not raised too, and not only what is set below."""
+    """Returns whether an Orbax log line tells more than a raised error or the settings below."""
     said = record.exc_info or record.getMessage().startswith("Type handler registry")
     return not (said and "orbax" in record.pathname)
 
 
 logging.getLogger("absl").addFilter(_is_news)
-# Orbax's own has each device write its part of what all of them hold: a program to compile for
-# each part of each array, and seconds of waiting at the first save, where one device copies all
-# that ALBERT has in less. Sharded arrays are still written by those who hold them.
+# By default, Orbax has each device write its part of replicated arrays. That compiles a program
+# for each part of each array and takes seconds at the first save, while a single device copies all
+# of ALBERT in less. Sharded arrays are still written by the devices that hold them.
 ocp.type_handlers.register_type_handler(
     jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
 )
@@ -38,7 +43,8 @@ ocp.type_handlers.register_type_handler(
 class Checkpoints:
     """The checkpoints of one run, each of a `TrainState` and a small JSON record.
 
-    A context: leaving it waits for the save under way, and raises what went wrong in it.
+    Use it as a context manager: leaving the context waits for the save in progress, and raises
+    its errors.
     """
 
     def __init__(
@@ -49,14 +55,14 @@ class Checkpoints:
         best: str | None = None,
         read_only: bool = False,
     ):
-        """Opens the folder, removing what an interrupted save left, unless `read_only`.
+        """Opens the folder, and removes the remains of an interrupted save unless `read_only`.
 
         Args:
           directory: the folder.
-          keep: how many of the newest are kept; None keeps all.
-          best: a metric given to `save`; the checkpoint where it is largest is kept too.
-          read_only: whether to leave the folder as it is. Then no process waits for another:
-            one alone may read.
+          keep: how many of the newest checkpoints to keep; None keeps all.
+          best: a metric passed to `save`; the checkpoint with its largest value is kept too.
+          read_only: whether to leave the folder unchanged. No process then waits for another, so
+            a single process may read.
         """
         self._directory, self._best, self._saving = directory.absolute(), best, 0
         self._manager = ocp.CheckpointManager(
@@ -73,41 +79,43 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps of all whole checkpoints, ascending."""
+        """The steps of all complete checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
     @property
     def latest_step(self) -> int | None:
-        """The step of the newest whole checkpoint, if there is one."""
+        """The step of the newest complete checkpoint, if there is one."""
         return self._manager.latest_step()
 
     def find(self, step: int | None = None) -> int:
-        """The step to read: the one asked for, else the best, where there is none the newest.
+        """Returns the step to read: the requested one, else the best, else the newest.
 
-        Damaged ones are passed over, with a line that names them.
+        Skips damaged checkpoints, with a warning that names each.
 
         Raises:
-          FileNotFoundError: where there is no checkpoint.
-          ValueError: where there is none of `step`, or it, or all there are, are damaged.
+          FileNotFoundError: if there is no checkpoint.
+          ValueError: if `step` has no checkpoint, or if that one or all of them are damaged.
         """
         if not self.steps:
-            raise FileNotFoundError(f"{str(self._directory)!r} holds no whole checkpoint yet")
+            raise FileNotFoundError(f"{str(self._directory)!r} holds no complete checkpoint yet")
         if step is not None and step not in self.steps:
-            raise ValueError(f"no checkpoint of step {step} in {self._directory}: {self.steps}")
+            raise ValueError(
+                f"no checkpoint of step {step} in {self._directory}; available: {self.steps}"
+            )
         damaged = {}
         for one in self._best_first() if step is None else [step]:
             folder = self._directory / str(one)
             reason = damage_of(folder)
             if reason is None:
                 if not is_sealed(folder):
-                    _warn(f"{folder} has no checksums: read unchecked")
+                    _warn(f"{folder} has no checksums: reading it unchecked")
                 return one
             damaged[one] = reason
-            _warn(f"{folder} is damaged and passed over: {reason}")
+            _warn(f"skipping {folder}, which is damaged: {reason}")
         raise ValueError(_none_whole(self._directory, damaged))
 
     def _best_first(self) -> list[int]:
-        """All steps, by the metric `best` of their run, then those without it, then by age."""
+        """Returns all steps, best first by the run's metric `best`, then the others by age."""
         scores = {}
         for step in self.steps:
             if damage_of(self._directory / str(step), "record/") is None:
@@ -123,11 +131,11 @@ class Checkpoints:
         record: dict[str, Any],
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Copies the state off the devices and goes on writing it in the background.
+        """Copies the state off the devices, and writes it in the background.
 
-        Without metrics, a checkpoint can be the newest but not the best.
+        A checkpoint without metrics can be the newest but not the best.
         """
-        self._manager.wait_until_finished()  # `_saving` belongs to the save under way
+        self._manager.wait_until_finished()  # `_saving` belongs to the save in progress
         self._saving = step
         if self._best is not None and metrics:
             record = record | {"best": self._best, "validation": dict(metrics)}
@@ -142,7 +150,7 @@ class Checkpoints:
         )
 
     def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The state, placed as `abstract` says, and the record."""
+        """Returns the state, sharded like `abstract`, and the record."""
         optimizer = {"step": abstract.step, "state": abstract.opt_state}
         restored = self._manager.restore(
             step,
@@ -157,17 +165,17 @@ class Checkpoints:
         return state, restored["record"]
 
     def param_shapes(self, step: int) -> Any:
-        """Shapes and dtypes of the parameters, as a nested dict."""
+        """Returns shapes and dtypes of the parameters, as a nested dict."""
         tree = self._manager.item_metadata(step)["params"].tree
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
     def restore_params(self, step: int, abstract_params: Any) -> Any:
-        """The parameters alone."""
+        """Returns only the parameters."""
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract_params))
         return self._manager.restore(step, args=args)["params"]
 
     def read_moments(self, step: int) -> tuple[Any, Any]:
-        """The optimizer's first and second moments, on the host."""
+        """Returns the optimizer's first and second moments, on the host."""
         tree = self._manager.item_metadata(step)["optimizer"].tree
         device = jax.local_devices()[0]
         args = ocp.args.Composite(
@@ -178,12 +186,12 @@ class Checkpoints:
         return jax.tree.map(np.asarray, mu), jax.tree.map(np.asarray, nu)
 
     def record(self, step: int) -> dict[str, Any]:
-        """The record alone."""
+        """Returns only the record."""
         args = ocp.args.Composite(record=ocp.args.JsonRestore())
         return self._manager.restore(step, args=args)["record"]
 
     def _seal(self) -> None:
-        """Called, in one process, when all is written and the folder is about to be renamed."""
+        """Writes the checksums; called in one process, just before the folder gets its name."""
         (folder,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
         seal(folder, without=_LATE)
 
@@ -191,27 +199,28 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Waits for the save under way, and lets go of the folder."""
+        """Waits for the save in progress, and closes the folder."""
         self._manager.wait_until_finished()
         self._manager.close()
 
 
 def set_aside_damaged(directory: Path) -> list[str]:
-    """Renames checkpoints that are damaged and newer than the newest whole one.
+    """Renames damaged checkpoints that are newer than the newest intact one.
 
-    So a run that goes on can save those steps again. To be called by one process, before any
+    A resumed run can then save those steps again. Call it in one process, before any process
     opens the folder.
 
     Returns:
-      Lines that say so.
+      Lines that report each renamed checkpoint.
 
     Raises:
-      ValueError: where there are checkpoints and none is whole; then nothing is renamed.
+      ValueError: if there are checkpoints but none is intact; nothing is renamed then. Starting
+        over silently would hide the loss of all progress.
     """
     found = [path for path in directory.glob("[0-9]*") if path.name.isdecimal()]
     damaged, whole = {}, None
     for path in sorted(found, key=lambda path: int(path.name), reverse=True):
-        # Of older ones Orbax reads only the metrics, and removes them in time.
+        # Of checkpoints older than the newest intact one, Orbax reads only the metrics.
         reason = damage_of(path, "" if whole is None else "metrics/")
         if reason is not None:
             damaged[int(path.name)] = reason
@@ -225,15 +234,15 @@ def set_aside_damaged(directory: Path) -> list[str]:
         (directory / str(step)).rename(aside)
         lines.append(f"the checkpoint of step {step} is damaged ({reason}): renamed to {aside}")
     if whole is not None and not is_sealed(whole):
-        lines.append(f"{whole} has no checksums: read unchecked")
+        lines.append(f"{whole} has no checksums: reading it unchecked")
     return lines
 
 
 def _none_whole(directory: Path, damaged: Mapping[int, str]) -> str:
     said = ", ".join(f"step {step} ({reason})" for step, reason in damaged.items())
     return (
-        f"{str(directory)!r}: no whole checkpoint among {said}; bring one back from a copy, or "
-        "move them away"
+        f"{str(directory)!r}: no intact checkpoint among {said}; restore one from a copy, or "
+        "move them away to start over"
     )
 
 
@@ -263,7 +272,7 @@ def _preservation(keep: int | None, best: str | None) -> Any:
 
 
 def _processes(*, alone: bool) -> ocp.options.MultiprocessingOptions:
-    """Which processes open a folder together: this one alone, or all."""
+    """Returns which processes open a folder together: only this one, or all."""
     if not alone:
         return ocp.options.MultiprocessingOptions()
     own = jax.process_index()
@@ -273,7 +282,7 @@ def _processes(*, alone: bool) -> ocp.options.MultiprocessingOptions:
 
 
 def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
-    """Who writes and reads each item, so that it can also be described without being read."""
+    """Returns the handler of each item, so that items can be described without being read."""
     handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
     for item in ("params", "optimizer"):
         standard = ocp.StandardCheckpointHandler()
@@ -286,7 +295,7 @@ def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
 
 
 def abstract_on_device(tree: Any, device: Any) -> Any:
-    """Shapes like `tree`'s, to be restored onto one device."""
+    """Returns the shapes of `tree`, to be restored onto one device."""
     sharding = jax.sharding.SingleDeviceSharding(device)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree

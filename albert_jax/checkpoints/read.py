@@ -1,4 +1,4 @@
-"""Reads a model from wherever it is: told by what the directory holds."""
+"""Reads a model in any supported format, recognized by the directory's contents."""
 
 from pathlib import Path
 
@@ -10,16 +10,17 @@ from albert_jax.checkpoints.weights import Weights
 
 
 def read(path: str | Path, step: int | None = None, with_moments: bool = False) -> Weights:
-    """Reads a run directory, one of transformers, the original's checkpoints, or "hf:NAME".
+    """Reads a run, a transformers directory, a google-research/albert checkpoint or "hf:NAME".
 
     Args:
-      path: where the model is.
-      step: of a run directory, the checkpoint to read; by default the newest.
-      with_moments: whether to read the optimizer's moments, where there are any.
+      path: the model's location.
+      step: for a run directory, the checkpoint to read; by default the best of a fine-tuned run,
+        else the newest.
+      with_moments: whether to read the optimizer's moments, if there are any.
 
     Raises:
-      FileNotFoundError: where there is no model.
-      ValueError: where it cannot be read; `step` is for run directories only.
+      FileNotFoundError: if there is no model.
+      ValueError: if it cannot be read, or `step` is given for anything but a run directory.
     """
     if isinstance(path, str) and path.startswith(PREFIX):
         path = fetch(path)
@@ -27,5 +28,5 @@ def read(path: str | Path, step: int | None = None, with_moments: bool = False) 
     if not is_hf(path) and not is_tf(path):
         return read_run_weights(path, step, with_moments)
     if step is not None:
-        raise ValueError(f"{str(path)!r} is no run directory, so it has no step {step} to choose")
+        raise ValueError(f"{str(path)!r} is not a run directory, so it has no step {step}")
     return read_hf(path) if is_hf(path) else read_tf(path, with_moments)

@@ -1,4 +1,4 @@
-"""The run directory: its settings, its tokenizer, and what may change when it goes on."""
+"""The run directory: its settings, its tokenizer, and what may change when a run resumes."""
 
 import errno
 import fcntl
@@ -19,13 +19,13 @@ from albert_jax.data.files import read_object, replace_json
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.heads import KINDS
 
-# What runs of before November 2026 call the kinds of models.
+# The names of model kinds in runs from before November 2026.
 _EARLIER_KINDS = {
     "span": "question_answering",
     "choice": "multiple_choice",
     "tagging": "token_classification",
 }
-# Settings of a run that may differ when it is resumed: they change no number in it.
+# Settings that may change when a run resumes, because they do not affect its results.
 _FREE = (
     "mesh.",
     "data.path",
@@ -61,26 +61,26 @@ def open_run(
     *,
     earlier_fingerprint: str | None = None,
 ) -> None:
-    """Makes a run directory, or checks that an existing one may go on with `config`.
+    """Creates a run directory, or checks that an existing one may resume with `config`.
 
-    Writes `config.json` (settings, data fingerprint, checksums of what it begins with, versions,
+    Writes `config.json` (settings, data fingerprint, checksums of the initial weights, versions,
     git commit) and `tokenizer.model`.
 
     Args:
       workdir: the directory.
       config: all settings.
-      data_fingerprint: of the rows; None for a run that has not met its data yet. Such a
-        run takes the fingerprint that it is first opened with.
-      earlier_fingerprint: what an earlier version of this package called the same data, if
-        another; a run that has it keeps it.
-      tokenizer: a SentencePiece model, the bytes of its file, if there is one.
-      kind: what the model is for, a key of `convert.weights.KINDS`.
+      data_fingerprint: the fingerprint of the rows; None for a run that has not seen its data
+        yet. Such a run takes the fingerprint that it is first opened with.
+      earlier_fingerprint: the fingerprint that an earlier version of this package gave the same
+        data, if different; a run that has it keeps it.
+      tokenizer: the bytes of a SentencePiece model file, if there is one.
+      kind: the model's purpose, a key of `model.heads.KINDS`.
       labels: names of its classes.
-      start: the weights that it begins with, as `convert.weights.provenance` tells; None where
-        it has begun, or begins with random ones.
+      start: the provenance of the initial weights, from `checkpoints.weights.provenance`; None if
+        the run has already started, or starts from random weights.
 
     Raises:
-      ValueError: where the directory belongs to a run with other settings or data;
+      ValueError: if the directory belongs to a run with other settings or data; the message
         names every key that differs.
     """
     record = {
@@ -93,20 +93,20 @@ def open_run(
         "versions": _versions(),
         "git_commit": _git_commit(),
     }
-    record = json.loads(json.dumps(record))  # as it will be read again
+    record = json.loads(json.dumps(record))  # the form in which it will be read back
     path = workdir / "config.json"
     if path.exists():
         _go_on(workdir, record, tokenizer, earlier_fingerprint)
         return
     if workdir.exists() and any(workdir.iterdir()):
         raise ValueError(
-            f"--workdir {str(workdir)!r} is not empty and holds no config.json; "
+            f"--workdir {str(workdir)!r} is not empty but has no config.json; "
             "choose a new directory"
         )
     workdir.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
         (workdir / "tokenizer.model").write_bytes(tokenizer)
-    replace_json(path, record)  # last: a directory with config.json is whole
+    replace_json(path, record)  # written last, so a directory with config.json is complete
 
 
 def _go_on(
@@ -115,7 +115,7 @@ def _go_on(
     tokenizer: bytes | None,
     earlier_fingerprint: str | None,
 ) -> None:
-    """Checks that a run may go on as `record` says; one without data takes the data there."""
+    """Checks that a run may resume with `record`; a run without data takes the record's data."""
     path = workdir / "config.json"
     old = _read_record(path)
     if earlier_fingerprint is not None and old["data_fingerprint"] == earlier_fingerprint:
@@ -132,7 +132,7 @@ def _go_on(
 
 
 class Run(NamedTuple):
-    """What `config.json` says: settings, what the model is for, names of its classes."""
+    """The contents of `config.json`: settings, the model's purpose, names of its classes."""
 
     config: Config
     kind: str
@@ -140,15 +140,15 @@ class Run(NamedTuple):
 
 
 def read_run(workdir: Path) -> Run:
-    """The settings a run was made with.
+    """Reads the settings of a run.
 
     Raises:
-      FileNotFoundError: where `workdir` is no run directory.
-      ValueError: where its settings cannot be used.
+      FileNotFoundError: if `workdir` is not a run directory.
+      ValueError: if its settings cannot be used.
     """
     path = workdir / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{str(workdir)!r} is no run directory: it has no config.json")
+        raise FileNotFoundError(f"{str(workdir)!r} is not a run directory: it has no config.json")
     record = _read_record(path)
     try:
         config = config_from_dict(record["config"])
@@ -163,10 +163,12 @@ def _read_record(path: Path) -> dict[str, Any]:
         name for name in ("config", "kind", "labels", "data_fingerprint") if name not in record
     ]
     if missing:
-        raise ValueError(f"{path}: no {', '.join(missing)} in it; is it a run directory of ours?")
+        raise ValueError(
+            f"{path}: missing {', '.join(missing)}; is this a run directory of albert_jax?"
+        )
     record["kind"] = _EARLIER_KINDS.get(record["kind"], record["kind"])
     if record["kind"] not in KINDS:
-        raise ValueError(f"{path}: kind {record['kind']!r} is none of {', '.join(KINDS)}")
+        raise ValueError(f"{path}: kind {record['kind']!r} must be one of {', '.join(KINDS)}")
     labels = record["labels"]
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ValueError(f"{path}: labels must be a list of names, not {labels!r}")
@@ -177,19 +179,19 @@ def check_vocabulary(ours: Tokenizer, theirs: Tokenizer, remedy: str) -> None:
     """Checks that two tokenizers have the same pieces.
 
     Raises:
-      ValueError: naming the first that differs, and `remedy`.
+      ValueError: if they differ; the message names the first difference and `remedy`.
     """
     for i in range(max(ours.vocab_size, theirs.vocab_size)):
         a, b = (t.pieces([i])[0] if i < t.vocab_size else None for t in (ours, theirs))
         if a != b:
             raise ValueError(
                 f"the vocabulary of {ours.path} is not that of {theirs.path}: "
-                f"piece {i} is {a!r} and {b!r}; {remedy}"
+                f"token {i} is {a!r} in the former and {b!r} in the latter; {remedy}"
             )
 
 
 def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    # A setting that did not exist when the run began has its default.
+    # A setting that did not exist when the run started has its default.
     before, after = (_flatten(config_from_dict(r["config"]).to_dict()) for r in (old, new))
     differing = [
         f"{key}: was {before.get(key)!r}, now {after.get(key)!r}"
@@ -198,21 +200,21 @@ def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) ->
     ]
     if old["kind"] != new["kind"]:
         differing.append(
-            f"the model: was {old['kind']!r}, now {new['kind']!r}, which begins a run of its own "
-            "with config.init_from"
+            f"the model: was {old['kind']!r}, now {new['kind']!r}, which needs a new run with "
+            "config.init_from"
         )
     if old["data_fingerprint"] not in (None, new["data_fingerprint"]):
         source = "data.path" if new["kind"] == "pretraining" else "task.data"
         differing.append(
-            f"{source}: other rows (fingerprint was {old['data_fingerprint'][:12]}, "
+            f"{source}: the data changed (fingerprint was {old['data_fingerprint'][:12]}, "
             f"now {new['data_fingerprint'][:12]})"
         )
     if new["start"] is not None and old.get("start") not in (None, new["start"]):
-        differing.append("config.init_from: its files have changed since the run was begun")
+        differing.append("config.init_from: its files have changed since the run started")
     if differing:
         raise ValueError(
-            f"{str(workdir)!r} holds a run with other settings, which cannot go on with these: "
-            f"{'; '.join(differing)}. Set them back, or choose another --workdir"
+            f"{str(workdir)!r} holds a run with other settings, which cannot resume with these: "
+            f"{'; '.join(differing)}. Restore the settings, or choose another --workdir"
         )
 
 
@@ -232,7 +234,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """The commit of this source tree, with + where files differ from it; None outside git."""
+    """Returns this source tree's commit, with + if files differ from it; None outside git."""
     root = Path(__file__).parent
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:
@@ -243,18 +245,19 @@ def _git_commit() -> str | None:
 
 
 LOCK_FILE = ".lock"
-# Of file systems that cannot lock. There nothing keeps a second run out.
+# Errors of file systems that cannot lock files. On those, nothing prevents a second run.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
 def locked(directory: Path) -> Generator[None]:
-    """Within it, `directory`, which exists, is this process's alone.
+    """Locks an existing `directory` for this process, for the context's duration.
 
-    The lock is on a file that stays: to remove it would let a third process lock another.
+    The lock file is never removed: otherwise a second process could still wait for the removed
+    file's lock while a third locks a new file.
 
     Raises:
-      ValueError: where it is another's; names that process.
+      ValueError: if another process holds the lock; the message names that process.
     """
     with (directory / LOCK_FILE).open("a+") as file:
         try:

@@ -1,4 +1,4 @@
-"""The state that training changes, where it lives on the mesh, and how it begins."""
+"""The training state: its contents, its sharding over the mesh and its initialization."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from albert_jax.model.sharding import REPLICATED, param_sharding, path_of
 
 
 class TrainState(NamedTuple):
-    """step int32 [], updates done; params and opt_state pytrees of float32 arrays."""
+    """The training state: `step` int32 [], updates done; float32 pytrees `params`, `opt_state`."""
 
     step: jax.Array
     params: Any
@@ -21,7 +21,7 @@ class TrainState(NamedTuple):
 
 
 class StateSpec(NamedTuple):
-    """What a step is compiled from: the structure around the arrays."""
+    """The static structure around the arrays, from which a step is compiled."""
 
     graphdef: Any
     tx: optax.GradientTransformation
@@ -32,7 +32,7 @@ class StateSpec(NamedTuple):
 def state_spec(
     build: Callable[[jax.Array], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh
 ) -> StateSpec:
-    """Plans the state of the model that `build` makes from a key; computes nothing."""
+    """Returns the spec of the model that `build` makes from a key, without computing anything."""
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))), nnx.Param)
 
     def init(key: jax.Array) -> TrainState:

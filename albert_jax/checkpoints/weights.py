@@ -1,4 +1,4 @@
-"""What every format is read into and written from."""
+"""The in-memory form of a model that every format is read into and written from."""
 
 import os
 from collections.abc import Mapping
@@ -8,23 +8,23 @@ from typing import Any, NamedTuple
 from albert_jax.config import ModelConfig, TaskConfig
 from albert_jax.data.files import file_sha256
 
-# Settings of the model that may differ from those of the weights: they are of training.
+# Model settings that may differ from those of the weights, because they only affect training.
 _FREE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 
 
 def check_same_model(theirs: ModelConfig, ours: ModelConfig, whose: str) -> None:
-    """Checks that weights of the model `theirs` are weights of the model `ours`.
+    """Checks that weights of a model `theirs` fit a model `ours`.
 
     Raises:
-      ValueError: naming every setting that differs.
+      ValueError: if they do not; the message names every setting that differs.
     """
     differing = [
-        f"model.{name} is {getattr(theirs, name)!r} there and {value!r} here"
+        f"model.{name} is {getattr(theirs, name)!r}, but this run has {value!r}"
         for name, value in vars(ours).items()
         if name not in _FREE and getattr(theirs, name) != value
     ]
     if differing:
-        raise ValueError(f"{whose} is of another model: {'; '.join(differing)}")
+        raise ValueError(f"{whose} is a different model: {'; '.join(differing)}")
 
 
 # Optimizers whose state is two moments of each parameter, which formats have a place for.
@@ -42,16 +42,16 @@ class Weights(NamedTuple):
     """A model between two formats.
 
     Attributes:
-      config: its sizes.
-      params: nested dict of float32 numpy arrays.
+      config: the model's sizes.
+      params: nested dict of float32 NumPy arrays.
       kind: a key of `KINDS`.
-      tokenizer: a SentencePiece model, the bytes of its file; None where there is none.
-      moments: the optimizer's, where they came along.
-      step: optimizer steps done, 0 where that is not known.
-      labels: names of the classifier's classes, where they have names.
-      task: the settings that it was fine-tuned with, where they are known.
-      validation: held-out metrics, where they are known.
-      files: all that this was read from.
+      tokenizer: the bytes of a SentencePiece model file; None if there is none.
+      moments: the optimizer's moments, if they were read.
+      step: optimizer steps done, 0 if unknown.
+      labels: names of the classifier's classes, if they have names.
+      task: the settings that it was fine-tuned with, if known.
+      validation: held-out metrics, if known.
+      files: all files that this was read from.
     """
 
     config: ModelConfig
@@ -67,10 +67,10 @@ class Weights(NamedTuple):
 
 
 def provenance(source: str, weights: Weights) -> dict[str, Any]:
-    """What a run's record says of the weights that it began with.
+    """Returns a run's record of the weights that it started from.
 
     Returns:
-      `source`, as it was named, and `files`: the sha256 of each file read, by its name below the
+      `source`, as given, and `files`: the sha256 of each file read, by its path relative to the
       folder that holds them all.
     """
     top = os.path.commonpath([file.parent for file in weights.files])

@@ -1,4 +1,4 @@
-"""Every setting of a run: what there is, defaults, checks, files."""
+"""All settings of a run: definitions, defaults, checks and config files."""
 
 from albert_jax.config.schema import (
     Config,

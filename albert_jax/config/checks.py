@@ -1,11 +1,11 @@
-"""Ranges of settings, and what must fit together, before anything else is known."""
+"""Checks of settings' ranges and mutual consistency, independent of devices and data."""
 
 import math
 from typing import Any
 
-# Sizes and step numbers are int32 on the devices.
+# The largest int32, the type of sizes and step numbers on the devices.
 _MOST = 2**31 - 1
-_MOST_LAYERS = 1000  # far beyond any use, and far from what would fill the memory
+_MOST_LAYERS = 1000  # far more than any use needs, but not enough to fill the memory
 
 # Keys that must be positive, by group.
 _POSITIVE = {
@@ -37,10 +37,12 @@ _POSITIVE = {
 
 
 def check_values(config: Any) -> None:
-    """Refuses values of a `Config` that cannot work, whatever the devices.
+    """Checks that a `Config` can work on any devices.
+
+    Invalid or inconsistent settings raise an error before any computation.
 
     Raises:
-      ValueError: naming the setting, its value and what it must be.
+      ValueError: if a setting is invalid; the message names it, its value and what it must be.
     """
     for group, names in _POSITIVE.items():
         for name in names:
@@ -70,37 +72,38 @@ def _check_divisions(config: Any) -> None:
     model, data, train = config.model, config.data, config.train
     if model.hidden_size % model.num_attention_heads:
         raise ValueError(
-            f"model.hidden_size={model.hidden_size} does not divide into "
+            f"model.hidden_size={model.hidden_size} is not divisible by "
             f"model.num_attention_heads={model.num_attention_heads}"
         )
     if model.num_hidden_groups > model.num_hidden_layers:
         raise ValueError(
-            f"model.num_hidden_groups={model.num_hidden_groups} is more than "
+            f"model.num_hidden_groups={model.num_hidden_groups} must not exceed "
             f"model.num_hidden_layers={model.num_hidden_layers}"
         )
     if config.task.name != "pretrain":
         if config.task.max_length > model.max_position_embeddings:
             raise ValueError(
-                f"config.task.max_length={config.task.max_length} is more than "
+                f"config.task.max_length={config.task.max_length} must not exceed "
                 f"model.max_position_embeddings={model.max_position_embeddings}"
             )
     elif data.seq_len > model.max_position_embeddings:
         raise ValueError(
-            f"data.seq_len={data.seq_len} is more than "
+            f"data.seq_len={data.seq_len} must not exceed "
             f"model.max_position_embeddings={model.max_position_embeddings}"
         )
     if config.task.name != "pretrain" and train.checkpoint_every % train.eval_every:
         raise ValueError(
             f"train.checkpoint_every={train.checkpoint_every} must be a multiple of "
-            f"train.eval_every={train.eval_every}: a checkpoint is kept by its metrics"
+            f"train.eval_every={train.eval_every}, because checkpoints are ranked by their metrics"
         )
     if train.attention == "cudnn" and train.dtype != "bfloat16":
         raise ValueError(
-            f"train.attention='cudnn' cannot do train.dtype={train.dtype!r}; leave it at 'auto'"
+            f"train.attention='cudnn' does not support train.dtype={train.dtype!r}; "
+            "use train.attention='auto'"
         )
     if train.batch_size % train.grad_accum_steps:
         raise ValueError(
-            f"train.batch_size={train.batch_size} does not divide into "
+            f"train.batch_size={train.batch_size} is not divisible by "
             f"train.grad_accum_steps={train.grad_accum_steps}"
         )
 

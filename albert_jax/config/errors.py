@@ -1,20 +1,20 @@
-"""What a user can mend is told in one line; everything else keeps its traceback."""
+"""Error reporting: errors that a user can fix take one line; all others keep their traceback."""
 
 import errno
 import sys
 
-# What commands tell in one line. Other kinds are mistakes of ours.
+# Errors that commands print as one line. Other types are bugs in this package.
 USER_ERRORS = (ValueError, OSError)
 
 _REMEDIES = {
     errno.EACCES: "choose another place, or change its permissions",
     errno.EPERM: "choose another place, or change its permissions",
-    errno.EROFS: "choose a place that can be written to",
+    errno.EROFS: "choose a writable place",
     errno.EEXIST: "choose another name, or remove what is there",
-    errno.ENOTDIR: "choose another place: a file stands where a folder is needed",
-    errno.EISDIR: "name a file: this is a folder",
-    errno.ELOOP: "remove the links that lead to themselves",
-    errno.ENOENT: "is the name right?",
+    errno.ENOTDIR: "choose another place: there is a file where a folder is needed",
+    errno.EISDIR: "give the name of a file: this is a folder",
+    errno.ELOOP: "remove the links that point to themselves",
+    errno.ENOENT: "is the name correct?",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOSPC: "free some space, or choose another place",
 }
@@ -27,7 +27,7 @@ def fail(error: Exception) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """The message of an error in one line; the operating system's with its way out."""
+    """Returns an error's message as one line; for operating system errors, with a remedy."""
     message = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.errno is not None:
         reason = (error.strerror or message).lower()
@@ -38,4 +38,4 @@ def one_line(error: Exception) -> str:
 
 
 class RunError(RuntimeError):
-    """A run cannot go on; the message says in a line what happened, and the way out."""
+    """A run cannot continue; the message states in one line what happened and the remedy."""

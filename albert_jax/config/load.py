@@ -1,8 +1,8 @@
 """Config files and command line overrides.
 
-A config file is a Python module whose `get_config()` returns an
-`ml_collections.ConfigDict`: `default_config()`, changed. An override is
-`--config.GROUP.KEY=VALUE`. The files in configs/ also go by their names: `tiny`, `finetune/sst2`.
+A config file is a Python module whose `get_config()` returns a modified `default_config()`, an
+`ml_collections.ConfigDict`. An override is `--config.GROUP.KEY=VALUE`. The files in configs/ can
+also be given by name: `tiny`, `finetune/sst2`.
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     """Runs a config file and applies overrides.
 
     Args:
-      path: what `find_config` takes, or `file.py:argument`; the argument is given to
+      path: a name that `find_config` accepts, or `file.py:argument`; the argument is passed to
         `get_config`.
       overrides: command line words `--config.a.b=value` or `--config.a.b value`.
 
     Raises:
-      FileNotFoundError: where there is no such file.
-      ValueError: for a file that fails or has no `get_config`, or a wrong key, type or value.
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file fails or has no `get_config`, or a key, type or value is wrong.
     """
     file, _, argument = path.partition(":")
     file = find_config(file)
@@ -52,17 +52,17 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
             f"{type(found).__name__}"
         )
     values = found.to_dict() if isinstance(found, ml_collections.ConfigDict) else dict(found)
-    convert(Config, values, "config")  # so that overrides meet known keys only
+    convert(Config, values, "config")  # checks the keys before overrides are applied to them
     for key, text in _parse_overrides(overrides).items():
         _override(values, key, text)
     return config_from_dict(values)
 
 
 def find_config(name: str) -> str:
-    """The path of a config file, given as that or by the name of one in configs/, without `.py`.
+    """Returns a config file's path, given the path or the name of one in configs/ without `.py`.
 
     Raises:
-      FileNotFoundError: where there is no such file.
+      FileNotFoundError: if there is no such file.
     """
     if name.endswith(".py"):
         if not Path(name).is_file():
@@ -80,11 +80,11 @@ def find_config(name: str) -> str:
 
 
 def run_file(path: str) -> dict[str, Any]:
-    """Runs a file, which `find_config` finds; returns what it defines.
+    """Runs a file, located by `find_config`, and returns the names it defines.
 
     Raises:
-      FileNotFoundError: where there is no such file.
-      ValueError: where it fails, with the line.
+      FileNotFoundError: if there is no such file.
+      ValueError: if it fails; the message names the line.
     """
     path = find_config(path)
     with _named_errors(path):
@@ -93,7 +93,7 @@ def run_file(path: str) -> dict[str, Any]:
 
 @contextmanager
 def _named_errors(file: str) -> Generator[None]:
-    """Turns whatever goes wrong in a user's file into a ValueError that names the line."""
+    """Turns any error in a user's file into a ValueError that names the line."""
     try:
         yield
     except Exception as error:  # the file may raise anything
@@ -104,19 +104,21 @@ def _named_errors(file: str) -> Generator[None]:
 
 
 def _line_in(file: str, error: Exception) -> int | None:
-    """The last line of the file that the error passed through."""
+    """Returns the last line of the file in the error's traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f.lineno for f in frames if os.path.abspath(f.filename) == os.path.abspath(file)]
     return lines[-1] if lines else None
 
 
 def _parse_overrides(words: Sequence[str]) -> dict[str, str]:
-    """`--config.a.b=1` and `--config.a.b 1` as {"a.b": "1"}."""
+    """Parses `--config.a.b=1` and `--config.a.b 1` to {"a.b": "1"}."""
     overrides, words = {}, list(words)
     while words:
         word = words.pop(0)
         if not word.startswith("--config."):
-            raise ValueError(f"unknown argument {word!r}; settings are --config.GROUP.KEY=VALUE")
+            raise ValueError(
+                f"unknown argument {word!r}; write settings as --config.GROUP.KEY=VALUE"
+            )
         key, equals, text = word.removeprefix("--config.").partition("=")
         if not equals:
             if not words or words[0].startswith("--config."):
@@ -127,7 +129,7 @@ def _parse_overrides(words: Sequence[str]) -> dict[str, str]:
 
 
 def _override(values: dict[str, Any], key: str, text: str) -> None:
-    """Sets `values[a][b]` for key "a.b" from text, by the type of the default."""
+    """Sets `values[a][b]` for key "a.b" from text, converted to the type of the default."""
     *groups, name = key.split(".")
     where = "config"
     cls: Any = Config
@@ -147,7 +149,7 @@ def _override(values: dict[str, Any], key: str, text: str) -> None:
 
 
 def _parse_option(text: str) -> bool | int | float | str:
-    """A number, true or false as such; anything else is a text."""
+    """Returns a number, or true or false, as its own type; anything else as a string."""
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
@@ -165,9 +167,9 @@ def _parse_text(text: str, default: Any, where: str) -> Any:
             element = element_type(default)
             return tuple(element(word) for word in text.strip("[]()").replace(",", " ").split())
     except (KeyError, ValueError):
-        names = {bool: "true or false", tuple: "whole numbers, as [0,1,2]"}
+        names = {bool: "true or false", tuple: "whole numbers, such as [0,1,2]"}
         name = names.get(kind, kind.__name__)
         raise ValueError(f"{where} must be {name}, not {text!r}") from None
     if kind is str:
         return text
-    raise ValueError(f"{where} is a group of settings; set its keys, as {where}.KEY=VALUE")
+    raise ValueError(f"{where} is a group of settings; set its keys with {where}.KEY=VALUE")

@@ -1,4 +1,4 @@
-"""The rows of the paper's tables as settings: at its own scale, and shrunk to a small computer.
+"""Settings for the rows of the paper's tables, at the paper's scale and at a small scale.
 
 Source: arXiv:1909.11942v6.
 """
@@ -14,27 +14,27 @@ from ml_collections import ConfigDict
 from albert_jax.config.load import load_config
 from albert_jax.config.schema import Config, config_from_dict, nearest
 
-SMALL = "small"  # the word after the row, as in configs/paper/table5.py:sop,small
-_WIDTH = 8  # widths are divided by this, so that base has H 96 and large 128
-_DEPTH = 3  # depths too, so that base has 4 layers and large 8
+SMALL = "small"  # the suffix of a row's name, as in configs/paper/table5.py:sop,small
+_WIDTH = 8  # widths are divided by this, so base has H 96 and large 128
+_DEPTH = 3  # depths are divided by this, so base has 4 layers and large 8
 _HEAD = 64  # widest head; Source: section 3.1, heads = H / 64
-# A quarter of E, not an eighth: 16 hold too little of 8,000 pieces and 512 positions.
+# E is divided by 4 instead of 8: 16 dimensions cannot represent 8,000 tokens and 512 positions.
 _EMBEDDING = 4
-# After the same 4,000 steps of 2,048 slots, the loss of base all-shared stood at 5.87 nats with
-# rows of 128, hardly below what single words give away, at 5.26 with 64 and at 5.34 with 32;
-# sentence order was learnt with 32 alone.
+# After the same 4,000 steps of 2,048 tokens, the loss of base all-shared was 5.87 nats with rows
+# of 128 tokens, hardly below the unigram entropy, 5.26 with 64 and 5.34 with 32. Sentence order
+# was learned only with 32.
 _SMALL_LENGTH = 32
 _SMALL_STEPS = 4000  # for the paper's 125k
 
 
 class Scores(NamedTuple):
-    """A line of the paper's numbers, in percent.
+    """A row of the paper's numbers, in percent.
 
     Attributes:
       squad_v1, squad_v2: F1 and exact match on the development sets.
       mnli, sst2, race: accuracies.
-      avg: of the five, those of SQuAD being (F1 + EM) / 2.
-      intrinsic: accuracies of MLM, NSP and SOP on held-out text, in Table 5 alone.
+      avg: the average of the five tasks, with (F1 + EM) / 2 for SQuAD.
+      intrinsic: accuracies of MLM, NSP and SOP on held-out text, only in Table 5.
     """
 
     squad_v1: tuple[float, float]
@@ -50,12 +50,12 @@ class TableRow(NamedTuple):
     """A row of a table.
 
     Attributes:
-      base: the config file that it is made of, in configs/: `base.py:v1`.
-      changes: setting -> value, where it differs from that, by dotted names.
-      scores: what the paper reports.
-      parameters: as the paper gives them, in millions; None where it does not.
-      small: setting -> value, where the small scale differs from what `shrink` makes.
-      start: the row whose parameters this one begins with.
+      base: the config file that it modifies, in configs/: `base.py:v1`.
+      changes: dotted setting name -> value, where it differs from the config file.
+      scores: the scores in the paper.
+      parameters: the number of parameters in the paper, in millions; None if not given.
+      small: setting -> value, where the small scale differs from the result of `shrink`.
+      start: the row whose parameters this one starts from.
     """
 
     base: str
@@ -67,21 +67,21 @@ class TableRow(NamedTuple):
 
 
 def row_config(file: str, rows: Mapping[str, TableRow], argument: str) -> ConfigDict:
-    """The settings of a row, for `get_config` of a table's file.
+    """Returns the settings of a row, for `get_config` in a table's file.
 
     Args:
       file: the table's file, in configs/paper.
       rows: its rows.
-      argument: the row's name, with `,small` after it for the small scale.
+      argument: the row's name, followed by `,small` for the small scale.
 
     Raises:
-      ValueError: for a row or a scale that there is not.
+      ValueError: if the row or the scale does not exist.
     """
     name, comma, scale = argument.partition(",")
     if name not in rows:
         raise ValueError(f"{file}: no row {name!r}{nearest(name, rows)}")
     if comma and scale != SMALL:
-        raise ValueError(f"{file}: no scale {scale!r}; write {name} or {name},{SMALL}")
+        raise ValueError(f"{file}: unknown scale {scale!r}; use {name} or {name},{SMALL}")
     row, configs = rows[name], Path(file).parents[1]
     config = _changed(load_config(f"{configs}/{row.base}"), row.changes)
     if scale:
@@ -94,12 +94,12 @@ def row_config(file: str, rows: Mapping[str, TableRow], argument: str) -> Config
 
 
 def shrink(config: Config, small: Config) -> Config:
-    """The same experiment, of a size for 2 CPU cores.
+    """Returns the same experiment at a scale for 2 CPU cores.
 
-    Widths (H, feed-forward) are divided by 8, E by 4 to at most H, depth by 3, heads are at most
-    64 wide. Vocabulary, initial spread, dropout, masks, slots a batch, optimizer and schedule are
-    those of `small`, configs/small.py, in rows of 32; 4,000 steps stand for the paper's 125k.
-    Sharing, groups and sentence objective stay.
+    Widths (H, feed-forward) are divided by 8, E by 4 but limited to H, depth by 3; heads are at
+    most 64 wide. Vocabulary, initializer range, dropout, masks, tokens per batch, optimizer and
+    schedule are those of `small`, configs/small.py, in rows of 32; 4,000 steps replace the paper's
+    125k. Sharing, groups and sentence objective stay the same.
     """
     model = config.model
     hidden = model.hidden_size // _WIDTH
@@ -134,7 +134,7 @@ def shrink(config: Config, small: Config) -> Config:
 
 
 def _changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Settings with some replaced, by dotted names."""
+    """Returns the settings with some replaced, given by dotted names."""
     values = ConfigDict(config.to_dict())
     values.update_from_flattened_dict(dict(changes))
     return config_from_dict(values.to_dict())

@@ -1,7 +1,7 @@
-"""Every setting: frozen dataclasses and strict conversion.
+"""All settings of a run, as frozen dataclasses with strict conversion.
 
-The only place where a default stands. `config_from_dict` refuses unknown keys, wrong
-types and values that cannot work, whatever the devices.
+Defaults are defined only here. `config_from_dict` raises an error for unknown keys, wrong types
+and values that cannot work on any devices.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from albert_jax.config.checks import check_values
 
 
 class Options(dict[str, Any]):
-    """Settings by name that only what takes them knows; a value as all settings are."""
+    """Named settings that only their consumer knows; hashable like all other settings."""
 
     def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return hash(tuple(sorted(self.items())))
@@ -37,8 +37,8 @@ class ModelConfig:
     Attributes:
       hidden_act: a name in `model.layers.ACTIVATIONS`.
       share: the blocks whose weights all layers of a group share.
-      project_embeddings: project from E to D also where E = D, as transformers'
-        ALBERT does and the original does not; where E ≠ D it is always done.
+      project_embeddings: project from E to D even if E = D, as transformers' ALBERT does and
+        google-research/albert does not; if E ≠ D it is always done.
 
     Source: arXiv:1909.11942, Table 1, and the published `albert_config.json` files.
     """
@@ -73,9 +73,9 @@ class DataConfig:
 
     Attributes:
       path: a folder written by `python -m albert_jax.prepare`.
-      seq_len: slots in a row; must be what the rows were prepared for.
-      packing: rows hold several chunks each; must be what the rows were prepared for.
-      mask_rate: share of the pieces to predict.
+      seq_len: row length in tokens; must match the prepared rows.
+      packing: whether rows hold several chunks each; must match the prepared rows.
+      mask_rate: fraction of the tokens to predict.
       max_ngram: longest run of whole words masked together; p(n) is proportional to 1/n.
       sentence_objective: sentence order (`sop`), next sentence (`nsp`), or `none`; one of
         `sentence_pairs.OBJECTIVES`.
@@ -93,17 +93,17 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The optimizer and the learning rate's course, in optimizer steps.
+    """The optimizer and the learning rate schedule, in optimizer steps.
 
     Attributes:
-      name: `lamb`, `adamw` or `muon`, or the name of an optimizer of optax.
-      schedule: after the warmup, `linear` and `cosine` fall to zero at the last step;
-        `wsd` stays at the peak and falls linearly over the last `decay_fraction`.
-      clip_norm: largest global gradient norm; 0 does not clip.
-      b1, b2, eps: of lamb and adamw.
-      bias_correction: divide Adam's moments by 1 - b^t. The ALBERT reference's LAMB
-        does not; AdamW as published does. Of lamb and adamw.
-      options: arguments of any other optimizer, by the names that optax gives them, as
+      name: `lamb`, `adamw` or `muon`, or the name of an optax optimizer.
+      schedule: after the warmup, `linear` and `cosine` decay to zero at the last step; `wsd`
+        stays at the peak and decays linearly over the last `decay_fraction`.
+      clip_norm: largest global gradient norm; 0 disables clipping.
+      b1, b2, eps: for lamb and adamw.
+      bias_correction: whether to divide Adam's moments by 1 - b^t; for lamb and adamw. The ALBERT
+        reference's LAMB does not; AdamW as published does.
+      options: arguments of any other optimizer, under their optax names, such as
         `--config.optimizer.options.ns_steps=6`.
 
     Source: arXiv:1909.11942, section 4.1; google-research/albert lamb_optimizer.py.
@@ -125,27 +125,27 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The loop. A step is one optimizer update.
+    """The training loop. A step is one optimizer update.
 
     Attributes:
-      batch_size: rows a step, over all devices and accumulation steps.
+      batch_size: rows per step, over all devices and accumulation steps.
       dtype: dtype of the matrix products; parameters and sums stay float32.
-      remat: what the backward pass computes again: nothing; all but dense layers and attention's
-        output (`dots`); or the whole layer.
-      attention: how it is computed; `auto` takes cuDNN's on an NVIDIA GPU, where dtype and head
-        size allow it, and XLA's elsewhere.
-      unroll: layers compiled into one pass of the loop over them.
-      eval_batches: held-out batches an evaluation reads; 0 reads the whole split.
-      checkpoint_minutes: save also when so many minutes have passed since the last save, looked
-        at every `log_every` steps; 0 saves by steps alone.
-      keep_checkpoints: newest checkpoints kept.
-      loggers: where metrics go besides metrics.jsonl, names of `train.loggers.LOGGERS`.
-      max_bad_steps: so many in a row end the run. A step is bad where its loss or gradient is not
-        finite, in which case its update is skipped, or where its loss leaps.
-      max_loss_rise: nats that the loss of a step may lie above the mean of the last 100 good
-        ones; 0 lets it leap.
-      debug_nans: end the run at the first step that is not finite, and say which operation made
-        the NaN; waits for each step.
+      remat: what the backward pass recomputes: nothing (`none`); everything except dense layers
+        and attention's output (`dots`); or the whole layer (`full`).
+      attention: the implementation; `auto` uses cuDNN's on an NVIDIA GPU if dtype and head size
+        allow it, and XLA's otherwise.
+      unroll: layers compiled into one iteration of the loop over them.
+      eval_batches: held-out batches per evaluation; 0 reads the whole split.
+      checkpoint_minutes: also save once this many minutes have passed since the last save,
+        checked every `log_every` steps; 0 saves only by step count.
+      keep_checkpoints: number of newest checkpoints to keep.
+      loggers: where metrics go besides metrics.jsonl, names in `train.loggers.LOGGERS`.
+      max_bad_steps: this many bad steps in a row end the run. A step is bad if its loss or
+        gradient is not finite, in which case its update is skipped, or if its loss jumps.
+      max_loss_rise: nats that a step's loss may exceed the mean of the last 100 good steps by; 0
+        allows any jump.
+      debug_nans: end the run at the first step that is not finite, and report the operation that
+        produced the NaN; waits for each step.
     """
 
     batch_size: int = 4096
@@ -170,7 +170,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each mesh axis; -1 (on one axis at most) takes what is left."""
+    """Devices along each mesh axis; -1 (on at most one axis) takes all remaining devices."""
 
     data: int = -1
     fsdp: int = 1
@@ -179,19 +179,19 @@ class MeshConfig:
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """What is learnt. All but the name is for fine-tuning.
+    """The task to train on. All settings but the name are for fine-tuning.
 
     Attributes:
       name: `pretrain`, or a task of the table in `tasks.registry`.
       data: a directory of the task's official files, a file, or `tfds:NAME`.
       tokenizer: a SentencePiece model, for `init_from="scratch"`.
-      max_length: pieces of a row, special ones included.
-      classifier_dropout: before the new head. Source: arXiv:1909.11942, Table 14.
-      freeze_encoder: train only the new head.
-      seeds: several runs, one a seed, in place of `train.seed`.
-      stride: of the windows over a long context (squad), in pieces.
-      max_question: pieces kept of a question (squad).
-      max_answer: most pieces of an answer (squad).
+      max_length: row length in tokens, including special ones.
+      classifier_dropout: dropout before the new head. Source: arXiv:1909.11942, Table 14.
+      freeze_encoder: whether to train only the new head.
+      seeds: seeds of several runs, one run per seed, in place of `train.seed`.
+      stride: stride of the windows over a long context (squad), in tokens.
+      max_question: tokens kept of a question (squad).
+      max_answer: maximum tokens of an answer (squad).
       n_best: answers listed for a question (squad). Source of these four:
         google-research/albert run_squad_v2.py.
     """
@@ -214,8 +214,8 @@ class Config:
     """All settings of a run.
 
     Attributes:
-      init_from: what a new run begins with in place of random parameters: whatever
-        `albert_jax.load` reads, by the same name.
+      init_from: the weights that a new run starts from instead of random parameters, named in any
+        way that `albert_jax.load` accepts.
     """
 
     model: ModelConfig = ModelConfig()
@@ -227,12 +227,12 @@ class Config:
     init_from: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The same settings as nested plain dicts."""
+        """Returns the settings as nested plain dicts."""
         return dataclasses.asdict(self)
 
 
 def default_config() -> ml_collections.ConfigDict:
-    """A ConfigDict of every key with its default, for config files to change."""
+    """Returns a ConfigDict of all keys with their defaults, for config files to modify."""
     return ml_collections.ConfigDict(Config().to_dict())
 
 
@@ -240,7 +240,7 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
     """Converts nested dicts to a `Config`; missing keys take their defaults.
 
     Raises:
-      ValueError: for an unknown key or a value of the wrong type or range.
+      ValueError: if a key is unknown or a value has the wrong type or range.
     """
     config = convert(Config, values, "config")
     check_values(config)
@@ -248,7 +248,7 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def convert(cls: type, values: Mapping[str, Any], where: str) -> Any:
-    """Builds dataclass `cls` from `values`, by key and type only; for `config_file`."""
+    """Builds dataclass `cls` from `values`, checking only keys and types; for `config.load`."""
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} must be a group of settings, not {values!r}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -265,7 +265,7 @@ def convert(cls: type, values: Mapping[str, Any], where: str) -> Any:
 
 
 def element_type(default: Any) -> type:
-    """The type of the elements of a setting that is a tuple, told from its default."""
+    """Returns the element type of a tuple setting, inferred from its default."""
     return type(default[0]) if default else int
 
 
@@ -285,7 +285,7 @@ def _convert_value(spec: dataclasses.Field, value: Any, where: str) -> Any:
     if kind is Options and isinstance(value, Mapping):
         wrong = [name for name, part in value.items() if type(part) not in _PLAIN]
         if wrong:
-            raise ValueError(f"{where}.{wrong[0]} must be a number, a text, true or false")
+            raise ValueError(f"{where}.{wrong[0]} must be a number, a string, true or false")
         return Options(value)
     if type(value) is not kind:
         raise ValueError(
@@ -311,7 +311,7 @@ def one_of(where: str, value: str, choices: Collection[str]) -> str:
 
 
 def nearest(word: Any, known: Iterable[str]) -> str:
-    """The end of an error message: the likeliest of the known words, or all of them."""
+    """Returns the end of an error message: the closest of the known words, or all of them."""
     known = list(known)
     matches = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"

@@ -1,1 +1,1 @@
-"""From text to batches: corpora, prepared rows, sentence pairs, masks, reading."""
+"""From prepared rows to batches: reading, sampling, sentence pairs, masking, tokenization."""

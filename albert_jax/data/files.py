@@ -1,4 +1,4 @@
-"""Files as the package reads and writes them: JSON, checksums, written whole or not at all."""
+"""File helpers: JSON, checksums and atomic writes."""
 
 import hashlib
 import json
@@ -11,63 +11,63 @@ from typing import Any
 
 
 def parse_json(text: str, path: str, line: int | None = None) -> Any:
-    """Returns what JSON text says.
+    """Returns the value of JSON text.
 
     Args:
       text: the JSON.
       path: the file, for messages.
-      line: the line the text is; None: it is the whole file.
+      line: the number of the line that is the text; None if the text is the whole file.
 
     Raises:
-      ValueError: it is not JSON.
+      ValueError: if it is not JSON.
     """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         line, reason = line or error.lineno, error.msg
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # for example a number with thousands of digits
         reason = str(error)
     except RecursionError:
         reason = "nested too deeply"
-    raise ValueError(f"{path}:{line or 1}: not JSON ({reason}); is the file cut off?")
+    raise ValueError(f"{path}:{line or 1}: not JSON ({reason}); is the file truncated?")
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it holds no JSON, or no object.
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is not JSON, or not an object.
     """
     try:
         text = path.read_text("utf-8")
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not JSON (invalid UTF-8); take a sound copy") from None
+        raise ValueError(f"{path}: not JSON (invalid UTF-8); restore it from a copy") from None
     values = parse_json(text, str(path))
     if not isinstance(values, dict):
         raise ValueError(
-            f"{path}: a JSON object is needed, not {type(values).__name__}; take a sound copy"
+            f"{path}: must be a JSON object, not {type(values).__name__}; restore it from a copy"
         )
     return values
 
 
 def file_sha256(path: str | os.PathLike) -> str:
-    """Hex digest of a file."""
+    """Returns the hex digest of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unfinished(path: Path) -> Path:
-    """A name beside `path` that nobody else has, to write to and then to rename."""
+    """Returns a unique name next to `path`, to write to and then rename."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
 
 @contextmanager
 def replacing(path: Path) -> Generator[Path]:
-    """Gives a path to write to; at the end, what was written takes the place of `path`.
+    """Yields a temporary path to write to, which finally replaces `path`.
 
-    After an error, or a kill at any moment, what stood there before still does. Of several
-    writers the last counts.
+    After an error, or a kill at any moment, the previous file is intact. If there are several
+    writers, the last one wins.
     """
     temporary = unfinished(path)
     try:
@@ -80,11 +80,11 @@ def replacing(path: Path) -> Generator[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 file, whole or not at all."""
+    """Writes a UTF-8 file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, "utf-8")
 
 
 def replace_json(path: Path, value: Any) -> None:
-    """Writes JSON for people to read, whole or not at all."""
+    """Writes human-readable JSON atomically."""
     replace_text(path, json.dumps(value, indent=2) + "\n")

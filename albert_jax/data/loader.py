@@ -1,9 +1,9 @@
 """Batches of examples, each a pure function of (seed, epoch, row).
 
-A run sees examples number 0, 1, 2, ...; batch `step` holds those from step * batch_size on.
-`row_of` gives the epoch and the row of an example, and `Rows` makes the example. So the position
-in the data is the step number: nothing about it has to be saved, and any number of processes,
-worker processes and threads gives the same batches.
+A run sees examples number 0, 1, 2, ...; batch `step` starts at example step * batch_size.
+`row_of` maps an example to its epoch and row, and `Rows` makes the example. The step number is
+therefore the only position in the data: no reader state has to be saved, and any number of
+processes, worker processes and threads gives the same batches.
 
 Nothing here uses JAX, and no reader process starts a JAX backend.
 """
@@ -24,17 +24,17 @@ from albert_jax.data.tokenizer import Tokenizer
 
 Batch = dict[str, np.ndarray]
 Positions = slice | Sequence[int] | np.ndarray
-# Batches made ahead, and the threads that make them. More threads hide the latency of a slow
-# disk; Python makes one batch at a time.
+# The number of batches made ahead, and of threads that make them. More threads hide the latency of
+# a slow disk, although Python makes only one batch at a time.
 READ_AHEAD = 4
 WORKER_READ_AHEAD = 2
 
 
 class Rows:
-    """The rows of a split, and examples made of them. It can be pickled.
+    """The rows of a split, and examples made from them; can be pickled.
 
     Attributes:
-      manifest: what `prepare` says about the data.
+      manifest: the data's description by `prepare`.
       num_rows: rows in the split.
     """
 
@@ -42,7 +42,7 @@ class Rows:
         """Opens prepared rows.
 
         Raises:
-          FileNotFoundError, ValueError: data is missing, or does not fit the config or itself.
+          FileNotFoundError, ValueError: if data is missing, or contradicts the config or itself.
         """
         one_of("data.sentence_objective", config.sentence_objective, sentence_pairs.OBJECTIVES)
         self.manifest = read_manifest(config)
@@ -57,26 +57,26 @@ class Rows:
         ):
             if found != stated:
                 raise ValueError(
-                    f"data.path {config.path!r}: {what} is {found}, but {stated} in "
-                    "manifest.json; prepare the data again"
+                    f"data.path {config.path!r}: {what} is {found}, but manifest.json says "
+                    f"{stated}; prepare the data again"
                 )
         self._word_starts = tokenizer.word_starts
         self._cdf = masking.ngram_cdf(config.max_ngram)
         self._num_slots = masking.num_slots(config.seq_len, config.mask_rate)
 
     def make_example(self, seed: int, epoch: int, row: int) -> Batch:
-        """Makes one example: the arrays of a batch without their first axis."""
+        """Makes one example: a batch's arrays without their first axis."""
         return {name: x[0] for name, x in self.make_batch(seed, [(epoch, row)]).items()}
 
     def make_batch(self, seed: int, examples: Iterable[tuple[int, int] | None]) -> Batch:
         """Makes a batch of B examples.
 
         Args:
-          seed: the seed that the draws depend on.
-          examples: (epoch, row) of each; None leaves an empty row without weights.
+          seed: the seed of the draws.
+          examples: (epoch, row) of each example; None yields an empty row without weights.
 
         Returns:
-          int32 arrays, *_weights float32, for T slots, P predictions and C chunks:
+          int32 arrays, *_weights float32, for T tokens, P predictions and C chunks:
           input_ids, token_type_ids, position_ids, segment_ids [B, T], where segment_ids is the
           number of the chunk from 1, 0 = padding; mlm_positions, mlm_labels, mlm_weights [B, P];
           cls_positions, sentence_labels, sentence_weights [B, C].
@@ -94,7 +94,7 @@ class Rows:
         return batch
 
     def _empty(self, batch_size: int) -> Batch:
-        """A batch of padding, whose id is 0."""
+        """Returns a batch of padding, whose id is 0."""
         sizes = (
             (self._config.seq_len, "input_ids token_type_ids position_ids segment_ids"),
             (self._num_slots, "mlm_positions mlm_labels mlm_weights"),
@@ -109,7 +109,7 @@ class Rows:
     def _make(
         self, seed: int, examples: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Makes examples without padding: how long each is, and arrays of all one after other."""
+        """Makes examples without padding: their lengths, and their concatenated arrays."""
         config = self._config
         rngs = [example_rng(seed, epoch, row) for epoch, row in examples]
         layout = sentence_pairs.lay_out(
@@ -155,7 +155,7 @@ class Rows:
         for (_, row), n, m in zip(examples, layout.slots, layout.chunks, strict=True):
             if n > self._config.seq_len or m > most:
                 raise ValueError(
-                    f"data.path {self._config.path!r}: row {row} has {n} slots and {m} chunks, "
+                    f"data.path {self._config.path!r}: row {row} has {n} tokens and {m} chunks, "
                     "more than manifest.json allows; prepare the data again"
                 )
         if (unknown := layout.input_ids >= len(self._word_starts)).any():
@@ -169,7 +169,7 @@ class Rows:
 
 
 class _Steps:
-    """What Grain maps over step numbers: the positions of a batch that this process holds."""
+    """The function that Grain maps over step numbers: makes this process's part of a batch."""
 
     def __init__(self, rows: Rows, seed: int, batch_size: int, positions: Positions):
         self._rows, self._seed, self._batch_size = rows, seed, batch_size
@@ -198,22 +198,22 @@ def train_batches(
 ) -> grain.DatasetIterator[Batch]:
     """Yields this process's part of the batches of the steps from `first_step` on.
 
-    Batches run on across the ends of epochs. Put together by their positions, the parts are the
+    Batches continue across epoch boundaries. The global batch, assembled from its parts, is the
     same for any number of processes.
 
     Args:
-      config: where the rows are and what to make of them.
+      config: the location of the rows, and how to make examples from them.
       seed: the run's seed, 0 <= seed < 2**63.
       batch_size: rows in the global batch.
       positions: the rows of the global batch that this process needs: a slice or indices.
       first_step: the first step, counted from 0.
-      num_steps: how many steps.
+      num_steps: the number of steps.
 
     Returns:
       An iterator of `Rows.make_batch` results; its `close()` ends reader threads and processes.
 
     Raises:
-      FileNotFoundError, ValueError: as `Rows`.
+      FileNotFoundError, ValueError: for the same reasons as `Rows`.
     """
     steps = _Steps(Rows(config, "train"), seed, batch_size, positions)
     numbers = grain.MapDataset.range(first_step, first_step + num_steps)
@@ -221,7 +221,7 @@ def train_batches(
     options = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
     batches = numbers.map(steps.train).to_iter_dataset(options)
     if config.num_workers:
-        # Grain asks for absl flags of its own, which a command without absl.app never parses.
+        # Grain reads its own absl flags, which a command without absl.app never parses.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         batches = batches.mp_prefetch(
@@ -237,10 +237,10 @@ def eval_batches(
 ) -> grain.DatasetIterator[Batch]:
     """Yields this process's part of the validation split, each row once, in stored order.
 
-    The pairs and masks are those of epoch 0 under a seed of their own: the same at each
-    evaluation of each run. Empty rows without weights fill the last batch.
+    Pairs and masks are those of epoch 0 under a separate seed, so they are the same at every
+    evaluation of every run. Empty rows without weights fill the last batch.
 
-    Arguments, result and errors are those of `train_batches`.
+    Arguments, result and errors are the same as for `train_batches`.
     """
     rows = Rows(config, "validation")
     steps = _Steps(rows, seed, batch_size, positions)

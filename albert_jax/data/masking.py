@@ -1,18 +1,18 @@
-"""Which pieces to predict: runs of whole words (n-grams), exactly at the asked rate.
+"""N-gram masking: chooses runs of whole words to predict, exactly at the requested rate.
 
-Lengths n = 1..max_ngram have p(n) proportional to 1/n, and the share of masked pieces is
-`mask_rate`, both without bias:
+The obvious method draws n-grams one by one until a budget of tokens is full. It is biased: the
+point at which it stops depends on what was drawn, and long n-grams fit in fewer places, so they
+come out too rare. The method here has no such bias. The lengths n = 1..max_ngram follow p(n)
+proportional to 1/n, and the fraction of masked pieces is `mask_rate`:
 
 1. Each segment (A or B of a chunk) is tiled with n-grams of lengths drawn from p(n). Drawing ends
-   with the first one that leaves fewer than max_ngram words; it is always kept, so the lengths in
-   the tiling follow p(n) (Wald's identity). The words left over form a gap at a random place.
-2. The tiles are put on a circle in random order, each as wide as its pieces. An arc of
-   mask_rate * pieces, at a random place, selects the tiles whose first piece it covers. So each
-   tile has the same chance, whatever its width, and the number of masked pieces misses the
-   budget by less than one tile.
-
-Drawing n-grams one by one until a budget is full has neither property: stopping depends on what
-was drawn, and long n-grams fit in fewer places.
+   with the first one that leaves fewer than max_ngram words. That one is always kept, so the
+   lengths in the tiling follow p(n) (Wald's identity). The leftover words form a gap at a random
+   place.
+2. The tiles are placed on a circle in random order, each as wide as its number of pieces. An arc
+   of length mask_rate * pieces, at a random place, selects the tiles whose first piece it covers.
+   Every tile therefore has the same chance, whatever its width, and the number of masked pieces
+   misses the budget by less than one tile.
 
 Source: arXiv:1909.11942, section 3.1 and 4.1 (n-grams up to 3, 15%); arXiv:1810.04805, section
 3.1 (80% [MASK], 10% random, 10% kept).
@@ -28,17 +28,17 @@ from albert_jax.data.sentence_pairs import Layout, before
 from albert_jax.data.tokenizer import MASK, NUM_SPECIAL
 
 MASKED, MASKED_OR_RANDOM = 0.8, 0.9  # Source: arXiv:1810.04805, section 3.1; the rest is kept
-SLACK = 5  # room for the last n-gram, which may pass the budget; measured in tests/test_masking.py
+SLACK = 5  # room for the last n-gram, which may exceed the budget; measured in test_masking.py
 
 
 class Words(NamedTuple):
-    """The words of r rows laid out one after the other; w words in s segments, none of them empty.
+    """The words of r concatenated rows: w words in s segments, none of them empty.
 
     Attributes:
       starts: int64[w + 1], the first piece of each word, counted among the pieces of all rows, and
-        the number of pieces.
-      maskable: int64[w + 1], how many pieces before each word, and in all, may be masked.
-      per_segment: int64[s], words in each segment; they follow one another.
+        finally the number of pieces.
+      maskable: int64[w + 1], the number of maskable pieces before each word, and finally in all.
+      per_segment: int64[s], words in each segment, in order.
       row_ends: int64[r], words up to the end of each row.
     """
 
@@ -49,20 +49,20 @@ class Words(NamedTuple):
 
 
 class Ngrams(NamedTuple):
-    """n-grams of words: `starts` int64[t], number of the first word; `lengths` int64[t]."""
+    """n-grams of words: `starts` int64[t], the first words; `lengths` int64[t], in words."""
 
     starts: np.ndarray
     lengths: np.ndarray
 
 
 class Masked(NamedTuple):
-    """Rows laid out one after the other, masked.
+    """Concatenated rows after masking.
 
     Attributes:
-      input_ids: int32[n] as the model reads it.
+      input_ids: int32[n], the model's input.
       counts: int64[r], pieces to predict in each row.
-      positions: int32[p], their slots within the row, ascending.
-      labels: int32[p], the pieces that stood there.
+      positions: int32[p], their positions within the row, ascending.
+      labels: int32[p], the original pieces at those positions.
     """
 
     input_ids: np.ndarray
@@ -72,7 +72,7 @@ class Masked(NamedTuple):
 
 
 def num_slots(seq_len: int, mask_rate: float) -> int:
-    """Returns P, the most predictions a row may have; a multiple of 8, for the hardware."""
+    """Returns P, the maximum predictions in a row; a multiple of 8, for the hardware."""
 
     def up(x: float) -> int:
         return int(-(-x // 8)) * 8
@@ -81,20 +81,20 @@ def num_slots(seq_len: int, mask_rate: float) -> int:
 
 
 def ngram_cdf(max_ngram: int) -> np.ndarray:
-    """Returns float64[max_ngram], the chances of a length of at most 1, 2, ... words."""
+    """Returns float64[max_ngram], the probabilities of a length of at most 1, 2, ... words."""
     cdf = np.cumsum(1.0 / np.arange(1, max_ngram + 1))
     return cdf / cdf[-1]
 
 
 def find_words(layout: Layout, word_starts: np.ndarray) -> Words:
-    """Finds the words of some rows; none crosses a sentence or a segment.
+    """Finds the words of rows; no word crosses a sentence or segment boundary.
 
     Args:
       layout: rows of the vocabulary's ids.
       word_starts: bool[V], True where a piece begins a word.
     """
     ids = layout.input_ids[layout.piece_slots]
-    # A segment begins with a sentence.
+    # Every segment begins with a sentence, so sentence starts suffice.
     starts = np.flatnonzero(word_starts[ids] | layout.sentence_starts)
     per_segment = np.bincount(layout.piece_segments[starts])
     row_ends = np.searchsorted(starts, np.cumsum(layout.pieces))
@@ -104,13 +104,13 @@ def find_words(layout: Layout, word_starts: np.ndarray) -> Words:
 
 
 def tile(words: Words, cdf: np.ndarray, rngs: Sequence[np.random.Generator]) -> Ngrams:
-    """Tiles the segments with n-grams, but for fewer than max_ngram words in each.
+    """Tiles the segments with n-grams, leaving fewer than max_ngram words in each.
 
     In a segment of fewer than max_ngram words, lengths follow p(n) as far as they fit.
     Draws for a row, in this order: a length for each word; a place for the gap for each segment.
 
     Args:
-      words: of w words.
+      words: w words.
       cdf: from `ngram_cdf`.
       rngs: the generator of each row.
 
@@ -127,11 +127,11 @@ def tile(words: Words, cdf: np.ndarray, rngs: Sequence[np.random.Generator]) -> 
         rng.random(out=places[segments])
     if longest.min() < len(cdf):
         draws *= np.repeat(cdf[longest - 1], size)
-    # A segment takes draws from that of its first word on: it has no more tiles than words.
+    # A segment uses the draws from its first word's on; it has no more tiles than words.
     lengths = np.searchsorted(cdf, draws, side="right") + 1
     ends = np.cumsum(lengths)
     starts = ends - lengths
-    # The last tile of a segment is the first to end behind its last `longest` words.
+    # The last tile of a segment is the first that ends among its last `longest` words.
     last = np.searchsorted(ends, starts[first] + size - longest, side="right")
     gap = size - (ends[last] - starts[first])
     count = last + 1 - first
@@ -143,7 +143,7 @@ def tile(words: Words, cdf: np.ndarray, rngs: Sequence[np.random.Generator]) -> 
 
 
 def parts(ends: np.ndarray) -> list[slice]:
-    """Slices of what lies one after the other, given where each part ends."""
+    """Returns the slices of concatenated parts, given where each part ends."""
     return [slice(*pair) for pair in itertools.pairwise([0, *ends.tolist()])]
 
 
@@ -157,17 +157,17 @@ def draw_ngrams(
     """Draws the n-grams to mask.
 
     An n-gram of more than `capacity` pieces is never drawn, and the last ones drawn are dropped
-    where they would exceed it; both are rare. At least one n-gram with a maskable piece is drawn
-    where there is one that fits, so very short rows are masked above the rate. Where the rate is
-    so high that the tiling has too few pieces, the words of the gaps are added one by one.
+    if they would exceed it; both are rare. At least one n-gram with a maskable piece is drawn if
+    one fits, so very short rows are masked above the rate. If the rate is so high that the tiling
+    has too few pieces, the words of the gaps are added one by one.
 
     Draws for a row, in this order: those of `tile`; the rounding of the budget; the tiles' order;
     the place of the arc.
 
     Args:
       words: the rows' words.
-      mask_rate: the share of maskable pieces to mask, in (0, 1].
-      capacity: the most pieces of a row that may be masked.
+      mask_rate: the fraction of maskable pieces to mask, in (0, 1].
+      capacity: the maximum number of masked pieces in a row.
       cdf: from `ngram_cdf`.
       rngs: the generator of each row.
     """
@@ -183,13 +183,14 @@ def draw_ngrams(
         rng.shuffle(order[own])
         arc[r] = rng.random()
     row, total, pieces = tiles.row, tiles.total, tiles.pieces[order]
-    # Where on its row's circle each tile begins, counted from where the arc does.
+    # Each tile's start on its row's circle, measured from the start of the arc.
     arc_at = before(total) + (arc * total).astype(np.int64)
     begin = (before(pieces) - arc_at[row]) % np.maximum(total, 1)[row]
     chosen = (begin < budget[row]) & (total > 0)[row]
     masked = np.bincount(row, pieces * chosen, len(total))
     for r in np.flatnonzero((masked == 0) & (total > 0)):
-        # The arc lies inside one tile; which one depends on its width, so take any.
+        # The arc lies inside a single tile. Wide tiles would be more likely to be that one, so
+        # another unbiased choice is made: the first in the row's random order.
         chosen[np.flatnonzero((row == r) & (pieces > 0))[0]] = True
     for r in np.flatnonzero(masked > capacity):
         own = row == r
@@ -200,7 +201,7 @@ def draw_ngrams(
 
 
 class _Tiles(NamedTuple):
-    """n-grams, row after row: their rows and maskable pieces; their number and pieces by row."""
+    """n-grams in row order: their rows and maskable pieces; per row, their number and pieces."""
 
     ngrams: Ngrams
     row: np.ndarray
@@ -210,7 +211,7 @@ class _Tiles(NamedTuple):
 
 
 def _fitting(ngrams: Ngrams, words: Words, capacity: int) -> _Tiles:
-    """The n-grams of at most `capacity` maskable pieces."""
+    """Returns the n-grams of at most `capacity` maskable pieces."""
     pieces = words.maskable[ngrams.starts + ngrams.lengths] - words.maskable[ngrams.starts]
     fits = pieces <= capacity
     if not fits.all():
@@ -226,7 +227,7 @@ def _row_of(word: np.ndarray, words: Words) -> np.ndarray:
 
 
 def _fill_gaps(tiles: Ngrams, words: Words, short: np.ndarray) -> Ngrams:
-    """`tiles` and, behind those of each `short` row, each of its words that none covers."""
+    """Returns `tiles` plus, after those of each `short` row, each of its uncovered words."""
     change = np.zeros(len(words.starts), np.int64)
     change[tiles.starts] += 1
     change[tiles.starts + tiles.lengths] -= 1
@@ -245,10 +246,10 @@ def apply_mask(
     vocab_size: int,
     rngs: Sequence[np.random.Generator],
 ) -> Masked:
-    """Hides the pieces of the n-grams: 80% [MASK], 10% any other piece, 10% stay as they are.
+    """Masks the pieces of the n-grams: 80% [MASK], 10% a random piece, 10% unchanged.
 
     Special and unknown ids inside an n-gram stay and are not predicted. Draws for a row, in this
-    order: what becomes of each piece; a random id for each piece that gets one.
+    order: the fate of each piece; a random id for each piece that gets one.
     """
     change = np.zeros(words.starts[-1] + 1, np.int8)
     change[words.starts[ngrams.starts]] += 1
@@ -283,15 +284,15 @@ def mask(
     cdf: np.ndarray,
     rngs: Sequence[np.random.Generator],
 ) -> Masked:
-    """Masks some rows; `draw_ngrams` and `apply_mask` say how and in which order they draw.
+    """Masks rows; `draw_ngrams` and `apply_mask` document the method and the order of draws.
 
     Args:
       layout: the rows.
       word_starts: bool[V], True where a piece begins a word.
-      mask_rate: the share of maskable pieces to mask, in (0, 1].
-      capacity: the most pieces of a row that may be masked, see `num_slots`.
+      mask_rate: the fraction of maskable pieces to mask, in (0, 1].
+      capacity: the maximum number of masked pieces in a row, see `num_slots`.
       cdf: from `ngram_cdf`.
-      rngs: the generator of each row; what one draws depends on its own row alone.
+      rngs: the generator of each row; its draws depend only on its own row.
     """
     words = find_words(layout, word_starts)
     ngrams = draw_ngrams(words, mask_rate, capacity, cdf, rngs)

@@ -1,4 +1,4 @@
-"""The format of stored rows, for those who write and those who read them."""
+"""The format of stored rows, shared by writer and reader."""
 
 import numpy as np
 

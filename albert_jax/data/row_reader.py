@@ -1,4 +1,4 @@
-"""Reading what `prepare` wrote: the manifest, and rows by their number."""
+"""Reader of the output of `prepare`: the manifest, and rows by number."""
 
 import bisect
 import itertools
@@ -17,7 +17,7 @@ from albert_jax.data import sentence_pairs
 from albert_jax.data.files import read_object
 from albert_jax.data.row_format import FORMAT_VERSION, ROW_DTYPES
 
-# What reading rows and training on them needs of a manifest.
+# The manifest's keys that are needed to read rows and train on them.
 _NEEDED = ("format_version", "seq_len", "packing", "max_chunks", "vocab_size", "rows",
            "tokenizer_sha256", "unigram_entropy", "fingerprint")  # fmt: skip
 
@@ -26,8 +26,8 @@ def read_manifest(config: DataConfig) -> dict[str, Any]:
     """Reads the description of prepared rows and checks that it fits the configuration.
 
     Raises:
-      FileNotFoundError: there is no such folder, or no prepared rows in it.
-      ValueError: the rows were prepared with other settings.
+      FileNotFoundError: if there is no such folder, or it has no prepared rows.
+      ValueError: if the rows were prepared with other settings.
     """
     path = Path(config.path)
     remedy = "prepare it with `python -m albert_jax.prepare --output`"
@@ -39,12 +39,12 @@ def read_manifest(config: DataConfig) -> dict[str, Any]:
     missing = [name for name in _NEEDED if name not in manifest]
     if missing:
         raise ValueError(
-            f"{path / 'manifest.json'}: no {', '.join(missing)}; prepare the data again"
+            f"{path / 'manifest.json'}: missing {', '.join(missing)}; prepare the data again"
         )
     if manifest["format_version"] != FORMAT_VERSION:
         raise ValueError(
-            f"data.path {config.path!r}: format_version is {manifest['format_version']}, this "
-            f"code reads {FORMAT_VERSION}; prepare the data again"
+            f"data.path {config.path!r}: format_version is {manifest['format_version']}, but "
+            f"this version reads {FORMAT_VERSION}; prepare the data again"
         )
     for name in ("seq_len", "packing"):
         asked, found = getattr(config, name), manifest[name]
@@ -57,13 +57,13 @@ def read_manifest(config: DataConfig) -> dict[str, Any]:
 
 
 class DamagedRowsError(ValueError):
-    """A file of rows is not what was written."""
+    """A file of rows differs from what was written."""
 
     def __init__(self, path: str, reason: object):
         """Names the file; `reason` is what is wrong with it."""
         self._arguments = path, str(reason)
         super().__init__(
-            f"{path} is damaged: {' '.join(str(reason).split())}; bring it back from a copy, or "
+            f"{path} is damaged: {' '.join(str(reason).split())}; restore it from a copy, or "
             "prepare the data again"
         )
 
@@ -72,9 +72,9 @@ class DamagedRowsError(ValueError):
 
 
 class StoredRows:
-    """A TFDS data source of rows, decoded in a quarter of the time TFDS takes. Can be pickled.
+    """A TFDS data source of rows, decoded in a quarter of TFDS's time; can be pickled.
 
-    What is read is checked by ArrayRecord; see `DamagedRowsError`.
+    ArrayRecord checks what is read; see `DamagedRowsError`.
     """
 
     def __init__(self, records: Any, shards: Sequence[tuple[str, int]]):
@@ -104,13 +104,13 @@ def open_rows(path: str | Path, split: str) -> StoredRows:
     """Opens the rows of a split ("train" or "validation") for random access.
 
     Raises:
-      FileNotFoundError: there is no TFDS data set in `path`.
-      DamagedRowsError: one of its files is missing, or not whole.
-      ValueError: it is damaged.
+      FileNotFoundError: if there is no TFDS data set in `path`.
+      DamagedRowsError: if one of its files is missing or incomplete.
+      ValueError: if it is damaged.
     """
     if not (Path(path) / "dataset_info.json").is_file():
         raise FileNotFoundError(
-            f"data.path {str(path)!r}: no TFDS data set in it; prepare the data again"
+            f"data.path {str(path)!r}: contains no TFDS data set; prepare the data again"
         )
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     try:
@@ -119,7 +119,7 @@ def open_rows(path: str | Path, split: str) -> StoredRows:
     except (ParseError, ValueError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"data.path {str(path)!r}: its {split} rows cannot be opened: {reason}; "
+            f"data.path {str(path)!r}: the {split} rows cannot be opened: {reason}; "
             "prepare the data again"
         ) from None
     info = builder.info.splits[split]
@@ -130,7 +130,7 @@ def open_rows(path: str | Path, split: str) -> StoredRows:
 
 
 def _check_shard(path: str, length: int) -> None:
-    """Reads where the records of a file are, which stands at its end."""
+    """Reads a file's record index, which is at its end, and checks the number of records."""
     try:
         reader = ArrayRecordReader(path)
         found = reader.num_records()
@@ -138,4 +138,4 @@ def _check_shard(path: str, length: int) -> None:
     except RuntimeError as error:
         raise DamagedRowsError(path, error) from None
     if found != length:
-        raise DamagedRowsError(path, f"it holds {found} rows, {length} in dataset_info.json")
+        raise DamagedRowsError(path, f"it holds {found} rows, but dataset_info.json says {length}")

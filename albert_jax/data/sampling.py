@@ -1,4 +1,13 @@
-"""Which rows make which batch, and what each example draws: functions of (seed, epoch, row)."""
+"""Sampling of rows and random draws, as pure functions of (seed, epoch, row).
+
+No state has to be saved or shared, because both the order and the draws are computed, not stored:
+
+- The order of an epoch is a Feistel cipher over the row numbers (Grain's `index_shuffle`). A
+  cipher is a permutation, so every row occurs exactly once, and the row at any place is found in
+  constant time without holding a shuffled list.
+- The draws of an example come from Philox, a counter-based generator. (seed, row) is its key and
+  the epoch its counter, so any process can make any example without drawing those before it.
+"""
 
 import functools
 from typing import Any
@@ -9,13 +18,13 @@ import numpy as np
 from albert_jax.config import DataConfig, TrainConfig
 from albert_jax.data.row_reader import open_rows
 
-# Above all seeds that a 63-bit setting can hold, so that no training run shares its masks.
+# Larger than any seed that a 63-bit setting can hold, so that no training run has the same masks.
 EVAL_SEED = 2**64 - 1
-SHUFFLE_ROUNDS = 4  # of Grain's block cipher; Source: what grain.MapDataset.shuffle uses
+SHUFFLE_ROUNDS = 4  # of Grain's block cipher; Source: the value in grain.MapDataset.shuffle
 
 
 class _Key(np.random.bit_generator.ISeedSequence):
-    """Two words that are a Philox key as they stand. Given `key=`, Philox asks for entropy too."""
+    """Two words used directly as a Philox key; with `key=`, Philox would also request entropy."""
 
     def __init__(self, words: list[int]):
         self._words = np.array(words, np.uint64)
@@ -26,18 +35,18 @@ class _Key(np.random.bit_generator.ISeedSequence):
 
 
 def _philox(key: list[int], counter: list[int]) -> np.random.Philox:
-    seed: Any = _Key(key)  # numpy's types know its own class alone
+    seed: Any = _Key(key)  # NumPy's type hints accept only its own class
     return np.random.Philox(seed, counter=np.array(counter, np.uint64))
 
 
 @functools.lru_cache(maxsize=64)
 def _order_seed(seed: int, epoch: int) -> int:
-    # A counter that no example's generator reaches keeps the order apart from the examples.
+    # No example's generator reaches this counter, so the order is independent of the examples.
     return int(_philox([seed, epoch], [0, 0, 1, 0]).random_raw()) % 2**32
 
 
 def row_of(seed: int, num_rows: int, example: int) -> tuple[int, int]:
-    """Says which row an example of a run is made of.
+    """Returns the row that an example of a run is made from.
 
     Args:
       seed: the run's seed, 0 <= seed < 2**64.
@@ -45,7 +54,7 @@ def row_of(seed: int, num_rows: int, example: int) -> tuple[int, int]:
       example: the example's number in the run: step * batch_size + its place in the batch.
 
     Returns:
-      (epoch, row). In each epoch every row comes once, in an order of its own.
+      (epoch, row). Every row occurs once per epoch, in a different order each time.
     """
     epoch, place = divmod(int(example), num_rows)
     row = grain.experimental.index_shuffle(
@@ -55,18 +64,18 @@ def row_of(seed: int, num_rows: int, example: int) -> tuple[int, int]:
 
 
 def rows_of_step(seed: int, num_rows: int, batch_size: int, step: int) -> list[tuple[int, int]]:
-    """(epoch, row) of each row of a step's batch; steps count from 1, as in metrics.jsonl."""
+    """Returns (epoch, row) of a step's batch; steps count from 1, as in metrics.jsonl."""
     first = (step - 1) * batch_size
     return [row_of(seed, num_rows, example) for example in range(first, first + batch_size)]
 
 
 def documents_of_step(config: DataConfig, train: TrainConfig, step: int) -> list[int]:
-    """Numbers in the corpus of the documents in a step's batch, ascending."""
+    """Returns the corpus numbers of the documents in a step's batch, ascending."""
     stored = open_rows(config.path, "train")
     rows = rows_of_step(train.seed, len(stored), train.batch_size, step)
     return sorted({int(number) for _, row in rows for number in stored[row]["chunk_documents"]})
 
 
 def example_rng(seed: int, epoch: int, row: int) -> np.random.Generator:
-    """Returns the generator of one example: first the sentence pairs draw, then the masks."""
+    """Returns an example's generator, from which first the sentence pairs draw, then the masks."""
     return np.random.Generator(_philox([seed, row], [0, 0, 0, epoch]))

@@ -1,11 +1,11 @@
-"""From a stored row to model inputs: split each chunk in two runs of sentences and lay them out.
+"""From stored rows to model inputs: splits each chunk into two runs of sentences.
 
 A chunk of whole sentences becomes [CLS] A [SEP] B [SEP]. For the sentence-order loss (`sop`) half
 of the chunks have A and B swapped; for next-sentence prediction (`nsp`) half have B taken from
 another document; with `none` a chunk stays whole, [CLS] A [SEP].
 
-A chunk of one sentence has no B and takes part in no sentence loss. (The reference gives it a B
-from another document and labels it swapped, which is next-sentence prediction in disguise.)
+A chunk of one sentence has no B and does not contribute to the sentence loss. (The reference gives
+it a B from another document and labels it swapped, which is next-sentence prediction in disguise.)
 
 Source: arXiv:1909.11942, section 3.1; google-research/albert, create_pretraining_data.py.
 """
@@ -31,7 +31,7 @@ class RowSource(Protocol):
 
 
 SWAP_RATE = 0.5  # Source: arXiv:1909.11942, section 3.1
-# How many rows to try for a B from another document before the corpus is called too small.
+# How many rows to try for a B from another document before declaring the corpus too small.
 MAX_TRIES = 1000
 
 
@@ -48,11 +48,11 @@ class SentenceRun(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """What becomes of a chunk.
+    """A chunk split into segments.
 
     Attributes:
       a, b: the two segments; b is None in a chunk of one segment, which has no sentence loss.
-      label: 1 where swapped (sop) or where b is from another document (nsp), else 0.
+      label: 1 if swapped (sop) or if b is from another document (nsp), else 0.
     """
 
     a: SentenceRun
@@ -61,20 +61,20 @@ class Pair(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Some rows laid out one after the other, without padding.
+    """Concatenated rows without padding.
 
-    Of r rows with n slots, m chunks and k pieces that are not special, all together.
+    There are r rows with a total of n slots, m chunks and k pieces that are not special.
 
     Attributes:
-      slots, chunks, pieces: int64[r], how many a row has.
+      slots, chunks, pieces: int64[r], the numbers in each row.
       input_ids, token_type_ids, position_ids, segment_ids: int32[n]; segment_ids counts the
         chunks of a row from 1.
       cls_positions: int32[m], slots within the row.
       sentence_labels: int32[m].
       sentence_weights: float32[m].
       piece_slots: int64[k], ascending slots of the pieces, among those of all rows.
-      piece_segments: int64[k], which A or B a piece is in: 2 * chunk + (0 for A, 1 for B), where
-        the chunks of all rows are counted.
+      piece_segments: int64[k], the segment of a piece: 2 * chunk + (0 for A, 1 for B), counting
+        the chunks of all rows.
       sentence_starts: bool[k], True at the first piece of each sentence.
     """
 
@@ -98,17 +98,17 @@ def choose_pairs(
 ) -> list[Pair]:
     """Draws A and B of each chunk.
 
-    Draws, in this order: a split point a chunk; a coin a chunk; for `nsp` then, chunk by chunk
-    where the coin fell on 1, those of `_borrow`. `none` draws nothing.
+    Draws, in this order: a split point per chunk; a coin per chunk; then for `nsp`, for each chunk
+    whose coin is 1, those of `_borrow`. `none` draws nothing.
 
     Args:
-      row: one row as `prepare` stores it.
+      row: one row as stored by `prepare`.
       objective: a name in `OBJECTIVES`.
       rng: this example's generator.
       others: the rows to borrow from; only for "nsp".
 
     Raises:
-      ValueError: the row's lengths contradict each other, or "nsp" finds no second document.
+      ValueError: if the row's lengths are inconsistent, or "nsp" finds no second document.
     """
     bounds = _bounds(row)
     whole = SentenceRun(row["pieces"], np.zeros(bounds[-1], bool))
@@ -122,7 +122,7 @@ def choose_pairs(
     pairs, first = [], 0
     for chunk, k in enumerate(sentences):
         start, end = bounds[first], bounds[first + k]
-        # With one sentence, or no objective, the split falls on the end, and there is no B.
+        # With one sentence, or no objective, the split is at the end, and there is no B.
         split = bounds[first + 1 + int(splits[chunk] * (k - 1))]
         first += k
         a, b = _cut(whole, start, split), _cut(whole, split, end)
@@ -171,15 +171,15 @@ OBJECTIVES = {
 
 
 def _bounds(row: StoredRow) -> list[int]:
-    """Where each sentence of a row starts, and where the last one ends."""
-    # Lists: a row has a few dozen sentences, and NumPy takes longer to begin than they to add.
+    """Returns where each sentence of a row starts, and where the last one ends."""
+    # Lists, because for a few dozen sentences NumPy's overhead exceeds the time of the additions.
     bounds = list(itertools.accumulate(row["sentence_lengths"].tolist(), initial=0))
     sentences = sum(row["chunk_sentences"].tolist())
     if sentences != len(bounds) - 1 or bounds[-1] != len(row["pieces"]):
         raise ValueError(
             f"row with chunk_sentences {row['chunk_sentences'].tolist()}, sentence_lengths "
-            f"{row['sentence_lengths'].tolist()} and {len(row['pieces'])} pieces: the sums do "
-            "not agree; prepare the data again"
+            f"{row['sentence_lengths'].tolist()} and {len(row['pieces'])} pieces: the sums are "
+            "inconsistent; prepare the data again"
         )
     return bounds
 
@@ -191,12 +191,12 @@ def _cut(run: SentenceRun, start: int, stop: int) -> SentenceRun:
 def _borrow(
     document: int, max_pieces: int, rng: np.random.Generator, others: RowSource
 ) -> SentenceRun:
-    """Draws a run of at most `max_pieces` pieces of a document other than `document`.
+    """Draws a run of at most `max_pieces` pieces from a document other than `document`.
 
-    Draws a row and a chunk of it until the document differs, then the first sentence, among those
-    that have `max_pieces` pieces from there to the chunk's end (else the chunk's first). The run
-    is of whole sentences: one cut short would give the borrowed B away. Only a first sentence
-    that is too long by itself is cut.
+    Draws a row and a chunk of it until the document differs. Then draws the first sentence among
+    those with at least `max_pieces` pieces from there to the chunk's end (else takes the chunk's
+    first). The run consists of whole sentences, because a truncated one would give the borrowed B
+    away. Only a first sentence that is too long by itself is cut.
     """
     for _ in range(MAX_TRIES):
         row = others[int(rng.integers(len(others)))]
@@ -205,8 +205,8 @@ def _borrow(
             break
     else:
         raise ValueError(
-            f"sentence_objective nsp: no document but {document} in {MAX_TRIES} rows drawn; "
-            "prepare more documents, or use sop"
+            f"sentence_objective nsp: {MAX_TRIES} drawn rows hold no document other than "
+            f"{document}; prepare more documents, or use sop"
         )
     last = int(row["chunk_sentences"][: chunk + 1].sum())
     bounds = _bounds(row)[last - int(row["chunk_sentences"][chunk]) : last + 1]
@@ -221,17 +221,18 @@ def _borrow(
 
 
 def before(counts: np.ndarray) -> np.ndarray:
-    """Returns how many there are before each of some groups of so many."""
+    """Returns the exclusive cumulative sum of `counts`: the number of items before each group."""
     return np.cumsum(counts) - counts
 
 
 def lay_out(rows: Sequence[Sequence[Pair]]) -> Layout:
-    """Puts the special ids around A and B of each chunk, chunks and rows one after the other.
+    """Adds the special ids around A and B of each chunk, and concatenates chunks and rows.
 
-    All rows of a batch at once: NumPy takes as long to begin with a row as to end with many.
+    Works on all rows of a batch at once, because NumPy's overhead for one row is as large as the
+    time for many.
 
     Args:
-      rows: the chunks of each row, at least one.
+      rows: the chunks of each row, at least one per row.
     """
     pairs = list(itertools.chain.from_iterable(rows))
     runs = [run for pair in pairs for run in (pair.a, pair.b) if run is not None]
@@ -244,7 +245,8 @@ def lay_out(rows: Sequence[Sequence[Pair]]) -> Layout:
     chunks = np.array([len(row) for row in rows])
     slots = np.add.reduceat(slots_of_chunk, before(chunks))
     cls_slots = before(slots_of_chunk)
-    # Before a piece stand as many [SEP] as runs before its own, and [CLS] of chunks with its own.
+    # A piece is preceded by one [SEP] per run before its own, and by one [CLS] per chunk up to and
+    # including its own.
     specials_before = np.arange(len(runs)) + chunk_of_run + 1
     piece_slots = np.arange(pieces_of_run.sum()) + np.repeat(specials_before, pieces_of_run)
     ids = np.full(slots.sum(), SEP, np.int32)

@@ -1,4 +1,4 @@
-"""The splits of a TFDS data set as plain records, read by random access and without TensorFlow."""
+"""Reads the splits of a TFDS data set as plain records, by random access, without TensorFlow."""
 
 import contextlib
 import re
@@ -16,20 +16,20 @@ class TfdsSplits:
     Attributes:
       source: its name, for messages.
       features: its features by name.
-      splits: the names of its splits as ours, in order.
-      notes: what was passed over, a line each.
+      splits: the names of its splits in this package, in order.
+      notes: what was skipped, one line each.
     """
 
     def __init__(self, source: str, data_dir: str | None):
-        """Opens the data set; prepares it first where it is not there.
+        """Opens the data set, preparing it first if it does not exist.
 
         Args:
           source: `tfds:NAME`.
-          data_dir: where the data sets lie; TFDS's own default if None.
+          data_dir: the folder of the data sets; TFDS's default if None.
 
         Raises:
-          FileNotFoundError: TFDS has no such data set.
-          ValueError: it has no random access, or no split of ours.
+          FileNotFoundError: if TFDS has no such data set.
+          ValueError: if it has no random access, or no train, validation or test split.
         """
         import tensorflow_datasets as tfds  # takes a second or two, and few inputs need it
 
@@ -44,12 +44,12 @@ class TfdsSplits:
             }
         self.splits = list(self._data)
         if not self.splits:
-            raise ValueError(f"{source}: no train, validation or test split; name another set")
+            raise ValueError(f"{source}: no train, validation or test split; use another set")
         others = [split for split in builder.info.splits if _our_name(split) is None]
-        self.notes = [f"{source}: splits passed over: {', '.join(others)}"] if others else []
+        self.notes = [f"{source}: skipped splits: {', '.join(others)}"] if others else []
 
     def is_text(self, name: str) -> bool:
-        """Whether this feature holds text."""
+        """Returns whether this feature holds text."""
         return isinstance(self.features.get(name), self._tfds.features.Text)
 
     def class_names(self, name: str) -> list[str] | None:
@@ -59,7 +59,7 @@ class TfdsSplits:
         return feature.names if isinstance(feature, self._tfds.features.ClassLabel) else None
 
     def need(self, *names: str) -> None:
-        """Raises ValueError for a feature that is not there."""
+        """Raises ValueError if a feature does not exist."""
         for name in names:
             if name not in self.features:
                 raise ValueError(
@@ -68,10 +68,10 @@ class TfdsSplits:
                 )
 
     def records(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields where each record is, and the record with text as str and arrays as lists.
+        """Yields each record's place, and the record with text as str and arrays as lists.
 
         Raises:
-          ValueError: a record cannot be decoded, or a text in it is not UTF-8.
+          ValueError: if a record cannot be decoded, or a text in it is not UTF-8.
         """
         data = self._data[split]
         for first in range(0, len(data), WINDOW):
@@ -116,7 +116,7 @@ TFDS_PREFIX = "tfds:"
 
 
 def open_tfds(source: str, data_dir: str | None) -> Any:
-    """The builder of `tfds:NAME`; prepares the data set first where it is not there."""
+    """Returns the builder of `tfds:NAME`, preparing the data set first if it does not exist."""
     import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder(source.removeprefix(TFDS_PREFIX), data_dir=data_dir)
@@ -127,7 +127,7 @@ def open_tfds(source: str, data_dir: str | None) -> Any:
 
 @contextlib.contextmanager
 def tfds_errors(where: str, problem: str, data_dir: str | None) -> Iterator[None]:
-    """Says of TFDS's errors in opening a data set which input they are of, and the way out."""
+    """Adds the input's name and a remedy to TFDS's errors in opening a data set."""
     import tensorflow_datasets as tfds
 
     try:

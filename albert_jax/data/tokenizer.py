@@ -1,7 +1,7 @@
-"""Text to piece ids and back: ALBERT's normalisation and SentencePiece vocabulary.
+"""Text to piece ids and back, with ALBERT's normalisation and SentencePiece vocabulary.
 
-Text is normalised (spaces collapsed, accents stripped, lower case) before SentencePiece sees it,
-and a piece that ends in digit and comma is encoded again without its comma, so that "9,000" and
+Text is normalised (spaces collapsed, accents stripped, lower case) before SentencePiece encodes
+it. A piece that ends in digit and comma is encoded again without its comma, so that "9,000" and
 "in 9, she" share their number pieces.
 """
 
@@ -26,7 +26,7 @@ CONTROL_SYMBOLS = ("[CLS]", "[SEP]", "[MASK]")
 # Source: google-research/albert README, section "SentencePiece".
 USER_DEFINED_SYMBOLS = ("(", ")", '"', "-", ".", "–", "£", "€")
 
-# In a normalised text these must survive encoding and decoding by any vocabulary we train or load.
+# A normalised text that every trained or loaded vocabulary must encode and decode unchanged.
 PROBE = "the cat sat on a mat ."
 
 # No character before U+0300 is a combining one.
@@ -41,7 +41,7 @@ def normalize(text: str) -> str:
     """Returns `text` as ALBERT reads it: single spaces, plain quotes, no accents, lower case.
 
     Source: google-research/albert, tokenization.py, `preprocess_text`; the rule for `` and '' is
-    not in it, but in transformers' tokenization_albert.py.
+    only in transformers' tokenization_albert.py.
     """
     text = " ".join(text.split()).replace("``", '"').replace("''", '"')
     if not text.isascii():
@@ -50,7 +50,7 @@ def normalize(text: str) -> str:
 
 
 def normalize_with_offsets(text: str) -> tuple[str, list[int]]:
-    """Returns `normalize(text)` and where each of its characters came from.
+    """Returns `normalize(text)` and the origin of each of its characters.
 
     Returns:
       The normalised text of n characters, and n + 1 character offsets into `text`: the start of
@@ -77,7 +77,7 @@ def normalize_with_offsets(text: str) -> tuple[str, list[int]]:
         plain = [c for c in unicodedata.normalize("NFKD", char) if not unicodedata.combining(c)]
         chars += plain
         offsets += [origin] * len(plain)
-    # Lower case depends on the neighbours (final sigma), so it is taken over the whole text.
+    # Lower case depends on adjacent characters (final sigma), so it is applied to the whole text.
     return "".join(chars).lower(), [*offsets, end]
 
 
@@ -96,11 +96,11 @@ class Tokenizer:
 
         Args:
           model_file: a SentencePiece `.model` file.
-          proto: its bytes, where they are at hand; the file is then not read.
+          proto: the file's bytes, if already loaded; the file is then not read.
 
         Raises:
-          FileNotFoundError: there is no such file.
-          ValueError: it is not a SentencePiece model, or not one with ALBERT's ids.
+          FileNotFoundError: if there is no such file.
+          ValueError: if it is not a SentencePiece model, or does not have ALBERT's ids.
         """
         self.path = Path(model_file)
         if proto is None:
@@ -116,7 +116,7 @@ class Tokenizer:
             raise ValueError(f"tokenizer {self.path}: not a SentencePiece model") from None
         self.vocab_size: int = self._sp.GetPieceSize()
         self._check()
-        # ids whose piece ends in digit and comma -> the ids ALBERT puts in their place
+        # Ids of pieces that end in digit and comma -> the ids that ALBERT replaces them with.
         self._comma_rule = {
             i: self._without_comma(piece)
             for i, piece in enumerate(self._vocabulary)
@@ -135,12 +135,14 @@ class Tokenizer:
         found = (self._sp.pad_id(), self._sp.unk_id(), *special)
         if found != (PAD, UNK, CLS, SEP, MASK):
             raise ValueError(
-                f"tokenizer {self.path}: pad, unk, [CLS], [SEP], [MASK] have ids {found}, must be "
-                f"{(PAD, UNK, CLS, SEP, MASK)}; train one with prepare --vocab_size"
+                f"tokenizer {self.path}: pad, unk, [CLS], [SEP], [MASK] have ids {found}, not "
+                f"{(PAD, UNK, CLS, SEP, MASK)}; train a model with prepare --vocab_size"
             )
         ids = self._sp.encode(PROBE)
         if UNK not in ids and self._sp.decode(ids) != PROBE:
-            raise ValueError(f"tokenizer {self.path}: decoding does not give back {PROBE!r}")
+            raise ValueError(
+                f"tokenizer {self.path}: does not decode {PROBE!r} to itself; use another model"
+            )
 
     def _without_comma(self, piece: str) -> list[int]:
         pieces = self._sp.encode(piece[:-1].replace(WORD_MARK, ""), out_type=str)
@@ -169,7 +171,7 @@ class Tokenizer:
           texts: any number of texts; each is normalised.
 
         Returns:
-          ids: uint16[n], the pieces of all texts one after the other.
+          ids: uint16[n], the concatenated pieces of all texts.
           lengths: int64[len(texts)], pieces per text.
         """
         encoded = self._sp.encode([normalize(t) for t in texts], num_threads=1)
@@ -188,15 +190,15 @@ class Tokenizer:
         return np.concatenate([*parts, ids[at:]]), lengths
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Encodes one text and says which characters each piece stands for.
+        """Encodes one text and returns the characters that each piece stands for.
 
         Args:
           text: the original text; it need not be normalised.
 
         Returns:
           ids: the same as `encode(text)`.
-          offsets: per piece (start, end) into the original `text`, the space before a word left
-            out. Pieces of one original character (a ligature) share its range.
+          offsets: per piece (start, end) in the original `text`, without the space before a word.
+            Pieces of one original character (a ligature) share its range.
         """
         plain, origins = normalize_with_offsets(text)
         seen, inner = self._sp.normalize(plain, with_offsets=True)
@@ -205,7 +207,7 @@ class Tokenizer:
         for piece, i in self._surfaces(plain):
             end = at + len(piece)
             first = at + (piece.startswith(WORD_MARK) and len(piece) > 1)
-            # The mark that SentencePiece sets before the first word stands for no character.
+            # SentencePiece's mark before the first word does not stand for a character.
             added = end == 1 and piece == WORD_MARK
             stop = source[at] if added else max(source[end], source[end - 1] + 1)
             ids.append(i)
@@ -214,7 +216,7 @@ class Tokenizer:
         return ids, offsets
 
     def _surfaces(self, plain: str) -> Iterator[tuple[str, int]]:
-        """Yields each piece as it stands in the text (unknown ones too) and its id."""
+        """Yields each piece as spelled in the text (including unknown ones) and its id."""
         for piece in self._sp.encode(plain, out_type=str):
             i = self._sp.PieceToId(piece)
             if i in self._comma_rule:
@@ -235,8 +237,8 @@ class Tokenizer:
     def word_starts(self) -> np.ndarray:
         """bool[vocab_size], True where a piece begins a word (for whole-word masking).
 
-        A piece goes on with a word only if it is made of plain letters: punctuation, digits and
-        scripts written without spaces begin a word at each piece. Special ids begin one too.
+        A piece continues a word only if it consists of plain letters: in punctuation, digits and
+        scripts written without spaces, every piece begins a word. So do special ids.
         """
         starts = [p.startswith(WORD_MARK) or not _plain_letters(p) for p in self._vocabulary]
         starts[:NUM_SPECIAL] = [True] * NUM_SPECIAL

@@ -4,7 +4,7 @@ Arrays carry their axes in their names: B batch, T query position, S key positio
 D hidden, E embedding, N heads, H head size, F feed-forward, V vocabulary,
 P predictions, C chunk of a packed row, L layers, G groups.
 
-Parameters are a nested dict; paths mirror the original's variable scopes, as
+Parameters are a nested dict; paths mirror the variable scopes of google-research/albert, such as
 `encoder/group_0/inner_group_0/attention/query/kernel`.
 """
 

@@ -1,4 +1,4 @@
-"""ALBERT: embeddings, encoder, and whichever heads are asked for."""
+"""ALBERT: embeddings, encoder, and the requested heads."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ _COMPUTE = Compute()
 
 
 class Output(NamedTuple):
-    """last_hidden_state x_BTD; hidden_states [L+1,B,T,D] or None."""
+    """The encoder's outputs: last_hidden_state x_BTD; hidden_states [L+1,B,T,D] or None."""
 
     last_hidden_state: jax.Array
     hidden_states: jax.Array | None
 
 
 class Albert(nnx.Module):
-    """Embeddings and encoder, and the heads asked for: each is an attribute of its name."""
+    """Embeddings, encoder and the requested heads, each an attribute with the head's name."""
 
     pooler: Dense
     mlm: MaskedLMHead
@@ -40,13 +40,13 @@ class Albert(nnx.Module):
         compute: Compute = _COMPUTE,
         rngs: nnx.Rngs,
     ):
-        """Makes the parameters, float32.
+        """Creates the float32 parameters.
 
         Args:
           config: sizes and sharing.
           heads: names that `make_head` knows; `PRETRAINING` has those of pretraining.
           num_labels: classes of the head `classifier`.
-          compute: how it is computed; its dtype is of the matrix products and the residual stream.
+          compute: how to compute; its dtype is that of matrix products and residual stream.
           rngs: source of the initial values.
         """
         self.embeddings = Embeddings(config, dtype=compute.dtype, rngs=rngs)
@@ -67,9 +67,9 @@ class Albert(nnx.Module):
     ) -> Output:
         """Encodes int32 ids [B,T].
 
-        Attention stays within a segment; 0 is padding, so for rows of one text
-        `segment_ids` is the usual attention mask. Dropout is on where
-        `dropout_keys_B` are given, a key for each row.
+        Attention stays within a segment; segment 0 is padding, so for rows of one text
+        `segment_ids` is the usual attention mask. Dropout is on if `dropout_keys_B` are given,
+        one key per row.
         """
         embed_keys, encoder_keys = split_keys(dropout_keys_B, 2)
         x_BTE = self.embeddings(input_ids, token_type_ids, position_ids, embed_keys)
@@ -78,11 +78,11 @@ class Albert(nnx.Module):
     def encode(
         self, batch: Mapping[str, jax.Array], dropout_keys_B: jax.Array | None = None
     ) -> jax.Array:
-        """x_BTD for a batch whose rows hold one text or pair each.
+        """Returns x_BTD for a batch whose rows hold one text or pair each.
 
         Args:
           batch: `input_ids`, `token_type_ids` and `attention_mask`, int32 [B,T].
-          dropout_keys_B: of the rows' dropout; None for none.
+          dropout_keys_B: keys for the rows' dropout; None for no dropout.
         """
         ids_BT, types_BT, mask_BT = (
             batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")
@@ -91,22 +91,22 @@ class Albert(nnx.Module):
         return self(ids_BT, types_BT, positions_BT, mask_BT, dropout_keys_B).last_hidden_state
 
     def pool(self, x_BTD: jax.Array, cls_positions: jax.Array) -> jax.Array:
-        """tanh of a dense layer over each chunk's [CLS]: pooled_BCD for positions [B,C]."""
+        """Returns tanh of a dense layer on each chunk's [CLS]: pooled_BCD for positions [B,C]."""
         return jnp.tanh(self.pooler(gather(x_BTD, cls_positions)))
 
     def mlm_logits(self, x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
-        """Float32 logits_BPV over the vocabulary at the given positions."""
+        """Returns float32 logits_BPV over the vocabulary at the given positions."""
         table_VE = self.embeddings.token_embed.embedding[...]
         return self.mlm(gather(x_BTD, positions_BP), table_VE)
 
     def sop_logits(self, x_BTD: jax.Array, cls_positions: jax.Array) -> jax.Array:
-        """Float32 logits [B,C,2]; class 1 says that the segments were swapped."""
+        """Returns float32 logits [B,C,2]; class 1 means that the segments were swapped."""
         return self.sop(self.pool(x_BTD, cls_positions)).astype(jnp.float32)
 
     def class_logits(
         self, x_BTD: jax.Array, rate: float = 0.0, dropout_keys_B: jax.Array | None = None
     ) -> jax.Array:
-        """Float32 logits_BK of the classifier over the pooled [CLS], with dropout before it."""
+        """Returns float32 logits_BK of the classifier on the pooled [CLS], after dropout."""
         cls_B1 = jnp.zeros((len(x_BTD), 1), jnp.int32)
         pooled_BD = self.pool(x_BTD, cls_B1)[:, 0]
         return self.classifier(dropout(pooled_BD, rate, dropout_keys_B)).astype(jnp.float32)
@@ -114,16 +114,16 @@ class Albert(nnx.Module):
     def tag_logits(
         self, x_BTD: jax.Array, rate: float = 0.0, dropout_keys_B: jax.Array | None = None
     ) -> jax.Array:
-        """Float32 logits [B,T,K] of the classifier over every piece, with dropout before it."""
+        """Returns float32 logits [B,T,K] of the classifier on every token, after dropout."""
         return self.classifier(dropout(x_BTD, rate, dropout_keys_B)).astype(jnp.float32)
 
     def span_logits(self, x_BTD: jax.Array) -> jax.Array:
-        """Float32 logits [B,T,2]: of a span to begin, and to end, at each piece."""
+        """Returns float32 logits [B,T,2] for a span to start, and to end, at each token."""
         return self.span(x_BTD).astype(jnp.float32)
 
 
 def abstract_model(config: ModelConfig, params: Mapping[str, Any]) -> Albert:
-    """The model whose parameters these are (arrays or shapes), shapes in place of arrays."""
+    """Returns the model with these parameters (arrays or shapes), with shapes only."""
     heads = heads_of(params)
     labels = params["classifier"]["bias"].shape[0] if "classifier" in heads else 0
     return nnx.eval_shape(lambda: Albert(config, heads, num_labels=labels, rngs=nnx.Rngs(0)))

@@ -11,18 +11,18 @@ from albert_jax.model.layers import KEPT, Compute, Dense, LayerNorm, dropout, sp
 
 
 def segment_mask(segment_ids: jax.Array) -> jax.Array:
-    """bool [B,1,T,S], true where query and key belong to one chunk.
+    """Returns bool [B,1,T,S], true where query and key belong to the same chunk.
 
-    Padding (segment 0) sees padding only, so that no softmax runs over nothing.
+    Padding (segment 0) attends to padding, so that no softmax is over an empty set.
     """
     return (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]
 
 
 class Attention(nnx.Module):
-    """`LN(x + output(attention(x)))`; query, key and value are parameters of their own."""
+    """`LN(x + output(attention(x)))`, with separate query, key and value parameters."""
 
     def __init__(self, config: ModelConfig, *, compute: Compute, rngs: nnx.Rngs):
-        """Makes four D×D projections and the norm."""
+        """Creates four D×D projections and the norm."""
         size, dtype = config.hidden_size, compute.dtype
         self.kind = compute.attention
         self.num_heads = config.num_attention_heads
@@ -37,9 +37,9 @@ class Attention(nnx.Module):
     def __call__(
         self, x_BTD: jax.Array, mask_B1TS: jax.Array, dropout_keys_B: jax.Array | None
     ) -> jax.Array:
-        """Maps x_BTD to x_BTD; dropout is on where `dropout_keys_B` are given."""
+        """Maps x_BTD to x_BTD; dropout is on if `dropout_keys_B` are given."""
         B, T, D = x_BTD.shape
-        x_ND = x_BTD.reshape(-1, D)  # one array for three projections to keep
+        x_ND = x_BTD.reshape(-1, D)  # the three projections keep this one array for the gradient
         probs_keys, output_keys = split_keys(dropout_keys_B, 2)
 
         def heads(project: Dense) -> jax.Array:
@@ -59,7 +59,7 @@ class Attention(nnx.Module):
 
 
 def _uses_cudnn(kind: str, q_BTNH: jax.Array) -> bool:
-    """Whether cuDNN's attention is asked for, or is faster and can be used."""
+    """Returns whether to use cuDNN: it is requested, or is supported and faster."""
     if kind != "auto":
         return kind == "cudnn"
     # Source: cuDNN's support matrix for flash attention.
@@ -75,13 +75,13 @@ def attend(
     rate: float,
     dropout_keys_B: jax.Array | None,
 ) -> jax.Array:
-    """Attention y_BTNH in plain products, with a softmax in float32 and dropout on it.
+    """Returns attention y_BTNH from plain products, with a float32 softmax and dropout on it.
 
-    jax.nn.dot_product_attention has no dropout, and keeps logits and mask besides the
-    probabilities for its gradient, for each head.
+    jax.nn.dot_product_attention has no dropout, and for each head keeps logits and mask for its
+    gradient in addition to the probabilities.
     """
     logits_BNTS = jnp.einsum("BTNH,BSNH->BNTS", q_BTNH, k_BSNH, preferred_element_type=jnp.float32)
-    # Added, not chosen: the gradient of a sum needs no mask.
+    # The mask is added instead of used in a `where`, whose gradient would have to keep it.
     bias_B1TS = jnp.where(mask_B1TS, 0.0, jnp.finfo(jnp.float32).min)
     probs_BNTS = softmax(logits_BNTS * q_BTNH.shape[-1] ** -0.5 + bias_B1TS)
     probs_BNTS = dropout(probs_BNTS, rate, dropout_keys_B).astype(v_BSNH.dtype)

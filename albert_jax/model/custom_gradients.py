@@ -1,7 +1,8 @@
-"""Functions with gradients of our own: those of autodiff to rounding, in less memory and time.
+"""Functions with custom gradients, equal to autodiff's up to rounding but faster and smaller.
 
-Autodiff keeps every step of a function for its gradient. A layer of base on 4 rows of 512 kept
-403 MB so, of which it needs 160: the rest was written and read again for nothing.
+Autodiff keeps every intermediate result of a function for its gradient. That was 403 MB for a
+layer of base on 4 rows of 512, of which only 160 MB are needed; the rest was written and read for
+nothing.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 
 @jax.custom_vjp
 def add_bias(x: jax.Array, bias_D: jax.Array) -> jax.Array:
-    """x [...,D] + bias_D, with a gradient of the bias that is fast on a CPU too."""
+    """Returns x [...,D] + bias_D, with a gradient of the bias that is also fast on CPUs."""
     return x + _along_last(bias_D, x)
 
 
@@ -26,7 +27,7 @@ add_bias.defvjp(
 
 @jax.custom_vjp
 def product(x_ND: jax.Array, kernel_DF: jax.Array) -> jax.Array:
-    """x_ND @ kernel_DF, with a gradient of the kernel that is fast on a CPU too."""
+    """Returns x_ND @ kernel_DF, with a gradient of the kernel that is also fast on CPUs."""
     return x_ND @ kernel_DF
 
 
@@ -34,7 +35,7 @@ def _product_gradients(
     operands: tuple[jax.Array, jax.Array], grad_NF: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x_ND, kernel_DF = operands
-    # On a CPU one operand is transposed in memory, along with the computation of its elements:
+    # On a CPU, one operand is transposed in memory, while its elements are computed. This chooses
     # the smaller one.
     if x_ND.shape[1] <= grad_NF.shape[1]:
         grad_DF = jnp.einsum("ND,NF->DF", x_ND, grad_NF)
@@ -48,9 +49,9 @@ product.defvjp(lambda x_ND, kernel_DF: (product(x_ND, kernel_DF), (x_ND, kernel_
 
 
 def layer_normalize(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array, eps: float) -> jax.Array:
-    """Layer norm of x [...,D] over D, computed and returned in float32.
+    """Returns the layer norm of x [...,D] over D, computed and returned in float32.
 
-    Keeps x and two numbers a row for the gradient.
+    Keeps x and two numbers per row for the gradient.
     """
     return _normalized(x, scale_D, bias_D, eps)
 
@@ -65,7 +66,7 @@ def _normalize(
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     mean = jnp.mean(x, -1, jnp.float32, keepdims=True)
     centred = x.astype(jnp.float32) - mean
-    # Not E[x²] - E[x]², which loses digits.
+    # The variance is not computed as E[x²] - E[x]², which loses precision.
     inverse = jax.lax.rsqrt(jnp.mean(jnp.square(centred), -1, keepdims=True) + eps)
     y = centred * inverse * _along_last(scale_D, x) + _along_last(bias_D, x)
     return y, (x, mean, inverse, scale_D)
@@ -78,7 +79,7 @@ def _normalize_gradients(
     x, mean, inverse, scale_D = kept
     normed = (x.astype(jnp.float32) - mean) * inverse
     scaled = grad * _along_last(scale_D, grad)
-    # What shifts a row, or stretches it, changes nothing.
+    # Shifting or scaling a row does not change its norm, so the gradient has no such component.
     shift = jnp.mean(scaled, -1, keepdims=True)
     stretch = jnp.mean(scaled * normed, -1, keepdims=True)
     grad_x = inverse * (scaled - shift - normed * stretch)
@@ -90,7 +91,7 @@ _normalized.defvjp(_normalize, _normalize_gradients)
 
 @jax.custom_vjp
 def softmax(logits: jax.Array) -> jax.Array:
-    """Probabilities over the last axis; keeps them alone for the gradient."""
+    """Returns probabilities over the last axis, and keeps only those for the gradient."""
     return jax.nn.softmax(logits)
 
 
@@ -102,7 +103,7 @@ softmax.defvjp(lambda logits: (softmax(logits),) * 2, _softmax_gradients)
 
 
 def keeping_slope(act: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
-    """The same elementwise function; its gradient keeps the slope alone."""
+    """Returns the same elementwise function, but its gradient keeps only the slope."""
 
     @jax.custom_vjp
     def activate(x: jax.Array) -> jax.Array:
@@ -116,12 +117,12 @@ def keeping_slope(act: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array]
 
 
 def _along_last(vector_D: jax.Array, x: jax.Array) -> jax.Array:
-    """vector_D with the leading axes of x, each of size 1."""
+    """Returns vector_D with the leading axes of x, each of size 1."""
     return vector_D[(None,) * (x.ndim - 1)]
 
 
 def _sum_rows(grad: jax.Array) -> jax.Array:
-    """The sum of grad [...,D] over all axes but the last."""
+    """Returns the sum of grad [...,D] over all axes but the last."""
 
     def as_product(grad: jax.Array) -> jax.Array:
         grad_ND = grad.reshape(-1, grad.shape[-1])
@@ -129,7 +130,8 @@ def _sum_rows(grad: jax.Array) -> jax.Array:
         sums_D = jnp.einsum("N,ND->D", ones_N, grad_ND, preferred_element_type=jnp.float32)
         return sums_D.astype(grad.dtype)
 
-    # XLA's reduction over rows takes a CPU up to 15 times as long as the same sum as a product.
+    # On a CPU, XLA's reduction over rows takes up to 15 times as long as the same sum written as a
+    # matrix product.
     return jax.lax.platform_dependent(
         grad, cpu=as_product, default=lambda grad: jnp.sum(grad, axis=range(grad.ndim - 1))
     )

@@ -1,9 +1,9 @@
-"""The stack of layers, scanned, with any part of the weights shared between them.
+"""The scanned stack of layers, with any part of the weights shared between them.
 
-Layers fall into `num_hidden_groups` groups of neighbours. Within a group the
-attention and feed-forward blocks are each either one set of weights for all its
-layers (closed over by the scan) or one set per layer (a leading axis L that the
-scan runs over), as `share` says. Compile time does not grow with depth.
+Layers are divided into `num_hidden_groups` groups of adjacent layers. Within a group, the
+attention and feed-forward blocks each have either one set of weights for all layers (closed over
+by the scan) or one set per layer (a leading axis L that the scan runs over), depending on
+`share`. Compile time does not grow with depth.
 """
 
 import re
@@ -25,7 +25,7 @@ from albert_jax.model.layers import (
 )
 from albert_jax.model.sharding import split_rows
 
-# share -> the blocks of which every layer has its own weights.
+# share -> the blocks for which every layer has its own weights.
 _UNSHARED = {
     "all": (),
     "attention": ("ffn",),
@@ -34,19 +34,19 @@ _UNSHARED = {
 }
 _REMAT_POLICIES = {
     "full": None,
-    # By name: products have gradients of their own, in which a policy for dots sees none.
+    # By name, because a policy for dots does not see the products inside custom gradients.
     "dots": jax.checkpoint_policies.save_only_these_names(KEPT),
 }
 
 
 def is_stacked(path: str, share: str) -> bool:
-    """Whether the parameter at `path` has a leading axis over layers."""
+    """Returns whether the parameter at `path` has a leading axis over layers."""
     match = re.fullmatch(r"encoder/group_\d+/inner_group_\d+/(attention|ffn)/.*", path)
     return match is not None and match[1] in _UNSHARED[share]
 
 
 def layers_of_groups(num_layers: int, num_groups: int) -> list[int]:
-    """How many layers each group has: layer l belongs to group ⌊l·G/L⌋.
+    """Returns the number of layers of each group: layer l belongs to group ⌊l·G/L⌋.
 
     Source: google-research/albert modeling.py, transformer_model.
     """
@@ -58,7 +58,7 @@ class FeedForward(nnx.Module):
     """`LN(x + output(act(intermediate(x))))`."""
 
     def __init__(self, config: ModelConfig, *, compute: Compute, rngs: nnx.Rngs):
-        """Makes the D×F and F×D projections and the norm."""
+        """Creates the D×F and F×D projections and the norm."""
         dtype = compute.dtype
         self.act = activation(config.hidden_act)
         self.dropout_rate = config.hidden_dropout_prob
@@ -69,7 +69,7 @@ class FeedForward(nnx.Module):
         self.norm = LayerNorm(config.hidden_size, config, dtype)
 
     def __call__(self, x_BTD: jax.Array, dropout_keys_B: jax.Array | None) -> jax.Array:
-        """Maps x_BTD to x_BTD; dropout is on where `dropout_keys_B` are given."""
+        """Maps x_BTD to x_BTD; dropout is on if `dropout_keys_B` are given."""
         y_BTD = self.output(self.act(self.intermediate(x_BTD)))
         return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, dropout_keys_B))
 
@@ -78,7 +78,7 @@ class InnerGroup(nnx.Module):
     """One attention and one feed-forward block; unshared ones hold [L, ...] leaves."""
 
     def __init__(self, config: ModelConfig, num_layers: int, *, compute: Compute, rngs: nnx.Rngs):
-        """Makes the blocks, `num_layers` times over where they are not shared."""
+        """Creates the blocks, `num_layers` times those that are not shared."""
         for name, cls in {"attention": Attention, "ffn": FeedForward}.items():
             block = cls(config, compute=compute, rngs=rngs)
             if name in _UNSHARED[config.share]:
@@ -94,20 +94,20 @@ def _stack(
     compute: Compute,
     rngs: nnx.Rngs,
 ) -> None:
-    """Replaces each parameter of `block` by `num_layers` independent draws of it."""
+    """Replaces each parameter of `block` with `num_layers` independent draws."""
 
     def draw(key: jax.Array) -> nnx.State:
         return nnx.state(cls(config, compute=compute, rngs=nnx.Rngs(key)), nnx.Param)
 
-    # vmap, not a loop: tracing and compiling must not grow with depth.
+    # vmap instead of a loop, so that tracing and compile time do not grow with depth.
     nnx.update(block, jax.vmap(draw)(jax.random.split(rngs.params(), num_layers)))
 
 
 class Group(nnx.Module):
-    """A run of neighbouring layers: `inner_group_num` blocks, applied `num_layers` times."""
+    """A group of adjacent layers: `inner_group_num` blocks, applied `num_layers` times."""
 
     def __init__(self, config: ModelConfig, num_layers: int, *, compute: Compute, rngs: nnx.Rngs):
-        """Makes `inner_group_0`, `inner_group_1` and so on."""
+        """Creates `inner_group_0`, `inner_group_1` and so on."""
         self.num_layers = num_layers
         self.remat, self.unroll = compute.remat, min(compute.unroll, num_layers)
         self.unshared = _UNSHARED[config.share]
@@ -153,10 +153,10 @@ class Group(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """All groups, behind a projection from E to D (see `project_embeddings`)."""
+    """All groups, preceded by a projection from E to D (see `project_embeddings`)."""
 
     def __init__(self, config: ModelConfig, *, compute: Compute, rngs: nnx.Rngs):
-        """Makes `embed_proj` (if any) and the groups: `group_0`, `group_1` and so on."""
+        """Creates `embed_proj` (if any) and the groups: `group_0`, `group_1` and so on."""
         self.projects = config.has_projection
         if self.projects:
             self.embed_proj = Dense(

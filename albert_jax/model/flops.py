@@ -6,15 +6,15 @@ from albert_jax.config import ModelConfig
 def model_flops(
     config: ModelConfig, tokens: float, pairs: float, predictions: float, chunks: float
 ) -> float:
-    """Floating point operations of one training pass: forward, and backward twice that.
+    """Returns the FLOPs of one training pass: the forward pass, plus twice that for the backward.
 
-    Matrix products only, 2 operations a multiply-add; work on padding is not counted.
+    Counts only matrix products, with 2 operations per multiply-add, and no work on padding.
 
     Args:
       config: sizes.
       tokens: real tokens.
       pairs: attended (query, key) pairs, Σ over chunks of length².
-      predictions: masked pieces.
+      predictions: masked tokens.
       chunks: pooled chunks.
     """
     D, E, F, V = (
@@ -30,7 +30,7 @@ def model_flops(
     return 3 * (encoder + projection + mlm + chunks * 2 * D * D)
 
 
-# Dense bfloat16 peak of one device, in FLOP/s. Source: the makers' data sheets.
+# Dense bfloat16 peak of one device, in FLOP/s. Source: the vendors' data sheets.
 _PEAK_FLOPS = {
     "NVIDIA A100": 312e12,
     "NVIDIA H100 PCIe": 756e12,
@@ -46,7 +46,7 @@ _PEAK_FLOPS = {
 
 
 def peak_flops(device_kind: str, dtype: str) -> float | None:
-    """Peak FLOP/s of one device for bfloat16 products; None where unknown."""
+    """Returns the peak FLOP/s of one device for bfloat16 products; None if unknown."""
     if dtype != "bfloat16":
         return None
     names = [name for name in _PEAK_FLOPS if device_kind.startswith(name)]

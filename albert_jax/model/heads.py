@@ -1,4 +1,4 @@
-"""What stands on the encoder, in pretraining and in fine-tuning."""
+"""Heads on top of the encoder, for pretraining and fine-tuning."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +13,8 @@ from albert_jax.model.layers import Dense, LayerNorm, activation
 
 PRETRAINING = ("pooler", "mlm", "sop")
 HEADS = ("pooler", "mlm", "sop", "classifier", "span")
-# What a model is for -> its heads. `classifier` stands on the pooled [CLS]; in
-# `token_classification` it stands on every piece.
+# The purpose of a model -> its heads. `classifier` is applied to the pooled [CLS]; in
+# `token_classification` it is applied to every token.
 KINDS = {
     "encoder": ("pooler",),
     "pretraining": ("pooler", "mlm", "sop"),
@@ -27,21 +27,21 @@ KINDS = {
 
 
 def gather(x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
-    """The vectors at given positions of each row, x_BPD."""
+    """Returns the vectors at given positions of each row, x_BPD."""
     return jnp.take_along_axis(x_BTD, positions_BP[:, :, None], axis=1)
 
 
 def make_head(
     name: str, config: ModelConfig, num_labels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
 ) -> nnx.Module:
-    """The module of a head.
+    """Returns the module of a head.
 
     Args:
-      name: `pooler`, `mlm`, `sop` (2 classes), `span` (its start and its end) or
-        `classifier` (`num_labels` classes).
+      name: `pooler`, `mlm`, `sop` (2 classes), `span` (start and end) or `classifier`
+        (`num_labels` classes).
       config: sizes.
       num_labels: classes of the classifier.
-      dtype: of the matrix products.
+      dtype: dtype of the matrix products.
       rngs: source of the initial values.
     """
     if name == "mlm":
@@ -51,17 +51,17 @@ def make_head(
 
 
 class MaskedLMHead(nnx.Module):
-    """Dense D→E, activation, norm, then the tied token table and a bias."""
+    """A dense layer D→E, activation and norm, then the tied token table and a bias."""
 
     def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        """Makes all but the table, which is the token embedding's."""
+        """Creates everything but the table, which is the token embedding's."""
         self.act = activation(config.hidden_act)
         self.dense = Dense(config.hidden_size, config.embedding_size, config, dtype, rngs)
         self.norm = LayerNorm(config.embedding_size, config, dtype)
         self.bias = nnx.Param(jnp.zeros(config.vocab_size))
 
     def __call__(self, x_BPD: jax.Array, table_VE: jax.Array) -> jax.Array:
-        """Float32 logits_BPV for the hidden states at the masked positions."""
+        """Returns float32 logits_BPV for the hidden states at the masked positions."""
         x_BPE = self.norm(self.act(self.dense(x_BPD)))
         logits_BPV = jnp.einsum(
             "BPE,VE->BPV",
@@ -73,5 +73,5 @@ class MaskedLMHead(nnx.Module):
 
 
 def heads_of(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """The heads that a parameter tree has."""
+    """Returns the names of the heads in a parameter tree."""
     return tuple(head for head in HEADS if head in params)

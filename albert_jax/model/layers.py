@@ -1,4 +1,4 @@
-"""Small parts shared by every module: dense layers, norm, activations, embeddings."""
+"""Building blocks shared by all modules: dense layers, norm, activations, embeddings."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -32,7 +32,7 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
 
 
 class Compute(NamedTuple):
-    """How the network is computed, which changes nothing but rounding; see `TrainConfig`."""
+    """How the network is computed, which affects only rounding; see `TrainConfig`."""
 
     dtype: jnp.dtype = jnp.dtype(jnp.float32)
     remat: str = "none"
@@ -41,22 +41,22 @@ class Compute(NamedTuple):
 
     @classmethod
     def of(cls, train: TrainConfig) -> "Compute":
-        """As the settings say."""
+        """Returns the options in the training settings."""
         return cls(jnp.dtype(train.dtype), train.remat, train.attention, train.unroll)
 
 
 def truncated_normal(config: ModelConfig) -> nnx.Initializer:
-    """Normal, cut at two standard deviations and not rescaled, as TensorFlow has it."""
+    """Returns TensorFlow's truncated normal: cut at two standard deviations, not rescaled."""
     return nnx.initializers.truncated_normal(config.initializer_range)
 
 
 class Dense(nnx.Module):
-    """A biased linear layer; the product is taken in `dtype`."""
+    """A linear layer with a bias; the product is computed in `dtype`."""
 
     def __init__(
         self, d_in: int, d_out: int, config: ModelConfig, dtype: jnp.dtype, rngs: nnx.Rngs
     ):
-        """Makes kernel_DF and bias_F."""
+        """Creates kernel_DF and bias_F."""
         self.dtype = dtype
         self.kernel = nnx.Param(truncated_normal(config)(rngs.params(), (d_in, d_out)))
         self.bias = nnx.Param(jnp.zeros(d_out))
@@ -73,7 +73,7 @@ class LayerNorm(nnx.Module):
     """Layer norm computed in float32, its result cast to `dtype`."""
 
     def __init__(self, size: int, config: ModelConfig, dtype: jnp.dtype):
-        """Makes scale_D and bias_D: no change at first."""
+        """Creates scale_D of ones and bias_D of zeros."""
         self.dtype, self.eps = dtype, config.layer_norm_eps
         self.scale = nnx.Param(jnp.ones(size))
         self.bias = nnx.Param(jnp.zeros(size))
@@ -86,8 +86,8 @@ class LayerNorm(nnx.Module):
 def dropout(x: jax.Array, rate: float, dropout_keys_B: jax.Array | None) -> jax.Array:
     """Sets elements of x [B,...] to zero with probability `rate` and rescales the rest.
 
-    Each row draws by a key of its own, so that neither the devices nor the parts of a batch
-    that rows fall into change what is drawn. No keys, no dropout.
+    Each row draws with its own key, so the draws depend neither on the devices nor on the
+    accumulation part that a row is in. Without keys there is no dropout.
     """
     if dropout_keys_B is None or rate == 0.0:
         return x
@@ -96,17 +96,17 @@ def dropout(x: jax.Array, rate: float, dropout_keys_B: jax.Array | None) -> jax.
 
 
 def split_keys(dropout_keys_B: jax.Array | None, count: int) -> jax.Array | list[None]:
-    """`count` dropout_keys_B from each row's key, or as many `None` where there are none."""
+    """Returns `count` dropout_keys_B from each row's key, or as many `None` if there are none."""
     if dropout_keys_B is None:
         return [None] * count
     return jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(dropout_keys_B)
 
 
 class Embeddings(nnx.Module):
-    """Token + position + token type, normed: ids [B,T] to x_BTE."""
+    """Normed sum of token, position and token type embeddings: ids [B,T] to x_BTE."""
 
     def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        """Makes the three tables, each [count, E]."""
+        """Creates the three tables, each [count, E]."""
 
         def table(count: int) -> nnx.Embed:
             init = truncated_normal(config)
@@ -127,7 +127,7 @@ class Embeddings(nnx.Module):
         position_ids: jax.Array,
         dropout_keys_B: jax.Array | None,
     ) -> jax.Array:
-        """Embeds int32 ids [B,T] as x_BTE; dropout is on where `dropout_keys_B` are given."""
+        """Embeds int32 ids [B,T] as x_BTE; dropout is on if `dropout_keys_B` are given."""
         x_BTE = self.token_embed(input_ids)
         x_BTE += self.position_embed(position_ids) + self.type_embed(token_type_ids)
         return dropout(self.norm(x_BTE), self.dropout_rate, dropout_keys_B)

@@ -1,8 +1,8 @@
-"""The device mesh, and where each parameter and batch row lives on it.
+"""The device mesh, and the sharding of parameters and batch rows over it.
 
-A parameter's place is found from its path by one table. Axes: `data` splits the
-batch only; `fsdp` splits the batch and, between steps, the hidden axis of the weights; `tensor`
-splits vocabulary, heads and feed-forward units.
+One table maps a parameter's path to its sharding. Axes: `data` splits only the batch; `fsdp`
+splits the batch and, between steps, the hidden axis of the weights; `tensor` splits vocabulary,
+heads and feed-forward units.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from albert_jax.config import Config, MeshConfig
 BATCH = P(("data", "fsdp"))  # rows of a batch
 REPLICATED = P()
 
-# Path of a parameter (regular expression, matched whole) -> mesh axis of its last
-# dimensions. Leading dimensions beyond these (stacked layers) are not split.
-# The token table is split over the vocabulary only: over two axes XLA gathers it whole.
+# Path of a parameter (regular expression for the full path) -> mesh axes of its last dimensions.
+# Leading dimensions beyond these (stacked layers) are not split. The token table is split only
+# over the vocabulary, because XLA would gather all of it if it were split over two axes.
 PARAM_RULES = (
     (r"embeddings/token_embed/embedding", ("tensor", None)),
     (r"embeddings/(position|type)_embed/embedding", (None, None)),
@@ -48,10 +48,10 @@ PARAM_RULES = (
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """The mesh (data, fsdp, tensor) over `devices`, all of them by default.
+    """Returns the mesh (data, fsdp, tensor) over `devices`, all of them by default.
 
     Raises:
-      ValueError: where the axes do not multiply to the number of devices.
+      ValueError: if the product of the axes is not the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = mesh_sizes(config, len(devices))
@@ -64,10 +64,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def mesh_sizes(mesh: MeshConfig, num_devices: int) -> dict[str, int]:
-    """Devices along each axis, with -1 filled in.
+    """Returns the devices along each axis, with -1 filled in.
 
     Raises:
-      ValueError: where the axes do not multiply to `num_devices`.
+      ValueError: if the product of the axes is not `num_devices`.
     """
     sizes = dataclasses.asdict(mesh)
     fixed = math.prod(size for size in sizes.values() if size != -1)
@@ -75,20 +75,20 @@ def mesh_sizes(mesh: MeshConfig, num_devices: int) -> dict[str, int]:
         raise ValueError(f"mesh sizes must be positive, or -1 on one axis; got {sizes}")
     free = [axis for axis, size in sizes.items() if size == -1]
     if len(free) > 1:
-        raise ValueError(f"mesh.{' and mesh.'.join(free)} are both -1; fix all but one")
+        raise ValueError(f"mesh.{' and mesh.'.join(free)} are both -1; set all but one")
     if num_devices % fixed or (not free and fixed != num_devices):
         raise ValueError(
             f"mesh {sizes} does not fit {num_devices} device(s); "
-            "set mesh.data=-1 to take what the other axes leave"
+            "set mesh.data=-1 to use all devices that the other axes leave"
         )
     return sizes | dict.fromkeys(free, num_devices // fixed)
 
 
 def validate_for_devices(config: Config, num_devices: int) -> None:
-    """Checks that the batch and the model divide over the mesh.
+    """Checks that the batch and the model can be divided evenly over the mesh.
 
     Raises:
-      ValueError: naming the numbers that do not divide.
+      ValueError: if they cannot; the message names the numbers.
     """
     sizes = mesh_sizes(config.mesh, num_devices)
     shards = sizes["data"] * sizes["fsdp"]
@@ -97,8 +97,8 @@ def validate_for_devices(config: Config, num_devices: int) -> None:
     if microbatch % shards:
         raise ValueError(
             f"train.batch_size={train.batch_size} over grad_accum_steps="
-            f"{train.grad_accum_steps} is {microbatch} rows, which do not divide over "
-            f"mesh data·fsdp={shards}; make it a multiple of {shards * train.grad_accum_steps}"
+            f"{train.grad_accum_steps} is {microbatch} rows, which do not divide evenly over mesh "
+            f"data·fsdp={shards}; make it a multiple of {shards * train.grad_accum_steps}"
         )
     for axis, names in {
         "fsdp": ("hidden_size",),
@@ -113,35 +113,35 @@ def validate_for_devices(config: Config, num_devices: int) -> None:
 
 
 def path_of(key_path: tuple) -> str:
-    """A pytree key path as `a/b/c`."""
+    """Returns a pytree key path as `a/b/c`."""
     return jax.tree_util.keystr(key_path, simple=True, separator="/")
 
 
 def param_spec(path: str, ndim: int) -> P:
-    """The partition of the parameter at `path`.
+    """Returns the partition of the parameter at `path`.
 
     Raises:
-      ValueError: where not exactly one rule of `PARAM_RULES` matches.
+      ValueError: unless exactly one rule of `PARAM_RULES` matches.
     """
     matches = [axes for pattern, axes in PARAM_RULES if re.fullmatch(pattern, path)]
     if len(matches) != 1:
-        raise ValueError(f"parameter {path!r} matches {len(matches)} sharding rules; need 1")
+        raise ValueError(f"parameter {path!r} matches {len(matches)} sharding rules, not 1")
     axes = matches[0]
     return P(*(None,) * (ndim - len(axes)), *axes)
 
 
 def param_sharding(params: Any, mesh: Mesh) -> Any:
-    """A NamedSharding for each leaf of `params` (arrays or their shapes)."""
+    """Returns a NamedSharding for each leaf of `params` (arrays or their shapes)."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: NamedSharding(mesh, param_spec(path_of(path), leaf.ndim)), params
     )
 
 
 def split_rows(x: jax.Array) -> jax.Array:
-    """Asks for `x`, whose first axis is the batch, to be split over the batch axes.
+    """Constrains `x`, whose first axis is the batch, to be split over the batch axes.
 
-    Does nothing outside `jax.set_mesh`, so that models also run on one device, nor along axes
-    over which each device has its own rows already (see `train_step`).
+    Does nothing outside `jax.set_mesh`, so that models also run on one device. Skips axes along
+    which each device already has its own rows (see `train_step`).
     """
     mesh = jax.sharding.get_abstract_mesh()
     axes = tuple(a for a in ("data", "fsdp") if a in mesh.auto_axes)
@@ -149,14 +149,14 @@ def split_rows(x: jax.Array) -> jax.Array:
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """Positions in a global batch of the rows that this process holds, ascending."""
+    """Returns the positions in a global batch of this process's rows, ascending."""
     indices = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))
     positions = np.arange(batch_size)
     return np.unique(np.concatenate([positions[index] for index in indices.values()]))
 
 
 def global_batch(local: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, Any]:
-    """The global arrays of which this process holds `local_rows`."""
+    """Returns the global arrays of which this process holds `local_rows`."""
     sharding = NamedSharding(mesh, BATCH)
     return {
         name: jax.make_array_from_process_local_data(

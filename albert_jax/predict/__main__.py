@@ -18,23 +18,23 @@ def predict(checkpoint: str, source: str, output: Path, split: str | None = None
     """Writes a fine-tuned model's predictions in the official format of its task.
 
     Args:
-      checkpoint: the fine-tuned model, whatever `load` reads.
-      source: examples, whatever the task reads: a directory, a file, `tfds:NAME`.
-      output: the directory to write into.
-      split: one split; by default every test split, or where there is none every other but
-        `train`, or where there is nothing else `train`.
+      checkpoint: the fine-tuned model, anything that `load` reads.
+      source: examples, anything that the task reads: a directory, a file, `tfds:NAME`.
+      output: the directory to write to.
+      split: one split. By default every test split; if there is none, every split but `train`;
+        if there is no other, `train`.
 
     Returns:
-      Lines that say what was written, and the metrics where the examples have labels.
+      Lines that report what was written, and the metrics if the examples have labels.
 
     Raises:
-      FileNotFoundError: where model or examples are missing.
-      ValueError: where the model is not fine-tuned, or the examples do not fit it.
+      FileNotFoundError: if the model or the examples are missing.
+      ValueError: if the model is not fine-tuned, or the examples do not fit it.
     """
     model = load(checkpoint)
     task, validation = model.task, model.validation
     data = read_task(task.config.name, source)
-    # All splits before the first is written: an error leaves nothing behind.
+    # Prepares all splits before the first is written, so that an error leaves nothing behind.
     chosen = {
         name: _relabelled(task, data, name, source) for name in _chosen(list(data.splits), split)
     }

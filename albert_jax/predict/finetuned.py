@@ -1,4 +1,4 @@
-"""A model to use: masks, and once it is fine-tuned classes of texts, answers, tags, choices."""
+"""Inference with a fine-tuned model: classes of texts, answers, tags and choices."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from albert_jax.tasks.question_answering import QuestionAnswering, null_threshol
 from albert_jax.tasks.registry import make_task
 from albert_jax.tasks.token_classification import TokenClassification
 
-# Sequences that are computed together, at most; a power of two.
+# The largest number of sequences computed together; a power of two.
 _BATCH = 32
 # The training targets of rows: not needed here, and missing from some rows of a RACE file.
 _TARGETS = ("label", "tags", "start", "end")
@@ -203,15 +203,15 @@ class FinetunedModel(PretrainedModel):
         return Chosen(options[best], best, probabilities.tolist())
 
     def run(self, examples: Sequence[Any]) -> tuple[list[dict[str, np.ndarray]], Features]:
-        """The task's outputs for each row of some examples, and the rows.
+        """Returns the task's outputs for each row of the examples, and the rows.
 
         Raises:
-          ValueError: for a model that was not fine-tuned.
+          ValueError: if the model was not fine-tuned.
         """
         features = self.task.features(examples, self.tokenizer)
         rows = [{k: v for k, v in row.items() if k not in _TARGETS} for row in features.rows]
-        # Sizes are powers of two, so that few shapes are compiled; a choice's row has several
-        # sequences.
+        # Sizes are powers of two, so that few shapes are compiled. A multiple-choice row has
+        # several sequences.
         parts = max((row["input_ids"].size // length_of(row) for row in rows), default=1)
         size = min(max(_BATCH // parts, 1), 1 << max(len(rows) - 1, 0).bit_length())
         outputs = outputs_of(
@@ -242,7 +242,7 @@ def _class_names(weights: Weights) -> tuple[str, ...]:
 
 
 def _settings(weights: Weights, labels: Sequence[str]) -> TaskConfig:
-    """Settings for a model that does not tell its own: the usual ones, as far as they fit in."""
+    """Returns settings for a model without its own: the defaults, reduced to fit the model."""
     is_regression = weights.kind == "classification" and not labels
     config = TaskConfig(name="regression" if is_regression else _TASKS[weights.kind])
     limit = weights.config.max_position_embeddings

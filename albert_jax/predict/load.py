@@ -1,4 +1,4 @@
-"""`albert_jax.load(...)`: a model from anywhere, ready to be used."""
+"""`albert_jax.load(...)`: loads a model in any supported format, ready for inference."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command `python -m albert_jax.prepare`: text to rows."""
+"""The command `python -m albert_jax.prepare`: converts text to rows."""
 
 import argparse
 import signal
@@ -37,8 +37,8 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
 
 
 def row_arguments(module: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    """Returns a parser of what determines the rows, the vocabulary aside; see `run`."""
-    # SUPPRESS: what is not given is not passed on, and the help names the true defaults only.
+    """Returns a parser of all options that determine the rows but the vocabulary; see `run`."""
+    # SUPPRESS: options not given are not passed on, and the help shows only real defaults.
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=description,
@@ -49,48 +49,48 @@ def row_arguments(module: str, description: str, epilog: str) -> argparse.Argume
     add = parser.add_argument
     add(
         "--input", action="append", required=True, dest="inputs", metavar="X",
-        help="a file, folder, glob, tfds:NAME or python-docs; may be given again",
+        help="a file, folder, glob, tfds:NAME or python-docs; may be repeated",
     )  # fmt: skip
-    add("--output", required=True, metavar="DIR", help="the folder to make")
-    add("--seq_len", type=int, default=RowSettings.seq_len, help="slots in a row")
+    add("--output", required=True, metavar="DIR", help="the folder to create")
+    add("--seq_len", type=int, default=RowSettings.seq_len, help="row length in tokens")
     add(
         "--format", choices=FORMATS, default=Settings.format, dest="file_format",
-        help="how to read files; auto goes by name and first line and never picks sentences",
+        help="file format; auto decides by name and first line and never picks sentences",
     )  # fmt: skip
     add("--text_field", default=Settings.text_field, help="the JSON or TFDS field with the text")
     add(
         "--validation_fraction", type=float, default=Settings.validation_fraction,
-        help="share of the documents",
+        help="fraction of documents in the validation split",
     )  # fmt: skip
     add(
         "--short_seq_prob", type=float, default=RowSettings.short_seq_prob,
-        help="share of chunks with a random length",
+        help="fraction of chunks with a random length",
     )  # fmt: skip
     add("--keep_duplicates", action="store_true", help="keep documents with equal text")
-    add("--no_packing", action="store_false", dest="packing", help="one chunk a row")
-    add("--seed", type=int, default=RowSettings.seed, help="draws the split and the short chunks")
-    add("--data_dir", help="where TFDS data sets lie (default: TFDS's own)")
+    add("--no_packing", action="store_false", dest="packing", help="one chunk per row")
+    add("--seed", type=int, default=RowSettings.seed, help="seed of the split and of short chunks")
+    add("--data_dir", help="the folder of TFDS data sets (default: TFDS's own)")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = row_arguments("albert_jax.prepare", "Make training rows from text.", INPUTS)
+    parser = row_arguments("albert_jax.prepare", "Makes training rows from text.", INPUTS)
     vocabulary = parser.add_mutually_exclusive_group()
     vocabulary.add_argument("--tokenizer", metavar="FILE", help="a SentencePiece model to use")
     vocabulary.add_argument(
         "--vocab_size", type=int, metavar="N",
-        help=f"pieces of the vocabulary to train (default: {Settings.vocab_size})",
+        help=f"size of the vocabulary to train (default: {Settings.vocab_size})",
     )  # fmt: skip
     parser.add_argument(
-        "--num_workers", type=int, help="processes (default: one a core); changes no row"
+        "--num_workers", type=int, help="processes (default: one per core); no effect on rows"
     )
     return run(**vars(parser.parse_args(arguments)))
 
 
 def run(**options: Any) -> int:
-    """Calls `prepare`, prints the summary or the error; returns the command's exit code."""
-    # As if interrupted by hand, so that the temporary folder goes away.
+    """Calls `prepare`, prints the summary or the error, and returns the command's exit code."""
+    # Treats SIGTERM like Ctrl-C, so that the temporary folder is removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         manifest = prepare(**options)
@@ -104,7 +104,7 @@ def run(**options: Any) -> int:
 
 
 def summary(manifest: dict[str, Any]) -> str:
-    """Returns the manifest's numbers in two lines."""
+    """Returns the manifest's numbers as two lines."""
     rows, fill = manifest["rows"], manifest["fill"]
     return (
         f"{manifest['documents']:,} documents ({manifest['duplicates_dropped']:,} duplicates), "

@@ -27,13 +27,13 @@ from albert_jax.prepare.beam_rows import BeamRows
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     parser = row_arguments(
-        "albert_jax.prepare.beam", "Make training rows from text, with Beam.", __doc__ or ""
+        "albert_jax.prepare.beam", "Makes training rows from text, with Beam.", __doc__ or ""
     )
     add = parser.add_argument
     add("--tokenizer", required=True, metavar="FILE", help="a SentencePiece model to use")
     add(
         "beam_options", nargs="*", default=[], metavar="-- BEAM'S OPTIONS",
-        help="as --runner=FlinkRunner",
+        help="such as --runner=FlinkRunner",
     )  # fmt: skip
     options = vars(parser.parse_args(arguments))
     return run(write_rows=BeamRows(options.pop("beam_options")), num_workers=1, **options)

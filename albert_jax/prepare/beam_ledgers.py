@@ -1,7 +1,7 @@
-"""Which documents stay, and in which block each is, for a corpus that no machine reads alone.
+"""Selection of documents and blocks for a corpus that is too large for one machine to read.
 
-Ledgers are small files with an entry for each document that stays. Workers write them, each for a
-stretch of a source; read in the order of the corpus, one at a time, they give the blocks.
+Ledgers are small files with an entry for each kept document. Workers write them, each for a
+stretch of a source. Read one at a time in the order of the corpus, they determine the blocks.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from albert_jax.data.files import replacing
 from albert_jax.prepare.documents import SPLITS, BlockEnds, IncomingDocuments, split_of_digest
 from albert_jax.prepare.settings import Settings
 
-LEDGER_DOCUMENTS = 1 << 16  # how many documents of a source a ledger spans: 2 MB at most
+LEDGER_DOCUMENTS = 1 << 16  # documents of a source that a ledger covers: at most 2 MB
 LEDGER_ENTRY = np.dtype(
     [
         ("place", np.int64),  # in the source
@@ -30,11 +30,11 @@ LEDGER_ENTRY = np.dtype(
 
 
 class SourceSummary(NamedTuple):
-    """What reading a source tells of it.
+    """Facts about a source, known after reading it.
 
     Attributes:
       index: its index in the corpus.
-      documents: their number, duplicates included.
+      documents: the number of documents, including duplicates.
       sha256: as `Source.sha256`.
       counts: as `Source.counts`.
     """
@@ -60,11 +60,11 @@ def write_ledger(
     """Writes ledger `number` of a source.
 
     Args:
-      folder: where all ledgers are.
+      folder: the folder of all ledgers.
       source: the source's index.
       number: the ledger's number in the source (see `ledger_at`).
-      entries: (place, digest, chars) of each document that stays, in any order.
-      settings: they draw the split.
+      entries: (place, digest, chars) of each kept document, in any order.
+      settings: determine the split.
     """
     ledger = [
         (place, digest, chars, SPLITS.index(split_of_digest(digest, settings)), -1)
@@ -78,7 +78,7 @@ def _path(folder: Path, source: int, number: int) -> Path:
 
 
 def ledgers(folder: Path, summary: SourceSummary) -> Iterator[Path]:
-    """Yields the ledgers of a source in order; a stretch of which nothing stays has none."""
+    """Yields the ledgers of a source in order; a stretch without kept documents has none."""
     for number in range(-(-summary.documents // LEDGER_DOCUMENTS)):
         path = _path(folder, summary.index, number)
         if path.exists():
@@ -86,18 +86,18 @@ def ledgers(folder: Path, summary: SourceSummary) -> Iterator[Path]:
 
 
 def entries_of(folder: Path, summary: SourceSummary) -> Iterator[tuple[int, int, str, int]]:
-    """Yields (place, digest, split, block) of each document of a source that stays, in order."""
+    """Yields (place, digest, split, block) of each kept document of a source, in order."""
     for path in ledgers(folder, summary):
         for place, digest, _, split, block in load(path).tolist():
             yield place, digest, SPLITS[split], block
 
 
 def assign_blocks(folder: Path, summaries: Sequence[SourceSummary]) -> IncomingDocuments:
-    """Notes in the ledgers to which block each document belongs; returns what came in.
+    """Records each document's block in the ledgers; returns counts of incoming documents.
 
     Args:
-      folder: where the ledgers are.
-      summaries: those of all sources, in order.
+      folder: the folder of the ledgers.
+      summaries: the summaries of all sources, in order.
     """
     incoming, ends, blocks = IncomingDocuments(), BlockEnds(), [0] * len(SPLITS)
     for summary in summaries:
@@ -118,11 +118,11 @@ def assign_blocks(folder: Path, summaries: Sequence[SourceSummary]) -> IncomingD
 
 
 def save(path: Path, value: Any) -> None:
-    """Writes a value, whole or not at all; the last of several writers counts."""
+    """Writes a value atomically; of several writers, the last one wins."""
     with replacing(path) as temporary:
         temporary.write_bytes(pickle.dumps(value))
 
 
 def load(path: Path) -> Any:
-    """Returns what `save` wrote; only for files of this run."""
+    """Returns a value written by `save`; use it only on files of this run."""
     return pickle.loads(path.read_bytes())

@@ -1,15 +1,16 @@
-"""Rows made with Apache Beam, on many machines; the same rows as `prepare` makes on one.
+"""Makes rows with Apache Beam on many machines; the same rows as `prepare` makes on one.
 
-Three jobs, and between them what needs the corpus in its order but little work:
+There are three jobs. The steps between them need the corpus in order, but take little work:
 
-1. Each source is read. Of a document only hash, place and length go on; of equal hashes the
-   first place stays. What stays is noted in ledgers. These, read in order, give the blocks.
-2. Each source is read again. The documents of a block meet, and become its rows. How many each
-   block has gives the shards.
-3. Each shard is written, from the blocks that hold its rows.
+1. Reads each source. Of a document only hash, place and length are passed on; among equal hashes
+   the first place is kept. Ledgers record the kept documents; read in order, they determine the
+   blocks.
+2. Reads each source again, gathers the documents of each block and makes its rows. The number of
+   rows in each block determines the shards.
+3. Writes each shard from the blocks that hold its rows.
 
-The machines share a folder. A worker holds a document, a ledger or a block at a time; the process
-that starts the jobs holds a ledger at a time, and some numbers for each source and block.
+The machines share a folder. A worker holds one document, ledger or block at a time; the process
+that starts the jobs holds one ledger at a time, and a few numbers for each source and block.
 """
 
 import shutil
@@ -52,7 +53,7 @@ class BeamRows:
     """Makes all rows with Beam; a `prepare.WriteRows`."""
 
     def __init__(self, beam_options: Sequence[str]):
-        """Takes Beam's own options, as `--runner=FlinkRunner`."""
+        """Takes Beam's own options, such as `--runner=FlinkRunner`."""
         self._options = list(beam_options)
 
     def __call__(
@@ -93,11 +94,11 @@ def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-# ---- first job: which documents stay ----
+# ---- first job: which documents to keep ----
 
 
 def survey(job: Any, corpus: Corpus, settings: Settings, scratch: Path) -> None:
-    """Writes a ledger of each stretch of documents that stay, and all summaries."""
+    """Writes a ledger for each stretch of kept documents, and all summaries."""
     found = (
         job
         | "sources" >> beam.Create(list(enumerate(corpus.sources)))
@@ -124,7 +125,7 @@ class Survey(beam.DoFn):
         index, source = element
         documents = 0
         for document in read_documents(index, source):
-            # As bytes: Beam's integers are signed.
+            # As bytes, because Beam's integers are signed.
             digest = content_digest(document).to_bytes(8, "little")
             yield digest, (index, documents, document.chars)
             documents += 1
@@ -160,7 +161,7 @@ def make_blocks(
     builder: "BuildBlock",
     scratch: Path,
 ) -> None:
-    """Writes the rows of each block, their counts, and how many rows each block has."""
+    """Writes the rows of each block, their counts, and the number of rows in each block."""
     sources = [
         (corpus.sources[summary.index], summary, incoming.per_source[summary.index][0])
         for summary in summaries
@@ -181,7 +182,7 @@ def make_blocks(
 def placed(
     element: tuple[Source, SourceSummary, int], scratch: Path
 ) -> Iterator[tuple[tuple[str, int], tuple]]:
-    """Yields ((split, block), fields of a `NumberedDocument`) of each document that stays."""
+    """Yields ((split, block), fields of a `NumberedDocument`) for each kept document."""
     source, summary, first = element
     entries = entries_of(scratch, summary)
     next_entry = next(entries, None)
@@ -203,7 +204,7 @@ class BuildBlock(beam.DoFn):
         self._build: Any = None
 
     def setup(self) -> None:
-        """Loads the tokenizer, once a worker."""
+        """Loads the tokenizer, once per worker."""
         self._build = RowBuilder(str(self._tokenizer_file), self._settings)
 
     def process(self, element: tuple[tuple[str, int], Iterable[tuple]]) -> Iterator[Any]:
@@ -220,7 +221,7 @@ def _block(scratch: Path, split: str, block: int) -> Path:
 
 
 def total(parts: Iterable[RowCounts]) -> RowCounts | None:
-    """Returns the sum of counts, None of none."""
+    """Returns the sum of the counts; None if there are none."""
     result = None
     for part in parts:
         if result is None:
@@ -277,7 +278,7 @@ def _rows(ranges: Sequence[RowRange]) -> int:
 
 
 class Gather(beam.PTransform):
-    """Puts all elements, few and small, into one list in a file."""
+    """Gathers all elements, which must be few and small, into one list in a file."""
 
     def __init__(self, path: Path):
         super().__init__()

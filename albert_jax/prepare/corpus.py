@@ -1,7 +1,7 @@
-"""Documents from files, TFDS data sets and Python's own documentation, as one stream.
+"""A corpus: documents from files, TFDS data sets and Python's documentation, as one stream.
 
-A corpus is a list of sources in a fixed order; each source streams documents, so memory does not
-grow with the corpus.
+A corpus is a list of sources in a fixed order. Each source streams its documents, so memory use
+does not grow with the corpus.
 """
 
 import glob
@@ -20,8 +20,8 @@ class Document(NamedTuple):
 
     Attributes:
       source: index into `Corpus.sources`.
-      paragraphs: the text, one string a paragraph, none of them blank.
-      is_sentences: whether each paragraph is one sentence and must be kept as it is.
+      paragraphs: the text, one string per paragraph, none of them blank.
+      is_sentences: whether each paragraph is a single sentence that must not be split.
     """
 
     source: int
@@ -30,7 +30,7 @@ class Document(NamedTuple):
 
     @property
     def chars(self) -> int:
-        """How long the text is."""
+        """The length of the text in characters."""
         return sum(map(len, self.paragraphs))
 
 
@@ -38,18 +38,18 @@ def read_documents(index: int, source: Source) -> Iterator[Document]:
     """Yields the documents of the source with this index.
 
     Raises:
-      ValueError: the source cannot be read as its format says.
+      ValueError: if the source is not valid in its format.
     """
     for paragraphs in source.documents():
         yield Document(index, paragraphs, source.format == "sentences")
 
 
 class Corpus:
-    """All inputs as one stream of documents; may be iterated again and again.
+    """All inputs as one stream of documents; can be iterated repeatedly.
 
     Attributes:
-      sources: the inputs, folders and globs replaced by their files.
-      bytes_total: the size of all sources.
+      sources: the inputs, with folders and globs replaced by their files.
+      bytes_total: the total size of all sources.
     """
 
     def __init__(
@@ -63,21 +63,21 @@ class Corpus:
         """Finds the sources; no document is read yet.
 
         Args:
-          inputs: files, folders (all files below, hidden ones left out), globs, `tfds:NAME`,
+          inputs: files, folders (all files below them except hidden ones), globs, `tfds:NAME`,
             `python-docs`.
-          file_format: one of `FORMATS`, for files; `auto` settles on one for each.
+          file_format: one of `FORMATS`, for files; `auto` decides for each file.
           text_field: the JSON or TFDS field that holds the text.
-          data_dir: where TFDS data sets lie; TFDS's own default if None.
+          data_dir: the folder of TFDS data sets; TFDS's default if None.
           num_workers: processes that may parse Python files.
 
         Raises:
-          FileNotFoundError: an input does not exist.
-          ValueError: a glob or folder holds nothing, or a format is unknown.
+          FileNotFoundError: if an input does not exist.
+          ValueError: if a glob or folder matches no file, or a format is unknown.
         """
         if file_format not in FORMATS:
             raise ValueError(f"format {file_format!r}: must be one of {', '.join(FORMATS)}")
         if not inputs:
-            raise ValueError("input: none given; pass a file, folder, glob or tfds:NAME")
+            raise ValueError("no input given; pass a file, folder, glob or tfds:NAME")
         self.sources: list[Source] = []
         for name in [os.fspath(i) for i in inputs]:
             if name.startswith(TFDS_PREFIX):
@@ -91,14 +91,14 @@ class Corpus:
 
     @property
     def bytes_read(self) -> int:
-        """How far the running pass has come."""
+        """The number of bytes read so far in the current pass."""
         return sum(s.position for s in self.sources)
 
     def __iter__(self) -> Iterator[Document]:
-        """Yields every document, source after source.
+        """Yields every document, source by source.
 
         Raises:
-          ValueError: a source cannot be read as its format says, or there is no document at all.
+          ValueError: if a source is not valid in its format, or there are no documents at all.
         """
         empty = True
         for source in self.sources:
@@ -113,7 +113,7 @@ class Corpus:
     def no_text(self) -> ValueError:
         """Returns the error for a corpus without any document."""
         names = ", ".join(s.path for s in self.sources[:3])
-        return ValueError(f"input {names}: no text in it; is --format right?")
+        return ValueError(f"input {names}: contains no text; is --format correct?")
 
 
 def _find_files(name: str) -> list[str]:
@@ -123,14 +123,14 @@ def _find_files(name: str) -> list[str]:
     if os.path.isdir(name):
         found = sorted(_files_below(name))
         if not found:
-            raise ValueError(f"input {name}: no file in this folder")
+            raise ValueError(f"input {name}: this folder contains no files")
         for file in found:
             if not os.path.isfile(file):
-                os.stat(file)  # a link that leads nowhere, or to itself, is told as such
+                os.stat(file)  # raises a clear error for a broken or circular link
                 raise ValueError(f"input {file}: is neither a file nor a folder; remove it")
         return found
     if glob.has_magic(name):
-        # `**` follows links, also those that lead back: each file once.
+        # `**` follows links, even circular ones, so duplicates are removed.
         paths = sorted(glob.glob(name, recursive=True), reverse=True)
         found = {os.path.realpath(f): f for path in paths for f in _find_files(path)}
         if not found:
@@ -151,7 +151,7 @@ def _files_below(folder: str) -> Iterator[str]:
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(parent)
-        # Each folder once, by the first of its names: a link may lead back.
+        # Visits each folder once, under its first name, because links may be circular.
         folders[:] = [] if real in seen else sorted(f for f in folders if not f.startswith("."))
         if real not in seen:
             yield from (os.path.join(parent, f) for f in files if not f.startswith("."))

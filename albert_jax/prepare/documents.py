@@ -1,4 +1,4 @@
-"""Which documents take part: numbers, duplicates, splits, blocks, the vocabulary's sample."""
+"""Selection of documents: numbers, duplicates, splits and blocks."""
 
 import hashlib
 import sqlite3
@@ -12,7 +12,7 @@ from albert_jax.prepare.settings import Settings
 
 SPLITS = ("train", "validation")
 
-# Work is handed out in blocks of about this much text: enough documents to fill rows well, little
+# Work is distributed in blocks of about this much text: large enough to fill rows well, small
 # enough to hold a few blocks per process in memory.
 BLOCK_CHARS = 4 << 20
 
@@ -24,7 +24,7 @@ def content_digest(document: Document) -> int:
 
 
 def split_of_digest(digest: int, settings: Settings) -> str:
-    """Returns the split a document belongs to; equal documents go to the same one."""
+    """Returns the split a document belongs to, the same for equal documents."""
     seed = settings.rows.seed.to_bytes(8, "little", signed=True)
     drawn = hashlib.blake2b(digest.to_bytes(8, "little"), digest_size=8, key=seed).digest()
     in_validation = int.from_bytes(drawn, "little") < settings.validation_fraction * 2**64
@@ -32,7 +32,7 @@ def split_of_digest(digest: int, settings: Settings) -> str:
 
 
 class SeenDigests:
-    """Digests seen so far, on disk: there may be more than fit in memory."""
+    """The digests seen so far, stored on disk because there may be more than fit in memory."""
 
     def __init__(self, path: Path):
         self._db = sqlite3.connect(path, isolation_level=None)
@@ -52,7 +52,7 @@ class SeenDigests:
 
 
 class BlockEnds:
-    """Where blocks of about `BLOCK_CHARS` end, for the documents of each split in order."""
+    """Decides where blocks of about `BLOCK_CHARS` end, for each split's documents in order."""
 
     def __init__(self):
         self._chars: dict[str, int] = dict.fromkeys(SPLITS, 0)
@@ -68,7 +68,7 @@ class BlockEnds:
 
 @dataclass
 class IncomingDocuments:
-    """What came in: counts per source."""
+    """The incoming documents, with counts per source."""
 
     documents: int = 0
     duplicates: int = 0

@@ -1,6 +1,7 @@
-"""File formats: the bytes of a file as lines, and its lines as paragraphs and documents.
+"""File formats: splits a file's bytes into lines, and its lines into paragraphs and documents.
 
-What a reader cannot understand is an error that names file and line or byte, never a guess.
+Readers never guess: input that is not understood raises an error that names the file and line or
+byte.
 """
 
 import gzip
@@ -19,7 +20,7 @@ from albert_jax.data.files import parse_json
 FORMATS = ("auto", "text", "sentences", "wiki", "jsonl")
 
 CHUNK_BYTES = 1 << 20
-# A block whose longest line is within this is taken for hard-wrapped text: its lines are joined.
+# The lines of a block are joined, as hard-wrapped text, if none is longer than this.
 # Editors and mail wrap at 70 to 100 columns; a paragraph on one line is nearly always longer.
 WRAP_COLUMNS = 100
 
@@ -30,15 +31,15 @@ NOT_TEXT = re.compile(r".*\.(csv|tsv|html?|xml|pdf|parquet|arrow|zip|tar|tgz|bz2
 _HALF = re.compile("[\ud800-\udfff]")
 
 Lines = Iterator[tuple[int, str]]
-# What a reader yields: paragraphs, and None where a document ends.
+# The items a reader yields: paragraphs, and None where a document ends.
 Items = Iterator[str | None]
 
 
 def format_of(path: str) -> str:
-    """Returns the format of a file by its name and its first line; never "auto".
+    """Returns a file's format, from its name and first line; never "auto".
 
     Raises:
-      ValueError: the name says that it is no text.
+      ValueError: if the name shows that it is not text.
     """
     with open(path, "rb") as raw:
         first = next((text for _, text in _lines(raw, path) if text.strip()), "")
@@ -47,10 +48,10 @@ def format_of(path: str) -> str:
     if _stem(path).endswith(JSON_SUFFIXES):
         return "jsonl"
     if NOT_TEXT.fullmatch(_stem(path)):
-        raise ValueError(f"{path}: cannot tell how to read this kind of file; pass --format")
+        raise ValueError(f"{path}: unknown kind of file; pass --format")
     try:
         return "jsonl" if isinstance(json.loads(first), dict) else "text"
-    except (ValueError, RecursionError):  # no JSON; a number of thousands of digits; "[[[[…"
+    except (ValueError, RecursionError):  # not JSON; a number with thousands of digits; "[[[[…"
         return "text"
 
 
@@ -59,7 +60,7 @@ def read_items(raw: BinaryIO, path: str, file_format: str, text_field: str) -> I
 
     Args:
       raw: the file.
-      path: its name; the suffix says how it is compressed, and whether text is Markdown.
+      path: its name; the suffix shows the compression, and whether text is Markdown.
       file_format: one of `FORMATS`, but not "auto".
       text_field: the JSON field that holds the text.
 
@@ -67,7 +68,7 @@ def read_items(raw: BinaryIO, path: str, file_format: str, text_field: str) -> I
       Paragraphs, and None where a document ends (not needed at the end of the file).
 
     Raises:
-      ValueError: the file is damaged, not UTF-8 or not in this format.
+      ValueError: if the file is damaged, not UTF-8 or not in this format.
     """
     lines = _lines(raw, path)
     if file_format == "wiki":
@@ -103,7 +104,7 @@ def _chunks(raw: BinaryIO, path: str) -> Iterator[bytes]:
 
 
 def _unzstd(raw: BinaryIO, path: str) -> Iterator[bytes]:
-    # Frame by frame: zstandard's own stream reader takes a cut-off file for a whole one.
+    # Frame by frame, because zstandard's stream reader does not detect a truncated file.
     frame, between_frames = zstandard.ZstdDecompressor().decompressobj(), True
     while data := raw.read(CHUNK_BYTES):
         while data:
@@ -115,13 +116,13 @@ def _unzstd(raw: BinaryIO, path: str) -> Iterator[bytes]:
             if frame.eof:
                 frame = zstandard.ZstdDecompressor().decompressobj()
     if not between_frames:
-        raise ValueError(f"{path}: damaged zstd file (cut off); fetch it again")
+        raise ValueError(f"{path}: damaged zstd file (truncated); fetch it again")
 
 
 def _lines(raw: BinaryIO, path: str) -> Lines:
     """Yields (line number from 1, line without its end)."""
     number, offset = 0, 0
-    parts: list[bytes] = []  # of a line that goes on in the next chunk
+    parts: list[bytes] = []  # of a line that continues in the next chunk
     for chunk in chain(_chunks(raw, path), [None]):
         first, *pieces = [b""] if chunk is None else chunk.split(b"\n")
         parts.append(first)
@@ -146,7 +147,7 @@ def _lines(raw: BinaryIO, path: str) -> Lines:
 
 
 def paragraphs_of(lines: Iterable[str]) -> Iterator[str]:
-    """Yields paragraphs: blank lines part them, and lines do where they are not hard-wrapped."""
+    """Yields paragraphs, separated by blank lines, or by any line end if not hard-wrapped."""
     block = []
     for line in chain(lines, [""]):
         if line.strip():
@@ -216,7 +217,7 @@ def _read_wiki(lines: Lines, path: str) -> Items:
                 raise ValueError(f"{path}:{number}: text outside <doc>; pass another --format")
             yield html.unescape(text).strip()
     if opened:
-        raise ValueError(f"{path}:{opened}: <doc> is not closed; is the file cut off?")
+        raise ValueError(f"{path}:{opened}: <doc> is not closed; is the file truncated?")
 
 
 def _read_jsonl(lines: Lines, path: str, text_field: str) -> Items:
@@ -233,8 +234,8 @@ def _read_jsonl(lines: Lines, path: str, text_field: str) -> Items:
         text = record[text_field]
         if _HALF.search(text):
             raise ValueError(
-                f"{path}:{number}: {text_field!r} holds half a surrogate pair (\\ud800 to "
-                "\\udfff), which is no character; write the text anew"
+                f"{path}:{number}: {text_field!r} contains half a surrogate pair (\\ud800 to "
+                "\\udfff), which is not a character; correct the text"
             )
         yield from paragraphs_of(text.splitlines())
         yield None

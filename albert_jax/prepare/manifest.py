@@ -1,4 +1,4 @@
-"""The output folder: it appears whole or not at all, and its manifest says what is in it."""
+"""The output folder, which is created atomically, and the manifest that describes it."""
 
 import contextlib
 import glob
@@ -40,7 +40,7 @@ def manifest_of(
     incoming: IncomingDocuments,
     counts: dict[str, RowCounts],
 ) -> dict[str, Any]:
-    """Returns what manifest.json says: how the rows were made, from what, and how many."""
+    """Returns the contents of manifest.json: the rows' settings, sources and numbers."""
     rows = settings.rows
     sources = []
     for i, source in enumerate(corpus.sources):
@@ -81,7 +81,7 @@ def already_prepared(output: Path, corpus: Corpus, settings: Settings) -> dict[s
     """Returns the manifest of `output` if it holds these rows, None if there is nothing.
 
     Raises:
-      ValueError: `output` holds something else.
+      ValueError: if `output` holds something else.
     """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return None
@@ -90,7 +90,7 @@ def already_prepared(output: Path, corpus: Corpus, settings: Settings) -> dict[s
         manifest = json.loads((output / MANIFEST).read_text())
         found = manifest["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"output {output}: exists and is no prepared data; {way_out}") from None
+        raise ValueError(f"output {output}: exists but is not prepared data; {way_out}") from None
     if found != fingerprint(corpus, settings):
         raise ValueError(f"output {output}: prepared from other input or settings; {way_out}")
     return manifest
@@ -98,9 +98,9 @@ def already_prepared(output: Path, corpus: Corpus, settings: Settings) -> dict[s
 
 @contextlib.contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """Gives a temporary folder that becomes `output` at the end, or goes away after an error.
+    """Yields a temporary folder that finally becomes `output`, or is removed after an error.
 
-    Those left behind by killed runs for the same output are removed first.
+    Folders left behind by killed runs for the same output are removed first.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{output.name}.tmp-{socket.gethostname()}-"

@@ -1,8 +1,13 @@
-"""Chunks and rows: which sentences of which document stand together.
+"""Packing of sentences into chunks, and of chunks into rows.
 
 A chunk is a run of whole sentences of one document that becomes one ALBERT input
 ([CLS] A [SEP] B [SEP], hence three slots more than its pieces). A row holds one chunk, or as many
-as fit when packing. Nothing here knows more of a sentence than its length.
+as fit when packing. This module uses only the lengths of sentences.
+
+Most documents are shorter than a row, and a chunk rarely fills a row exactly. Without packing, the
+rest of the row would be padding, on which computation is wasted. With packing, the room that a
+chunk leaves is filled with the longest document end that fits. Ends are taken so that the rest of
+a document stays contiguous and can still form long chunks.
 """
 
 import bisect
@@ -14,9 +19,10 @@ from typing import NamedTuple
 from albert_jax.data.row_format import CHUNK_OVERHEAD
 from albert_jax.prepare.settings import RowSettings
 
-# A shorter end of a document is left where it is: it teaches little, and a row loses less.
+# Shorter document ends are not used as fillers: they teach little, and padding costs less.
 MIN_TAIL = 8
-# Source: measured; more stretches per block give closer fits, fewer keep contexts long.
+# Source: measured. Shorter segments give more ends and so closer fits; longer ones keep contexts
+# long.
 ROWS_PER_SEGMENT = 8
 
 
@@ -29,9 +35,9 @@ class SentenceRange(NamedTuple):
 
 
 def target_length(digest: int, sentence: int, settings: RowSettings) -> int:
-    """Returns how many pieces the chunk that begins at a document's `sentence` should have.
+    """Returns the target number of pieces for the chunk that begins at a document's `sentence`.
 
-    All a row can take, or with probability `short_seq_prob` uniform from 2 to that.
+    It is a full row or, with probability `short_seq_prob`, uniform from 2 to a full row.
     Source: arXiv:1909.11942, section 4.1.
     """
     key = struct.pack("<QqQ", digest, settings.seed, sentence)
@@ -42,10 +48,10 @@ def target_length(digest: int, sentence: int, settings: RowSettings) -> int:
 
 
 def chunk_end(ends: Sequence[int], first: int, last: int, target: int, limit: int) -> int:
-    """Returns where the chunk ends that begins at sentence `first` of [first, last).
+    """Returns the end of the chunk that begins at sentence `first` of [first, last).
 
-    It ends where `target` pieces are reached, or before the sentence that would take it over
-    `limit`. `ends[j] - ends[i]` is what sentences [i, j) hold; none holds more than `limit`.
+    It ends once `target` pieces are reached, or before the sentence that would exceed `limit`.
+    Sentences [i, j) have `ends[j] - ends[i]` pieces; none has more than `limit`.
     """
     stop = bisect.bisect_left(ends, ends[first] + target, first + 1, last)
     return stop if ends[stop] - ends[first] <= limit else stop - 1
@@ -59,12 +65,12 @@ def pack(
 ) -> list[list[SentenceRange]]:
     """Makes the rows of a block.
 
-    Documents are cut into chunks from their beginning (see `chunk_end`). Without packing a row is
-    a chunk. With it a chunk opens a row, and the room it leaves goes to the best fitting document
-    ends of the block.
+    Documents are cut into chunks from their beginning (see `chunk_end`). Without packing, a row is
+    one chunk. With packing, a chunk opens a row, and the remaining room is filled with the best
+    fitting document ends of the block.
 
     Args:
-      ends: pieces of the block up to each sentence, 0 first.
+      ends: cumulative pieces of the block before each sentence, starting with 0.
       runs: the sentences of each document, each of at most seq_len - 3 pieces.
       digests: the hash of each document.
       settings: the row settings.
@@ -95,7 +101,7 @@ def pack(
 def _segments(
     ends: Sequence[int], runs: Sequence[SentenceRange], seq_len: int
 ) -> Iterator[SentenceRange]:
-    """Cuts long documents into stretches, so that few books have as many ends as many articles."""
+    """Cuts long documents into segments, so that books offer as many ends as articles do."""
     for run in runs:
         first = run.first
         while first < run.last:
@@ -106,12 +112,12 @@ def _segments(
 
 
 class Tails:
-    """The ends of runs, by length, to fill the room that a chunk leaves in its row.
+    """The ends of runs, indexed by length, to fill the room that a chunk leaves in its row.
 
-    Taking whole sentences from the end of a run leaves the rest of it in one piece.
+    Whole sentences are taken from the end of a run, so the rest of the run stays contiguous.
 
     Attributes:
-      lasts: where each run ends now.
+      lasts: the current end of each run.
     """
 
     def __init__(self, ends: Sequence[int], runs: Sequence[SentenceRange], limit: int):
@@ -119,16 +125,16 @@ class Tails:
         self._firsts = [run.first for run in runs]
         self.lasts = [run.last for run in runs]
         self._by_length: list[list[SentenceRange]] = [[] for _ in range(limit + 1)]
-        self._lengths = 0  # bit n: by_length[n] may hold something
+        self._lengths = 0  # bit n is set if by_length[n] may be nonempty
         for i in range(len(runs)):
             self._offer(i)
 
     def begin(self, i: int, first: int) -> None:
-        """Says that the sentences of run `i` before `first` are gone."""
+        """Records that the sentences of run `i` before `first` are used."""
         self._firsts[i] = first
 
     def _offer(self, i: int) -> None:
-        """Files all ends of run `i`; those filed before are void because `lasts[i]` has moved."""
+        """Indexes all ends of run `i`; earlier entries are void because `lasts[i]` has moved."""
         first, last = self._firsts[i], self.lasts[i]
         for start in range(last - 1, first - 1, -1):
             length = self._ends[last] - self._ends[start]

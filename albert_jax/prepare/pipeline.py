@@ -1,9 +1,9 @@
-"""Corpus to rows: `python -m albert_jax.prepare --input X --output DIR`.
+"""The preparation pipeline: `python -m albert_jax.prepare --input X --output DIR`.
 
-Reads text once (twice when it also trains a vocabulary), splits it into sentences and pieces,
-packs chunks of whole sentences into rows of fixed length and writes a TFDS data set on
-ArrayRecord, with the tokenizer and a manifest beside it. The same input and settings give the
-same rows, whatever the number of processes. The output appears whole or not at all.
+Reads text once (twice if it also trains a vocabulary), splits it into sentences and pieces, packs
+chunks of whole sentences into rows of fixed length and writes a TFDS data set on ArrayRecord, with
+the tokenizer and a manifest next to it. The same input and settings give the same rows, for any
+number of processes. The output is created atomically.
 """
 
 import collections
@@ -31,8 +31,8 @@ from albert_jax.prepare.workers import worker_pool
 
 TOKENIZER = "tokenizer.model"
 
-# Makes the rows of a corpus with a tokenizer and writes their shards into a folder; returns what
-# came in, counts over the rows of each split, and a `row_writer.SplitShards` for each.
+# Makes the rows of a corpus with a tokenizer and writes their shards to a folder; returns the
+# incoming documents, counts over the rows of each split, and a `row_writer.SplitShards` for each.
 WriteRows = Callable[
     [Path, Corpus, Settings, Tokenizer], tuple[IncomingDocuments, dict[str, RowCounts], list[Any]]
 ]
@@ -59,17 +59,17 @@ def prepare(
     """Makes training rows from text.
 
     Args: see the command line's help, and
-      write_rows: makes and writes the rows; None does it in `num_workers` processes here.
+      write_rows: makes and writes the rows; None does so in `num_workers` local processes.
 
     Returns:
-      The manifest of `output`, also if it was prepared before.
+      The manifest of `output`, even if it was prepared before.
 
     Raises:
-      FileNotFoundError: an input or the tokenizer does not exist.
-      ValueError: an argument, the text or an existing output does not fit.
+      FileNotFoundError: if an input or the tokenizer does not exist.
+      ValueError: if an argument, the text or an existing output is invalid.
     """
     if tokenizer is not None and vocab_size is not None:
-        raise ValueError("tokenizer and vocab_size: pass one of them, not both")
+        raise ValueError("pass either tokenizer or vocab_size, not both")
     workers = _checked_workers(num_workers)
     given = None if tokenizer is None else Tokenizer(tokenizer)
     trained_size = Settings.vocab_size if vocab_size is None else vocab_size
@@ -94,12 +94,12 @@ def prepare(
 
 
 def _check_apart(output: Path, inputs: Sequence[str | os.PathLike]) -> None:
-    """Refuses to write into a folder that is read: the next time it would be read too."""
+    """Checks that the output is not inside an input, where the next run would read it as text."""
     above = Path(os.path.realpath(output)).parents
     for name in inputs:
         if os.path.isdir(name) and Path(os.path.realpath(name)) in above:
             raise ValueError(
-                f"output {output}: lies in the input {name}, of which it would become a part; "
+                f"output {output}: is inside the input {name} and would become part of it; "
                 "choose another --output"
             )
 
@@ -123,7 +123,7 @@ def _fill(
     folder: Path, corpus: Corpus, settings: Settings, given: Tokenizer | None, write: WriteRows
 ) -> dict[str, Any]:
     """Writes tokenizer, rows and manifest into an empty folder; returns the manifest."""
-    # Here, not above: worker processes import this module too, and TFDS costs each over a second.
+    # Imported here because worker processes import this module, and TFDS takes over a second.
     from albert_jax.prepare.row_writer import write_dataset_info
 
     if given:
@@ -147,14 +147,14 @@ def _check_splits(
         if not counts[split].rows:
             raise ValueError(
                 f"validation_fraction {settings.validation_fraction}: of {incoming.documents} "
-                f"documents ({incoming.duplicates} duplicates) none fell to the {split} split; "
+                f"documents ({incoming.duplicates} duplicates) none are in the {split} split; "
                 f"{'raise' if split == 'validation' else 'lower'} --validation_fraction or give "
                 "more documents (a plain text file is one)"
             )
 
 
 class LocalRows:
-    """Makes all rows in processes of this machine; a `WriteRows`."""
+    """Makes all rows in processes on this machine; a `WriteRows`."""
 
     def __init__(self, num_workers: int):
         self._num_workers = num_workers
@@ -184,7 +184,7 @@ class LocalRows:
 
 
 class Progress:
-    """A bar on a terminal, else a line every half minute; both on standard error."""
+    """A progress bar on a terminal, else a line every half minute; both on standard error."""
 
     SECONDS = 30
 
@@ -198,7 +198,7 @@ class Progress:
         self._next = time.monotonic() + self.SECONDS
 
     def update(self) -> None:
-        """Shows how far the corpus has been read."""
+        """Shows how much of the corpus has been read."""
         self._bar.update(self._corpus.bytes_read - self._bar.n)
         if not self._terminal and time.monotonic() >= self._next:
             self._next += self.SECONDS
@@ -206,5 +206,5 @@ class Progress:
             print(f"{self._what}: {share:.0%} read", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Ends the bar."""
+        """Closes the bar."""
         self._bar.close()

@@ -1,4 +1,4 @@
-"""The documentation that comes with Python: English text on every machine, without a download."""
+"""Python's own documentation as a corpus: English text on every machine, without a download."""
 
 import ast
 import functools
@@ -24,8 +24,8 @@ class PythonDocs(Source):
     """The English documentation that comes with the running Python.
 
     Documents: each topic of the language reference, then each source file of the standard library
-    and of the installed packages (its docstrings in order). Each docstring is taken once; doctests
-    and rulers in them, and test suites, are left out.
+    and of the installed packages (its docstrings in order). Each docstring is used only once;
+    doctests and rulers in docstrings, and test suites, are left out.
     """
 
     def __init__(self, num_workers: int):
@@ -39,13 +39,13 @@ class PythonDocs(Source):
         )
         self._files = list(dict.fromkeys(found))
         self._num_workers = num_workers
-        # Kept for a second pass: about 20 MB, and half a minute to parse again.
+        # Kept for a second pass: takes about 20 MB, and saves half a minute of parsing.
         self._parsed: tuple[list[list[str]], Counter[str]] | None = None
         super().__init__(PYTHON_DOCS, "python-docs", sum(map(os.path.getsize, self._files)))
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Hex digest of the versions of Python and of all installed packages."""
+        """The hex digest of the versions of Python and of all installed packages."""
         installed = {
             f"{d.metadata['Name']}=={d.version}" for d in importlib.metadata.distributions()
         }
@@ -62,7 +62,7 @@ class PythonDocs(Source):
             yield None
 
     def _parse(self) -> tuple[list[list[str]], Counter[str]]:
-        """Returns the documents, and counts of what is not in them."""
+        """Returns the documents, and counts of what was left out."""
         from pydoc_data.topics import topics
 
         documents = [_paragraphs(text) for _, text in sorted(topics.items())]
@@ -98,7 +98,7 @@ def _walk(node: ast.AST) -> Iterator[str]:
     )
     if documented and (docstring := ast.get_docstring(node)):
         yield docstring
-    # Only statements hold definitions; walking expressions too would double the time.
+    # Only statements contain definitions; walking expressions too would double the time.
     for block in ("body", "handlers", "orelse", "finalbody"):
         children = getattr(node, block, None)
         for child in children if isinstance(children, list) else ():

@@ -1,4 +1,4 @@
-"""Documents to rows: their sentences, the pieces of those, and the rows that `packing` makes.
+"""Converts documents to rows: splits sentences, encodes pieces and packs rows with `packing`.
 
 Everything here is a pure function of the documents' content and the settings.
 """
@@ -24,9 +24,9 @@ class NumberedDocument(NamedTuple):
 
     Attributes:
       number: its position in the corpus.
-      digest: 64-bit hash of its content; draws its short chunks.
+      digest: 64-bit hash of its content; seeds the draws of its short chunks.
       paragraphs: its text.
-      is_sentences: whether each paragraph is one sentence already.
+      is_sentences: whether each paragraph is already a single sentence.
     """
 
     number: int
@@ -37,14 +37,14 @@ class NumberedDocument(NamedTuple):
 
 @dataclass
 class RowCounts:
-    """What to know about rows.
+    """Statistics of rows.
 
     Attributes:
-      histogram: int64[vocab_size], how often each piece occurs.
-      rows: their number.
+      histogram: int64[vocab_size], the number of occurrences of each piece.
+      rows: the number of rows.
       used_slots: Σ over chunks of pieces + 3.
       sentences_split: sentences too long for a row, cut into parts.
-      empty_sentences: sentences of which normalisation left nothing (accents only, say).
+      empty_sentences: sentences that are empty after normalisation (such as accents only).
     """
 
     histogram: np.ndarray
@@ -63,7 +63,7 @@ class RowCounts:
 
     @property
     def pieces(self) -> int:
-        """How many pieces the rows hold."""
+        """The number of pieces in the rows."""
         return int(self.histogram.sum())
 
     def entropy(self) -> float:
@@ -79,14 +79,14 @@ def split_sentences(paragraphs: Iterable[str]) -> list[str]:
 
 
 def cut_sentence(starts: np.ndarray, limit: int) -> list[int]:
-    """Cuts a sentence of too many pieces into parts of at most `limit`.
+    """Cuts a sentence with too many pieces into parts of at most `limit` pieces.
 
     Args:
       starts: bool[n], True where a piece begins a word.
       limit: the longest part, in pieces.
 
     Returns:
-      The lengths of the parts. A part ends before a word's beginning where there is one to end at.
+      The lengths of the parts. Parts end at word boundaries if possible.
     """
     parts, at = [], 0
     while len(starts) - at > limit:
@@ -97,7 +97,7 @@ def cut_sentence(starts: np.ndarray, limit: int) -> list[int]:
 
 
 class _Sentences(NamedTuple):
-    """The encoded sentences of a block, one after the other."""
+    """The concatenated encoded sentences of a block."""
 
     pieces: np.ndarray  # uint16[n]
     lengths: np.ndarray  # uint16[k], pieces per sentence
@@ -105,7 +105,7 @@ class _Sentences(NamedTuple):
     runs: list[SentenceRange]  # per document
 
     def row(self, chunks: Sequence[SentenceRange], numbers: Sequence[int]) -> Row:
-        """Returns a row of these chunks; `numbers` are those of the block's documents."""
+        """Returns a row of these chunks; `numbers` are the numbers of the block's documents."""
         pieces = [self.pieces[self.ends[c.first] : self.ends[c.last]] for c in chunks]
         return {
             "pieces": np.concatenate(pieces),
@@ -116,7 +116,7 @@ class _Sentences(NamedTuple):
 
 
 class RowBuilder:
-    """Makes the rows of a block of documents; lives in each worker process."""
+    """Makes the rows of a block of documents; each worker process has one."""
 
     def __init__(self, tokenizer_file: str, settings: RowSettings):
         self._tokenizer = Tokenizer(tokenizer_file)

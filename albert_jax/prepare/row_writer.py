@@ -1,4 +1,4 @@
-"""Rows on disk: a TFDS data set on ArrayRecord."""
+"""Writes rows to disk as a TFDS data set on ArrayRecord."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -30,10 +30,10 @@ def features() -> Any:
 
 
 def serialize(row: Row) -> bytes:
-    """Returns a row as TFDS stores it; equal rows give equal bytes.
+    """Returns a row in TFDS's storage format; equal rows give equal bytes.
 
-    `features().serialize_example` gives the same record, but its order of the four entries differs
-    from run to run, and it takes ten times as long.
+    `features().serialize_example` gives an equivalent record, but its order of the four entries
+    differs from run to run, and it takes ten times as long.
     """
     example = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue]
     for name, values in row.items():
@@ -43,12 +43,12 @@ def serialize(row: Row) -> bytes:
 
 def open_shard(path: Path) -> Any:
     """Returns a writer of records to an ArrayRecord file."""
-    # TFDS's own choice for random access: one record a group.
+    # TFDS's own choice for random access: one record per group.
     return ArrayRecordWriter(str(path), "group_size:1")
 
 
 def shard_path(directory: Path, split: str, shard: int) -> Path:
-    """Returns where a shard lies until their number is known (see `write_dataset_info`)."""
+    """Returns a shard's path until the number of shards is known (see `write_dataset_info`)."""
     return directory / f"{split}-{shard}.part"
 
 

@@ -1,4 +1,4 @@
-"""What determines prepared rows besides the text; the only place where a default stands."""
+"""The settings that, together with the text, determine prepared rows. Defaults are only here."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,13 +12,13 @@ MIN_SLOTS_PER_CHUNK = 16  # bounds the chunks of a row, and with them the loader
 
 @dataclass(frozen=True)
 class RowSettings:
-    """What determines the rows made from a block of documents.
+    """The settings that determine the rows made from a block of documents.
 
     Attributes:
-      seq_len: slots in a row.
+      seq_len: row length in tokens.
       packing: whether a row may hold several chunks.
-      short_seq_prob: share of the chunks that get a shorter target length.
-      seed: draws those chunks, and the split.
+      short_seq_prob: fraction of chunks that get a shorter target length.
+      seed: seed for drawing those chunks and the split.
     """
 
     seq_len: int = 512
@@ -38,27 +38,27 @@ class RowSettings:
 
     @property
     def max_chunks(self) -> int:
-        """How many chunks a row may hold."""
+        """The maximum number of chunks in a row."""
         return max(1, self.seq_len // MIN_SLOTS_PER_CHUNK) if self.packing else 1
 
     @property
     def max_pieces(self) -> int:
-        """How many pieces a chunk may hold: all of a row."""
+        """The maximum number of pieces in a chunk, which is that of a row."""
         return self.seq_len - CHUNK_OVERHEAD
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What determines the output besides the input.
+    """The settings that, together with the input, determine the output.
 
     Attributes:
-      rows: how rows are made of documents.
-      format: how files are read, one of `readers.FORMATS`.
+      rows: how rows are made from documents.
+      format: how files are read, one of `formats.FORMATS`.
       text_field: the JSON or TFDS field with the text.
-      validation_fraction: share of the documents that become the validation split.
-      keep_duplicates: whether documents with equal text stay.
-      vocab_size: pieces of the vocabulary.
-      tokenizer_sha256: hex digest of the given vocabulary, None where one is trained.
+      validation_fraction: fraction of documents in the validation split.
+      keep_duplicates: whether to keep documents with equal text.
+      vocab_size: size of the vocabulary in pieces.
+      tokenizer_sha256: hex digest of the given vocabulary; None if one is trained.
     """
 
     rows: RowSettings

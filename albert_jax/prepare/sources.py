@@ -1,4 +1,4 @@
-"""Sources of documents: what every one tells about itself, files, and TFDS data sets."""
+"""Sources of documents: their interface, files, and TFDS data sets."""
 
 import functools
 import hashlib
@@ -12,7 +12,7 @@ from albert_jax.data.files import file_sha256
 from albert_jax.data.tfds import TFDS_PREFIX, open_tfds, tfds_errors
 from albert_jax.prepare.formats import Items, format_of, paragraphs_of, read_items
 
-# A document larger than this is handed on in parts: memory must stay bounded for one huge file.
+# A larger document is passed on in parts, so that memory stays bounded even for one huge file.
 MAX_DOCUMENT_CHARS = 16 << 20
 
 
@@ -20,11 +20,11 @@ class Source(ABC):
     """One input: a file, a TFDS data set or Python's documentation.
 
     Attributes:
-      path: what to call it in messages and in the manifest.
+      path: its name in messages and in the manifest.
       format: how it is read; never "auto".
       bytes: its size.
-      position: how many of these bytes have been read in the running pass.
-      counts: what could not be handed on as it stood, by kind.
+      position: how many of these bytes have been read in the current pass.
+      counts: kind -> number of items that could not be passed on unchanged.
     """
 
     def __init__(self, path: str, file_format: str, size: int):
@@ -35,11 +35,11 @@ class Source(ABC):
     @functools.cached_property
     @abstractmethod
     def sha256(self) -> str:
-        """Hex digest of the content (or of what determines it)."""
+        """The hex digest of the content (or of what determines it)."""
 
     @abstractmethod
     def items(self) -> Items:
-        """Yields paragraphs, and None where a document ends; starts anew at each call."""
+        """Yields paragraphs, and None where a document ends; every call starts over."""
 
     def documents(self) -> Iterator[list[str]]:
         """Yields the paragraphs of each document that has any."""
@@ -68,7 +68,7 @@ class FileSource(Source):
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Hex digest of the file."""
+        """The hex digest of the file."""
         return file_sha256(self.path)
 
     def items(self) -> Items:
@@ -81,7 +81,7 @@ class FileSource(Source):
 
 
 class TfdsSource(Source):
-    """The train split of a TFDS data set, read by random access in its order."""
+    """The train split of a TFDS data set, read in order by random access."""
 
     WINDOW = 256  # records fetched together
 
@@ -109,7 +109,7 @@ class TfdsSource(Source):
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Hex digest of name, version and size."""
+        """The hex digest of name, version and size."""
         return hashlib.sha256(self._identity.encode()).hexdigest()
 
     def items(self) -> Items:

@@ -30,8 +30,9 @@ TRAINING_CHARS = 64 << 20
 def training_sentences(corpus: Corpus, settings: Settings) -> Iterator[str]:
     """Yields the sentences of a sample of the training documents, at most about `TRAINING_CHARS`.
 
-    A document is in the sample if its hash is below a bar; the bar is halved whenever the sample
-    grows too large. So the sample depends on the documents alone, and equal ones count once.
+    A document is in the sample if its hash is below a threshold, which is halved whenever the
+    sample grows too large. The sample therefore depends only on the documents, and equal
+    documents count once.
     """
     sample: dict[int, Document] = {}
     bar, size = 2**64, 0
@@ -51,7 +52,7 @@ def training_sentences(corpus: Corpus, settings: Settings) -> Iterator[str]:
         )
 
 
-MAX_TRAINING_BYTES = 4192  # SentencePiece drops longer training sentences; we cut them instead
+MAX_TRAINING_BYTES = 4192  # longer training sentences are cut, as SentencePiece would drop them
 
 
 def _training_texts(texts: Iterable[str]) -> Iterator[str]:
@@ -66,12 +67,12 @@ def train_tokenizer(texts: Iterable[str], output: str | os.PathLike, vocab_size:
     """Trains a SentencePiece unigram model with ALBERT's settings; same texts, same bytes.
 
     Args:
-      texts: sentences; each is normalised, those too long for SentencePiece are cut at spaces.
+      texts: sentences; they are normalised, and cut at spaces if too long for SentencePiece.
       output: the `.model` file to write.
       vocab_size: the number of pieces to train, special ones included.
 
     Raises:
-      ValueError: `vocab_size` is out of range, or the text cannot fill it.
+      ValueError: if `vocab_size` is out of range, or too large for the text.
     """
     smallest = NUM_SPECIAL + len(USER_DEFINED_SYMBOLS)
     if not smallest < vocab_size <= MAX_VOCAB_SIZE:

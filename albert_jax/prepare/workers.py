@@ -1,4 +1,4 @@
-"""An ordered, lazy `map` over worker processes that never outlive their parent."""
+"""An ordered, lazy `map` over worker processes, which never outlive their parent."""
 
 import collections
 import contextlib
@@ -17,19 +17,20 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def worker_pool(
     num_workers: int, initializer: Callable[..., None] | None = None, args: tuple = ()
 ) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
-    """Gives a `map` over worker processes: in order, lazy, with few items in flight.
+    """Yields a `map` over worker processes: in order, lazy, with few items in flight.
 
     Args:
-      num_workers: processes; with 1 the work is done in this process.
+      num_workers: the number of processes; 1 works in this process.
       initializer: called once in every worker.
-      args: what it is called with.
+      args: the initializer's arguments.
     """
     if num_workers == 1:
         if initializer:
             initializer(*args)
         yield map
         return
-    # Spawned, not forked: the caller may run threads (JAX, TFDS) that do not survive a fork.
+    # Spawned instead of forked, because the caller may run threads (JAX, TFDS) that do not survive
+    # a fork.
     pool = ProcessPoolExecutor(
         num_workers, multiprocessing.get_context("spawn"), _start_worker, (initializer, args)
     )
@@ -52,13 +53,13 @@ def worker_pool(
 
 @contextlib.contextmanager
 def _signals_put_off() -> Iterator[None]:
-    """Puts off SIGINT and SIGTERM: one while a worker starts would leave half a worker behind."""
+    """Defers SIGINT and SIGTERM, which would leave a half-started worker behind."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are handled in the main thread only
         return
     came: list[int] = []
     handlers = {s: signal.signal(s, lambda number, _: came.append(number)) for s in STOP_SIGNALS}
-    # A worker inherits the mask, so that Ctrl-C in a terminal does not end it before it is set up.
+    # A worker inherits the mask, so Ctrl-C in a terminal does not end it before it is set up.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -71,7 +72,7 @@ def _signals_put_off() -> Iterator[None]:
 
 
 def _start_worker(initializer: Callable[..., None] | None, args: tuple) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process tells us when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when workers stop
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     threading.Thread(target=_follow_parent, daemon=True).start()
     if initializer:
@@ -79,7 +80,7 @@ def _start_worker(initializer: Callable[..., None] | None, args: tuple) -> None:
 
 
 def _follow_parent() -> None:
-    """Ends this worker when the process that started it is gone, however it went."""
+    """Ends this worker when its parent process is gone, for whatever reason."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

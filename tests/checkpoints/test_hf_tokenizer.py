@@ -119,8 +119,8 @@ def test_other_json_is_refused(small, tmp_path):
         (lambda v: v["model"].update(type="WordPiece", vocab={}), "not a Unigram model"),
         (rename, "the first pieces are"),
         (add, r"pieces that are neither text nor .*\[NEW\]"),
-        (drop, "not a tokenizer that transformers wrote"),
-        (lambda v: v.pop("model"), "not a tokenizer that transformers wrote"),
+        (drop, "not a tokenizer written by transformers"),
+        (lambda v: v.pop("model"), "not a tokenizer written by transformers"),
     ]
     for n, (change, reason) in enumerate(cases):
         write_tokenizer(small, tmp_path / str(n))

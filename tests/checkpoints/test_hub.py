@@ -1,4 +1,4 @@
-"""Fetching from the Hugging Face hub: the real client, and a small hub on this machine."""
+"""Fetching from the Hugging Face Hub: the real client, and a small hub on this machine."""
 
 import hashlib
 import http.server
@@ -115,11 +115,11 @@ def test_a_model_is_fetched_once_and_without_code(hub, tmp_path):
 @pytest.mark.torch
 def test_a_model_without_safetensors_is_fetched_as_pytorch_saved_it(hub, tmp_path):
     said = read_in_process(hub, tmp_path / "cache", "hf:some/old")
-    assert "pytorch_model.bin: cannot be read as weights alone" in said
+    assert "pytorch_model.bin: cannot be read as weights only" in said
 
 
 def test_what_is_not_there_is_named(hub, tmp_path):
     names = ("hf:no/such", "hf:a/b/c/d", "hf:")
     said = read_in_process(hub, tmp_path / "cache", *names)
     for name, line in zip(names, said.splitlines(), strict=True):
-        assert line.startswith(f"error: {name}: cannot be fetched from the Hugging Face hub: ")
+        assert line.startswith(f"error: {name}: cannot be fetched from the Hugging Face Hub: ")

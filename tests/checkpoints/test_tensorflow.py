@@ -177,7 +177,7 @@ def truncate(directory: Path) -> None:
         (lambda d: change_config(d, vocab_size=95), r"word_embeddings has shape \(96, 16\)"),
         (lambda d: (d / "albert_config.json").write_text("no"), "not JSON"),
         (lambda d: change_variables(d, lambda v: v.pop(f"{LAYER}/LayerNorm_1/beta")), "missing"),
-        (lambda d: change_variables(d, lambda v: v.update(more=np.ones(3))), "not known: more"),
+        (lambda d: change_variables(d, lambda v: v.update(more=np.ones(3))), "unexpected: more"),
         (
             lambda d: change_variables(d, lambda v: v.pop(f"{LAYER}/LayerNorm/beta/adam_v")),
             r"adam_v\).*missing: bert/.*/LayerNorm/beta",
@@ -197,11 +197,11 @@ def test_what_cannot_be_read_is_refused(change, message, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"share": "ffn"}, "exists only here"),
-        ({"hidden_act": "gelu"}, "hidden_act='gelu': the original has only gelu_new"),
+        ({"share": "ffn"}, "exists only in albert_jax"),
+        ({"hidden_act": "gelu"}, "hidden_act='gelu': google-research/albert has only gelu_new"),
         ({"project_embeddings": True, "embedding_size": 32}, "project_embeddings"),
         ({"layer_norm_eps": 1e-5}, "layer_norm_eps"),
-        ({"num_hidden_layers": 23, "share": "none"}, "the original rounds"),
+        ({"num_hidden_layers": 23, "share": "none"}, "google-research/albert rounds"),
     ],
 )
 def test_what_the_original_cannot_represent_is_refused(changes, message, tmp_path):

@@ -36,7 +36,7 @@ def test_an_unknown_command_is_one_line_with_the_nearest(monkeypatch, capsys):
 def test_its_words_are_the_commands(monkeypatch, capsys):
     code, said, message = call(monkeypatch, capsys, "evaluate", "--workdir", "nowhere")
     assert (code, said) == (1, "")
-    assert message.startswith("error: 'nowhere' is no run directory")
+    assert message.startswith("error: 'nowhere' is not a run directory")
 
 
 def test_installed_it_works_anywhere_without_jax(tmp_path):

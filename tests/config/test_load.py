@@ -92,10 +92,13 @@ def test_overrides(config_file):
         ("--config.model=3", r"config\.model is a group of settings"),
         ("--config.model.share=al", r"share must be one of .* did you mean 'all'"),
         ("--config.optimizer.learning_rate=nan", r"learning_rate must be finite"),
-        ("--config.model.num_attention_heads=7", r"hidden_size=768 does not divide .*heads=7"),
-        ("--config.model.num_hidden_groups=13", r"num_hidden_groups=13 is more than .*layers=12"),
-        ("--config.data.seq_len=1024", r"seq_len=1024 is more than .*embeddings=512"),
-        ("--config.train.grad_accum_steps=3", r"batch_size=4096 does not divide .*accum_steps=3"),
+        ("--config.model.num_attention_heads=7", r"hidden_size=768 is not divisible .*heads=7"),
+        (
+            "--config.model.num_hidden_groups=13",
+            r"num_hidden_groups=13 must not exceed .*layers=12",
+        ),
+        ("--config.data.seq_len=1024", r"seq_len=1024 must not exceed .*embeddings=512"),
+        ("--config.train.grad_accum_steps=3", r"batch_size=4096 is not divisible .*accum_steps=3"),
         ("--config.train.batch_size=0", r"train\.batch_size=0 must be from 1 to 2147483647"),
         ("--config.data.mask_rate=1.5", r"data\.mask_rate=1\.5 must be"),
         ("--config.model.hidden_dropout_prob=1", r"hidden_dropout_prob=1\.0 must be"),
@@ -110,7 +113,9 @@ def test_wrong_settings_are_refused_by_name(config_file, word, message):
 def test_cudnn_is_refused_where_it_cannot_compute(config_file):
     words = ["--config.train.attention=cudnn", "--config.train.dtype=float32"]
     load_config(config_file, words[:1])  # bfloat16 is the default
-    with pytest.raises(ValueError, match=r"attention='cudnn' cannot do train\.dtype='float32'"):
+    with pytest.raises(
+        ValueError, match=r"attention='cudnn' does not support train\.dtype='float32'"
+    ):
         load_config(config_file, words)
 
 

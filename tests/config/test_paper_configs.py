@@ -114,7 +114,7 @@ def test_a_file_says_how_it_is_run(table):
 
 @pytest.mark.parametrize(
     ("argument", "message"),
-    [("spo", "no row 'spo'; did you mean 'sop'"), ("sop,tiny", "no scale 'tiny'")],
+    [("spo", "no row 'spo'; did you mean 'sop'"), ("sop,tiny", "unknown scale 'tiny'")],
 )
 def test_what_is_not_there_is_refused(argument, message):
     with pytest.raises(ValueError, match=message):

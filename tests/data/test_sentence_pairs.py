@@ -173,5 +173,5 @@ def test_nsp_needs_a_second_document():
 def test_contradicting_lengths_are_an_error(field):
     row = make_row([[5, 6], [7]])
     row[field] = row[field] + np.uint16(1)
-    with pytest.raises(ValueError, match="sums do not agree"):
+    with pytest.raises(ValueError, match="sums are inconsistent"):
         choose_pairs(row, "sop", np.random.default_rng(0))

@@ -178,7 +178,7 @@ OVERRIDES = [
     of_override("--config.optimizer.eps=-1", "config.optimizer.eps=-1.0 must be at least 0"),
     of_override("--config.mesh.data=3", "mesh {'data': 3, .* does not fit 8 device"),
     of_override("--config.mesh.data=0", "mesh sizes must be positive, or -1 on one axis"),
-    of_override("--config.mesh.fsdp=-1", "mesh.data and mesh.fsdp are both -1; fix all but one"),
+    of_override("--config.mesh.fsdp=-1", "mesh.data and mesh.fsdp are both -1; set all but one"),
     of_override(
         "--config.mesh.tensor=8", "model.vocab_size=60 does not divide over mesh.tensor=8"
     ),
@@ -192,11 +192,13 @@ OVERRIDES = [
         "--config.task.name=glue/cola --config.task.max_length=64",
         "config.init_from is empty: set it to the initial weights",
     ),
-    of_override("--config.task.seeds=[1,x]", r"config.task.seeds must be whole numbers, as \[0,1"),
-    of_override("--config.init_from={tmp}/nothing", "nothing' is no run directory"),
+    of_override(
+        "--config.task.seeds=[1,x]", r"config.task.seeds must be whole numbers, such as \[0,1"
+    ),
+    of_override("--config.init_from={tmp}/nothing", "nothing' is not a run directory"),
     of_override(
         "--config.init_from={good}/hf --config.model.hidden_size=64",
-        "is of another model: model.hidden_size is 32 there and 64 here",
+        "is a different model: model.hidden_size is 32, but this run has 64",
     ),
 ]
 JSON = '{"text": "One."}\n'
@@ -205,7 +207,7 @@ CORPORA = [
         "a.txt", b"One.\nTwo \xff.\n", r"a\.txt: invalid UTF-8 at byte 9 \(line 2\); conver"
     ),
     of_corpus("a.txt", "One.".encode("utf-16"), r"a\.txt: invalid UTF-8 at byte 0 \(line 1\)"),
-    of_corpus("a.txt", "", r"a\.txt: no text in it; is --format right"),
+    of_corpus("a.txt", "", r"a\.txt: contains no text; is --format correct"),
     of_corpus("a.txt", " \n\t\n\r\n", r"a\.txt: no text in it"),
     of_corpus("a.txt.gz", gzip.compress(b"One two. " * 99)[:-9], r"a\.txt\.gz: damaged gzip file"),
     of_corpus("a.txt.gz", b"One two.\n", r"a\.txt\.gz: damaged gzip file \(Not a gzipped file"),
@@ -220,19 +222,19 @@ CORPORA = [
     of_corpus("a.jsonl", JSON + '{"text": "\\ud800"}\n', r"a\.jsonl:2: .*half a surrogate pair"),
     of_corpus("a.jsonl", JSON + "[" * 99_999, r"a\.jsonl:2: not JSON \(nested too deeply\)"),
     of_corpus("a.jsonl", JSON + "1" * 5000, r"a\.jsonl:2: not JSON \("),
-    of_corpus(
-        "a.pdf", b"%PDF-1.4", r"a\.pdf: cannot tell how to read this kind of file; pass --f"
-    ),
+    of_corpus("a.pdf", b"%PDF-1.4", r"a\.pdf: unknown kind of file; pass --f"),
     of_corpus(
         "a.txt", "plain\n", r"a\.txt:1: text outside <doc>; pass another --format", "--format wiki"
     ),
     of_corpus(
-        "a.txt", "One. Two.\n", "of 1 documents .* none fell to the", "--validation_fraction 0.5"
+        "a.txt", "One. Two.\n", "of 1 documents .* none are in the", "--validation_fraction 0.5"
     ),
     of_input("--input {tmp}/*.txt", r"input .*\*\.txt: matches no file"),
     of_input("--input {tmp}/none", "input .*none: no such file or folder"),
     of_input(
-        "--input {tmp}/in", "input .*in: no file in this folder", write("in/.hidden", "One.")
+        "--input {tmp}/in",
+        "input .*in: this folder contains no files",
+        write("in/.hidden", "One."),
     ),
     of_input("--input {tmp}/in/a", "in/a: .*symbolic links.*", link("in/a", "a")),
     of_input("--input {tmp}/in", "in/a: .*symbolic links.*", link("in/a", "b"), link("in/b", "a")),
@@ -297,14 +299,15 @@ TOKENIZERS = [
 ]
 ROWS = [
     of_rows("no manifest.json in it; prepare it with", remove("rows/manifest.json")),
-    of_rows(r"manifest\.json:\d+: not JSON \(.*; is the file cut", cut("rows/manifest.json", 99)),
     of_rows(
-        r"manifest\.json: a JSON object is needed, not list", write("rows/manifest.json", "[]")
+        r"manifest\.json:\d+: not JSON \(.*; is the file trunc", cut("rows/manifest.json", 99)
     ),
+    of_rows(r"manifest\.json: must be a JSON object, not list", write("rows/manifest.json", "[]")),
     of_rows(r"manifest\.json: no format_version", write("rows/manifest.json", "{}")),
     of_rows(r"manifest\.json: no .*fingerprint", edit_json("rows/manifest.json", fingerprint=...)),
     of_rows(
-        "format_version is 9, this code reads 1", edit_json("rows/manifest.json", format_version=9)
+        "format_version is 9, but this version reads 1",
+        edit_json("rows/manifest.json", format_version=9),
     ),
     of_rows(
         "data.seq_len 64: the rows .* seq_len 32", edit_json("rows/manifest.json", seq_len=32)
@@ -318,13 +321,13 @@ ROWS = [
         edit_json("rows/manifest.json", rows={"train": 9, "validation": 1}),
     ),
     of_rows("have a vocabulary of 50", edit_json("rows/manifest.json", vocab_size=50)),
-    of_rows("no TFDS data set in it; prepare", remove("rows/dataset_info.json")),
+    of_rows("contains no TFDS data set; prepare", remove("rows/dataset_info.json")),
     of_rows(r"rows.*prepare the data again", write("rows/dataset_info.json", "{")),
     of_rows(r"rows.*prepare the data again", write("rows/features.json", "{")),
     Case(
         "train",
         f"{TRAIN} {{tmp}}/run --config.data.path={{tmp}}/rows --config.model.vocab_size=50",
-        "vocab_size of tokenizer.model is 60, but 50 in manifest.json; prepare the data again",
+        "vocab_size of tokenizer.model is 60, but manifest.json says 50; prepare the data again",
         (copy("rows", "rows"), edit_json("rows/manifest.json", vocab_size=50)),
     ),
 ]
@@ -333,7 +336,7 @@ INDEX = "in/model.safetensors.index.json"
 MODELS = [
     of_model("hf", r"in/config\.json:\d+: not JSON", cut("in/config.json", 50)),
     of_model(
-        "hf", r"in/config\.json: a JSON object is needed, not list", write("in/config.json", "[1]")
+        "hf", r"in/config\.json: must be a JSON object, not list", write("in/config.json", "[1]")
     ),
     of_model(
         "hf",
@@ -365,22 +368,22 @@ MODELS = [
     of_model("hf", "has shape", edit_json("in/config.json", intermediate_size=128)),
     of_model(
         "hf",
-        "not known: albert.encoder.*missing|missing: albert.encoder",
+        "unexpected: albert.encoder.*missing|missing: albert.encoder",
         edit_json("in/config.json", num_hidden_groups=2),
     ),
-    of_model("hf", r"model\.safetensors: damaged: .*; take a sound copy", cut(TENSORS, -100)),
+    of_model("hf", r"model\.safetensors: damaged: .*; restore it from a copy", cut(TENSORS, -100)),
     of_model("hf", r"model\.safetensors: damaged: ", write(TENSORS, "")),
     of_model("hf", r"model\.safetensors: damaged: ", write(TENSORS, b"\xff" * 64)),
     of_model("hf", "has none of model.safetensors", remove(TENSORS)),
     of_model(
         "hf",
-        "not known: more",
+        "unexpected: more",
         edit_tensors(TENSORS, lambda t: t.update(more=np.ones(3, np.float32))),
     ),
     of_model("hf", f"missing: {WORD_TABLE}", edit_tensors(TENSORS, lambda t: t.pop(WORD_TABLE))),
     of_model(
         "hf",
-        r"shape \(60, 15\), but by the config",
+        r"shape \(60, 15\), but the config",
         edit_tensors(TENSORS, lambda t: t.update({WORD_TABLE: t[WORD_TABLE][:, 1:].copy()})),
     ),
     of_model(
@@ -410,12 +413,12 @@ MODELS = [
     ),
     of_model(
         "hf_classifier",
-        r"in/config\.json: id2label names 1 classes, the model has 2",
+        r"in/config\.json: id2label names 1 classes, but the model has 2",
         edit_json("in/config.json", id2label={"0": "a"}),
     ),
     of_model("tf", r"albert_config\.json:\d+: not JSON", cut("in/albert_config.json", 20)),
     of_model(
-        "tf", r"albert_config\.json: a JSON object is needed", write("in/albert_config.json", "3")
+        "tf", r"albert_config\.json: must be a JSON object", write("in/albert_config.json", "3")
     ),
     of_model(
         "tf",
@@ -433,16 +436,16 @@ MODELS = [
         r"in/config\.json: unknown key config\.modle",
         edit_json("in/config.json", config={"modle": {}}),
     ),
-    of_model("run", "holds no whole checkpoint yet", remove("in/checkpoints")),
+    of_model("run", "holds no complete checkpoint yet", remove("in/checkpoints")),
     of_model(
         "run",
-        "is not of the model in config.json",
+        "does not match the model in config.json",
         edit_json("in/config.json", config={"data": {"seq_len": 64}}),
     ),
     Case(
         "convert",
         "--input {good}/hf --output {tmp}/out --to hf --step 3",
-        "is no run directory, so it has no step 3",
+        "is not a run directory, so it has no step 3",
     ),
     Case(
         "convert",
@@ -452,7 +455,7 @@ MODELS = [
     Case(
         "convert",
         "--input {tmp} --output {tmp}/out --to hf",
-        "is no run directory: it has no config.json",
+        "is not a run directory: it has no config.json",
     ),
     Case(
         "convert",
@@ -466,20 +469,20 @@ MODELS = [
     ),
 ]
 LOADS = [
-    of_load("is no run directory", name="{tmp}/none"),
-    of_load("is no run directory", name="{tmp}"),
-    of_load("is no run directory", name="{good}/rows"),
-    of_load("is no run directory", name="{good}/config.py"),
-    of_load("holds no whole checkpoint yet", copy("run", "in"), remove("in/checkpoints/2")),
+    of_load("is not a run directory", name="{tmp}/none"),
+    of_load("is not a run directory", name="{tmp}"),
+    of_load("is not a run directory", name="{good}/rows"),
+    of_load("is not a run directory", name="{good}/config.py"),
+    of_load("holds no complete checkpoint yet", copy("run", "in"), remove("in/checkpoints/2")),
     of_load(
-        "cannot be read as weights alone",
+        "cannot be read as weights only",
         copy("hf", "in"),
         remove(TENSORS),
         write("in/pytorch_model.bin", pickle.dumps({"a": 1})),
         peer="torch",
     ),
     of_load(
-        "cannot be read as weights alone",
+        "cannot be read as weights only",
         copy("hf", "in"),
         remove(TENSORS),
         write("in/pytorch_model.bin", b""),
@@ -499,11 +502,13 @@ LOADS = [
             ),
         ),
     ),
-    of_load("cannot be fetched from the Hugging Face hub", name="hf:"),
+    of_load("cannot be fetched from the Hugging Face Hub", name="hf:"),
 ]
 OTHERS = [
-    Case("evaluate", "--workdir {tmp}", "is no run directory: it has no config.json"),
-    Case("evaluate", "--workdir {good}/hf", r"hf/config\.json: no config.*is it a run directory"),
+    Case("evaluate", "--workdir {tmp}", "is not a run directory: it has no config.json"),
+    Case(
+        "evaluate", "--workdir {good}/hf", r"hf/config\.json: no config.*is this a run directory"
+    ),
     Case("evaluate", "--workdir {good}/run --step 7", r"no checkpoint of step 7 in .*: \[2\]"),
     Case(
         "evaluate",
@@ -517,7 +522,7 @@ OTHERS = [
         "no (whole )?checkpoint",
         (copy("run", "run"), remove("run/checkpoints")),
     ),
-    Case("inspect", "--workdir {tmp}", "is no run directory"),
+    Case("inspect", "--workdir {tmp}", "is not a run directory"),
     Case("inspect", "--workdir {good}/run --step 0", "step 0"),
     Case("inspect", "--workdir {good}/run --step 3", "step 3"),
     Case("inspect", "--workdir {good}/run --row 8", "row 8"),
@@ -537,7 +542,7 @@ OTHERS = [
     Case(
         "predict",
         PREDICT + " --output {tmp}/out --split test",
-        "--split 'test' is none of train, validation",
+        "--split 'test' must be one of train, validation",
     ),
     Case(
         "predict",
@@ -593,16 +598,18 @@ MINE = write("out/mine.txt", "keep")
 FILE = write("out", "a file")
 READ_FOLDER = "--input {tmp}/in --tokenizer {good}/tokenizer.model --output"
 OUTPUTS = [
-    Case("prepare", f"{WRITERS['prepare']} {{tmp}}/out", "is no prepared data; choose", (MINE,)),
-    Case("train", f"{WRITERS['train']} {{tmp}}/out", "is not empty and holds no config", (MINE,)),
+    Case("prepare", f"{WRITERS['prepare']} {{tmp}}/out", "is not prepared data; choose", (MINE,)),
+    Case("train", f"{WRITERS['train']} {{tmp}}/out", "is not empty but has no config", (MINE,)),
     Case("convert", f"{WRITERS['convert']} {{tmp}}/out", "is not empty; choose a new", (MINE,)),
-    Case("prepare", f"{WRITERS['prepare']} {{tmp}}/out", "is no prepared data; choose", (FILE,)),
-    Case("train", f"{WRITERS['train']} {{tmp}}/out", "a file stands where a folder", (FILE,)),
+    Case("prepare", f"{WRITERS['prepare']} {{tmp}}/out", "is not prepared data; choose", (FILE,)),
+    Case("train", f"{WRITERS['train']} {{tmp}}/out", "there is a file where a folder", (FILE,)),
     Case("convert", f"{WRITERS['convert']} {{tmp}}/out", "is not empty; choose a new", (FILE,)),
-    Case("predict", f"{WRITERS['predict']} {{tmp}}/out", "a file stands where a folder", (FILE,)),
+    Case(
+        "predict", f"{WRITERS['predict']} {{tmp}}/out", "there is a file where a folder", (FILE,)
+    ),
     Case("sweep", f"{WRITERS['sweep']} {{tmp}}/out", "file exists; choose another", (FILE,)),
     *(
-        Case(command, f"{words} {{tmp}}/out/deep/er", "a file stands where a folder", (FILE,))
+        Case(command, f"{words} {{tmp}}/out/deep/er", "there is a file where a folder", (FILE,))
         for command, words in WRITERS.items()
     ),
     *(
@@ -612,13 +619,13 @@ OUTPUTS = [
     Case(
         "prepare",
         f"{READ_FOLDER} {{tmp}}/in/rows",
-        "rows: lies in the input .*in, of which it would become a part; choose another",
+        "rows: is inside the input .*in and would become part of it; choose another",
         (copy("texts.jsonl", "in/a.jsonl"),),
     ),
     Case(
         "prepare",
         f"{READ_FOLDER} {{tmp}}/in",
-        "in: exists and is no prepared data; choose another --output",
+        "in: exists but is not prepared data; choose another --output",
         (copy("texts.jsonl", "in/a.jsonl"),),
     ),
 ]
@@ -682,7 +689,7 @@ def test_a_read_only_place_is_told(command, good, tmp_path, capsys, monkeypatch)
     monkeypatch.chdir(tmp_path)
     place = tmp_path / "place"
     place.mkdir()
-    message = "place.*: read-only file system; choose a place that can be written to"
+    message = "place.*: read-only file system; choose a writable place"
     case = Case(command, f"{WRITERS[command]} {{tmp}}/place/out", message)
     before = snapshot(tmp_path), snapshot(good)
     with read_only(place):

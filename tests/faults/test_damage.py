@@ -137,7 +137,7 @@ def test_where_none_is_whole_nothing_is_done(run, rows):
     for name in before.keys() - {".lock"}:
         assert (run / name).read_bytes() == before[name]
     for look in (read, albert_jax.load, evaluate):
-        with pytest.raises(ValueError, match=r"no whole checkpoint among step 12"):
+        with pytest.raises(ValueError, match=r"no intact checkpoint among step 12"):
             look(run)
 
 
@@ -145,11 +145,11 @@ def test_readers_pass_over_a_damaged_one_and_change_nothing(run, whole, capsys):
     flip(largest(run, 12))
     before = snapshot(run)
     assert read(run).step == 8
-    assert "12 is damaged and passed over: params/" in capsys.readouterr().err
+    assert "12, which is damaged: params/" in capsys.readouterr().err
     assert evaluate(run)["step"] == 8
-    assert "12 is damaged and passed over" in capsys.readouterr().err
+    assert "12, which is damaged" in capsys.readouterr().err
     assert evaluate(whole, 8) == evaluate(run)
-    with pytest.raises(ValueError, match=r"no whole checkpoint among step 12 "):
+    with pytest.raises(ValueError, match=r"no intact checkpoint among step 12 "):
         albert_jax.load(run, step=12)
     assert evaluate_command(["--workdir", str(run), "--step", "12"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
@@ -175,7 +175,7 @@ def test_the_best_is_passed_over_for_the_next_best(tmp_path, rows, whole):
 def test_one_without_checksums_is_read_and_said(run, capsys):
     (run / "checkpoints" / "12" / FILE).unlink()
     assert read(run).step == 12
-    assert "has no checksums: read unchecked" in capsys.readouterr().err
+    assert "has no checksums: reading it unchecked" in capsys.readouterr().err
 
 
 def test_a_run_killed_in_its_first_save_still_begins_with_the_weights_it_was_given(

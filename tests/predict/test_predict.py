@@ -267,11 +267,11 @@ ERRORS: list[tuple[Any, str, list[str], str]] = [
     (TAGGER, "test.txt", ["a B-ORG", "b O"], "has no class 'B-ORG'"),
     (("pretraining", "pretrain"), "test.tsv", ["text", "a"], "pretraining: it was not fine-tuned"),
     ((*CLASSIFIER, False), "test.tsv", ["text", "a"], "came without a SentencePiece vocabulary"),
-    (None, "test.tsv", ["text", "a"], "is no run directory"),
+    (None, "test.tsv", ["text", "a"], "is not a run directory"),
     (CLASSIFIER, "other", [], "holds none of train.*"),
     (CLASSIFIER, "", [], "data: no such file or folder"),
     (CLASSIFIER, "test.tsv", ["text\tlabel", "a"], "test.tsv:2: 1 columns"),
-    (CLASSIFIER, "train.tsv", ["text\tlabel", "a\tgood", "b\tbad"], "'test' is none of train"),
+    (CLASSIFIER, "train.tsv", ["text\tlabel", "a\tgood", "b\tbad"], "'test' must be one of train"),
 ]  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def test_cloze_masks_one_whole_word_of_a_sentence(model):
         (lambda m: m("text"), "put one text in a list"),
         (lambda m: m([]), "no texts"),
         (lambda m: m(["a"], pairs=["b", "c"]), "1 texts but 2 pairs"),
-        (lambda m: m(["words " * 80]), "the model 64 positions"),
+        (lambda m: m(["words " * 80]), "the model only 64 positions"),
         (lambda m: m.fill_mask("no mask"), r"no \[MASK\] in 'no mask'"),
     ],
 )
@@ -98,10 +98,10 @@ def test_wrong_calls_are_refused(model, call, message):
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="no run directory"):
+    with pytest.raises(FileNotFoundError, match="not a run directory"):
         albert_jax.load(tmp_path)
     record = {"config": tiny_config().to_dict(), "kind": "pretraining", "labels": []}
     record["data_fingerprint"] = None
     (tmp_path / "config.json").write_text(json.dumps(record))
-    with pytest.raises(FileNotFoundError, match="no whole checkpoint"):
+    with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
         albert_jax.load(tmp_path)

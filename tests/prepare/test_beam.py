@@ -89,7 +89,7 @@ def test_same_bytes(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("not json\n", "bad.jsonl:1: not JSON"), ("\n", "no text in it")]
+    ("text", "message"), [("not json\n", "bad.jsonl:1: not JSON"), ("\n", "contains no text")]
 )
 def test_errors_leave_nothing_behind(text, message, model_file, tmp_path, repo_root):
     (tmp_path / "bad.jsonl").write_text(text)

@@ -180,7 +180,7 @@ def test_bad_files_are_named(tmp_path, name, text, message):
 def test_bad_inputs_are_named(tmp_path):
     with pytest.raises(ValueError, match="format 'xml': must be one of auto, text"):
         Corpus([tmp_path], "xml")
-    with pytest.raises(ValueError, match="input: none given"):
+    with pytest.raises(ValueError, match="no input given"):
         Corpus([])
 
 

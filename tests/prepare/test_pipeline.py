@@ -157,9 +157,9 @@ def test_again_is_already_prepared_and_other_is_refused(
     assert files_of(output) == before
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").touch()
-    with pytest.raises(ValueError, match="exists and is no prepared data"):
+    with pytest.raises(ValueError, match="exists but is not prepared data"):
         prepare([corpus_file], tmp_path / "full", tokenizer=model_file, **COMMON)
-    with pytest.raises(ValueError, match="exists and is no prepared data"):
+    with pytest.raises(ValueError, match="exists but is not prepared data"):
         prepare([corpus_file], corpus_file, tokenizer=model_file, **COMMON)
     (tmp_path / "empty").mkdir()
     prepare([corpus_file], tmp_path / "empty", tokenizer=model_file, **COMMON)
@@ -168,9 +168,9 @@ def test_again_is_already_prepared_and_other_is_refused(
 def test_errors_leave_nothing_behind(model_file, tmp_path):
     (tmp_path / "one.txt").write_text("One sentence.")
     output = tmp_path / "out" / "rows"
-    with pytest.raises(ValueError, match="fell to the validation split; raise"):
+    with pytest.raises(ValueError, match="are in the validation split; raise"):
         prepare([tmp_path / "one.txt"], output, tokenizer=model_file, **COMMON)
-    with pytest.raises(ValueError, match="fell to the train split; lower"):
+    with pytest.raises(ValueError, match="are in the train split; lower"):
         prepare(
             [tmp_path / "one.txt"],
             output,

@@ -187,7 +187,7 @@ def test_any_set_with_text_and_label(tmp_path):
     data = read("classification", "reviews", tmp_path)
     assert data.splits == {"train": [TextExample(str(i), "A", None, 1) for i in range(2)]}
     assert data.labels == ("neg", "pos")
-    assert data.notes == ("tfds:reviews: splits passed over: unsupervised",)
+    assert data.notes == ("tfds:reviews: skipped splits: unsupervised",)
     numbers = {"sentence": Text(), "sentence2": Text(), "label": np.int64}
     rows = [{"sentence": "A", "sentence2": "B", "label": label} for label in (10, 9)]
     make(tmp_path, "pairs", numbers, train=rows)

@@ -311,7 +311,7 @@ def test_the_median_is_of_the_runs_that_did_not_fail():
     ("changes", "message"),
     [
         ({"init_from": ""}, "config.init_from is empty"),
-        ({"init_from": "nowhere"}, "'nowhere' is no run directory"),
+        ({"init_from": "nowhere"}, "'nowhere' is not a run directory"),
         ({"task": {"tokenizer": ""}}, "config.task.tokenizer is empty"),
         ({"task": {"data": "nowhere"}}, "nowhere"),
         ({"model": {"vocab_size": 61}}, "has 60 pieces"),

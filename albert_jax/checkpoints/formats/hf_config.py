@@ -1,4 +1,4 @@
-"""The `config.json` of transformers to our settings, and back."""
+"""Converts the `config.json` of Hugging Face transformers to this package's settings and back."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import ModelConfig, config_from_dict
 from albert_jax.model.layers import activation
 
-# kind -> the end of the name of transformers' class.
+# kind -> the suffix of the name of transformers' class.
 CLASSES = {
     "encoder": "Model",
     "pretraining": "ForPreTraining",
@@ -35,10 +35,10 @@ _SHARED = tuple(
     for field in dataclasses.fields(ModelConfig)
     if field.name not in ("share", "project_embeddings")
 )
-# Without these the model is not described; transformers has defaults for the rest, which are ours.
+# Settings that must be present; for the rest, this package has the same defaults as transformers.
 _NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
            "intermediate_size")  # fmt: skip
-# Settings that would make another computation: the only values that we have.
+# Settings that would change the computation, with the only supported values.
 _FIXED = {
     "position_embedding_type": ("absolute",),
     "is_decoder": (False,),
@@ -48,37 +48,38 @@ _FIXED = {
 
 
 def kind_of(values: Mapping[str, Any], where: str) -> str:
-    """The kind of model that a `config.json` describes.
+    """Returns the kind of model that a `config.json` describes.
 
     Raises:
-      ValueError: for another architecture.
+      ValueError: if the architecture is not supported.
     """
     family = values.get("model_type")
     if not isinstance(family, str) or family not in KNOWN:
         raise ValueError(
-            f"{where}: model_type is {family!r}; read are {', '.join(map(repr, KNOWN))}"
+            f"{where}: model_type is {family!r}; supported are {', '.join(map(repr, KNOWN))}"
         )
     names = values.get("architectures") or [f"{family.capitalize()}Model"]
     prefix = family.capitalize()
     ends = [str(n).removeprefix(prefix) for n in names] if isinstance(names, list) else []
     if len(ends) != 1 or ends[0] not in KNOWN[family]:
         known = ", ".join(f"{prefix}{end}" for end in KNOWN[family])
-        raise ValueError(f"{where}: architectures are {names}; read are {known}")
+        raise ValueError(f"{where}: architectures are {names}; supported are {known}")
     return next(kind for kind, end in CLASSES.items() if end == ends[0])
 
 
 def to_model_config(values: Mapping[str, Any], where: str) -> ModelConfig:
-    """Our settings for the model that a `config.json` describes.
+    """Returns this package's settings for the model that a `config.json` describes.
 
     Raises:
-      ValueError: for settings that are missing or that make a model we do not have.
+      ValueError: if settings are missing, or describe a model that is not supported.
     """
     missing = [name for name in _NEEDED if name not in values]
     if missing:
-        raise ValueError(f"{where}: no {', '.join(missing)}")
+        raise ValueError(f"{where}: missing {', '.join(missing)}")
     for name, allowed in _FIXED.items():
         if values.get(name) is not None and values[name] not in allowed:
             raise ValueError(f"{where}: {name}={values[name]!r} is not supported, only {allowed}")
+
     model = {name: values[name] for name in _SHARED if name in values}
     act = values.get("hidden_act", ModelConfig.hidden_act)
     model["hidden_act"] = _ACTIVATIONS.get(str(act), act)
@@ -96,10 +97,10 @@ def to_model_config(values: Mapping[str, Any], where: str) -> ModelConfig:
 
 
 def to_hf_config(weights: Weights) -> dict[str, Any]:
-    """The `config.json` with which transformers reads a model of ours.
+    """Returns the `config.json` with which transformers reads a model of this package.
 
     Raises:
-      ValueError: where transformers' ALBERT cannot represent it.
+      ValueError: if transformers' ALBERT cannot represent it.
     """
     config = weights.config
     groups = len(external_groups(config))
@@ -115,7 +116,7 @@ def to_hf_config(weights: Weights) -> dict[str, Any]:
         "eos_token_id": 3,
         "tie_word_embeddings": True,
     }
-    if config.share != "all":  # not a word of transformers': so that we read back what we wrote
+    if config.share != "all":  # unknown to transformers; lets this package read its own files back
         values["albert_jax"] = {
             "share": config.share,
             "num_hidden_groups": config.num_hidden_groups,
@@ -128,10 +129,12 @@ def to_hf_config(weights: Weights) -> dict[str, Any]:
 
 
 def our_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What we wrote into a config of another code base because it has no word for it.
+    """Returns the settings that this package added to another code base's config.
+
+    These are settings that the other code base has no name for.
 
     Raises:
-      ValueError: where it is no object.
+      ValueError: if they are not an object.
     """
     ours = values.get("albert_jax", {})
     if not isinstance(ours, dict):
@@ -140,10 +143,10 @@ def our_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def labels_of(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """Names of the classes in the order of their ids; empty where they are not named.
+    """Returns the class names in the order of their ids; empty if the classes have no names.
 
     Raises:
-      ValueError: where they are not those of the ids 0, 1, 2, …
+      ValueError: if their ids are not 0, 1, 2, …
     """
     names = values.get("id2label") or {}
     ids = [str(i) for i in range(len(names))] if isinstance(names, dict) else None
@@ -154,19 +157,19 @@ def labels_of(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 
 def _unnamed(count: int) -> tuple[str, ...]:
-    """What transformers calls classes without names."""
+    """Returns the names that transformers gives to unnamed classes."""
     return tuple(f"LABEL_{i}" for i in range(count))
 
 
 def checked_model_config(model: Mapping[str, Any]) -> ModelConfig:
-    """A ModelConfig by the rules of config files, with their errors."""
+    """Returns a ModelConfig, checked by the rules of config files and with their errors."""
     config = config_from_dict({"model": model, "data": {"seq_len": 1}}).model
     activation(config.hidden_act)  # refuses one that we do not have
     return config
 
 
 def _check_groups(config: ModelConfig, groups: int) -> None:
-    """Checks that `groups` of theirs are our model, layer by layer."""
+    """Checks that transformers' `groups` assign each layer as this package does."""
     if groups != len(external_groups(config)):
         raise ValueError(
             f"num_hidden_groups={groups} does not agree with share={config.share!r} in albert_jax"

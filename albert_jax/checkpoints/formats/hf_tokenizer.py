@@ -1,8 +1,8 @@
-"""A vocabulary as Hugging Face transformers keeps it, and back.
+"""Reads and writes vocabularies in the format of Hugging Face transformers.
 
 A directory holds `spiece.model`, which transformers 4 reads, and `tokenizer.json`, which
-transformers 5 reads. From a lone `spiece.model` transformers 5 would cut the text at each
-`( ) " - . – £ €` before anything else, and so give other ids ("s" as "▁", "s" in "U.S.").
+transformers 5 reads. From `spiece.model` alone, transformers 5 would first split the text at each
+`( ) " - . – £ €`, and so give different ids ("s" as "▁", "s" in "U.S.").
 """
 
 import base64
@@ -25,11 +25,11 @@ from albert_jax.data.files import read_object
 from albert_jax.data.tokenizer import CLS, CONTROL_SYMBOLS, NUM_SPECIAL, SEP, UNK, WORD_MARK
 
 _SPECIAL = ("<pad>", "<unk>", *CONTROL_SYMBOLS)
-# What a Unigram model cannot do is cut a piece like "9," after the fact. transformers makes such
-# pieces too costly to be chosen, which comes to nearly the same.
+# ALBERT splits pieces like "9," after encoding, which a Unigram model cannot do. transformers
+# makes such pieces too costly to be chosen, which has nearly the same effect.
 # Source: transformers, convert_slow_tokenizer.py, `AlbertConverter.vocab`.
 _COMMA_COST = 100.0
-# Settings of tokenizer_config.json that ask for another text than `tokenizer.normalize` gives.
+# The only values in tokenizer_config.json that agree with `tokenizer.normalize`.
 _REQUIRED = {"do_lower_case": True, "keep_accents": False, "remove_space": True}
 
 
@@ -37,13 +37,13 @@ def write_tokenizer(proto: bytes, directory: Path, max_length: int = 512) -> Non
     """Writes the tokenizer files of a Hugging Face ALBERT directory.
 
     Args:
-      proto: a SentencePiece model with ALBERT's ids, the bytes of its file.
-      directory: made if missing.
-      max_length: positions of the model, at which transformers truncates; the published ones
+      proto: the bytes of a SentencePiece model file with ALBERT's ids.
+      directory: the output directory; created if missing.
+      max_length: the model's positions, at which transformers truncates; the published models
         have 512.
 
     Raises:
-      ValueError: transformers' `AlbertTokenizer` cannot represent the model.
+      ValueError: if transformers' `AlbertTokenizer` cannot represent the model.
     """
     model = parse_model(proto)
     _check(model, "tokenizer")
@@ -57,15 +57,15 @@ def read_tokenizer(directory: Path) -> bytes:
     """Reads the vocabulary of a Hugging Face ALBERT directory.
 
     Args:
-      directory: holds `spiece.model`; or `tokenizer.json`, from which a model that gives the
-        same ids is made.
+      directory: holds `spiece.model`, or `tokenizer.json`, from which a model with the same ids
+        is built.
 
     Returns:
       The bytes of a SentencePiece `.model` file.
 
     Raises:
-      FileNotFoundError: neither file is there.
-      ValueError: a file is damaged, or asks for what `Tokenizer` does not do.
+      FileNotFoundError: if neither file exists.
+      ValueError: if a file is damaged, or requires something that `Tokenizer` does not support.
     """
     _check_config(directory / "tokenizer_config.json")
     proto, pipeline = directory / "spiece.model", directory / "tokenizer.json"
@@ -81,15 +81,15 @@ def read_tokenizer(directory: Path) -> bytes:
         model = _parse_pipeline(values)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise ValueError(
-            f"{pipeline}: not a tokenizer that transformers wrote; write it anew with "
-            "tokenizer.save_pretrained, or put the spiece.model beside it"
+            f"{pipeline}: not a tokenizer written by transformers; write it again with "
+            "tokenizer.save_pretrained, or put the spiece.model next to it"
         ) from None
     _check(model, str(pipeline))
     return build_model(model)
 
 
 def tokenizer_files(directory: Path) -> list[Path]:
-    """The files that `read_tokenizer` reads."""
+    """Returns the files that `read_tokenizer` reads."""
     vocabularies = ("spiece.model", "tokenizer.json")
     found = [directory / name for name in vocabularies if (directory / name).is_file()]
     config = directory / "tokenizer_config.json"
@@ -102,7 +102,7 @@ def _config(max_length: int) -> dict[str, Any]:
     return {
         "tokenizer_class": "AlbertTokenizer",
         "model_max_length": max_length,
-        # Without this transformers 5 leaves the types out, and a model reads a pair as one text.
+        # Without this, transformers 5 omits the token types, and a model reads a pair as one text.
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         **_REQUIRED,
         **tokens,
@@ -112,10 +112,10 @@ def _config(max_length: int) -> dict[str, Any]:
 
 
 def _pipeline(model: Model) -> dict[str, Any]:
-    """The contents of tokenizer.json.
+    """Returns the contents of tokenizer.json.
 
-    transformers 5 reads vocabulary and table out of it and builds the rest itself; what it
-    builds stands here too, for those who load the whole: transformers 4, `tokenizers`.
+    transformers 5 reads only vocabulary and table from it and builds the rest itself. The rest is
+    included for libraries that load the complete file: transformers 4 and `tokenizers`.
 
     Source: transformers, models/albert/tokenization_albert.py.
     """
@@ -163,7 +163,7 @@ def _normalizer(charsmap: bytes) -> dict[str, Any]:
 
 
 def _template() -> dict[str, Any]:
-    """[CLS] A [SEP], or [CLS] A [SEP] B [SEP] with type ids 0 and 1."""
+    """Returns the template [CLS] A [SEP], or [CLS] A [SEP] B [SEP] with type ids 0 and 1."""
 
     def special(i: int, kind: int) -> dict[str, Any]:
         return {"SpecialToken": {"id": _SPECIAL[i], "type_id": kind}}
@@ -185,7 +185,7 @@ def _template() -> dict[str, Any]:
 
 
 def _parse_pipeline(values: dict[str, Any]) -> Model:
-    """The model behind the contents of tokenizer.json."""
+    """Returns the SentencePiece model described by the contents of tokenizer.json."""
     vocabulary = values["model"]
     if vocabulary["type"] != "Unigram":
         return Model([], b"", model_type=0)
@@ -194,7 +194,7 @@ def _parse_pipeline(values: dict[str, Any]) -> Model:
         for i, (text, score) in enumerate(vocabulary["vocab"])
     ]
     added = [t for t in values["added_tokens"] if t["id"] >= len(pieces)]
-    # Those are no pieces of SentencePiece; appended, they are seen to be too many.
+    # Added tokens are not SentencePiece pieces. Appending them makes the later check report them.
     pieces += [Piece(t["content"], 0.0, CONTROL) for t in added]
     normalizer = values["normalizer"] or {}
     steps = normalizer.get("normalizers", [normalizer])
@@ -203,7 +203,7 @@ def _parse_pipeline(values: dict[str, Any]) -> Model:
 
 
 def _kind(i: int, score: float) -> int:
-    # No piece that was learned from text has probability 1; user-defined symbols all have.
+    # User-defined symbols have probability 1, which no piece learned from text has.
     if i < NUM_SPECIAL:
         return UNKNOWN if i == UNK else CONTROL
     return USER_DEFINED if score == 0 else NORMAL
@@ -215,18 +215,18 @@ def _cost(piece: str) -> float:
 
 
 def _given_score(piece: str, score: float) -> float:
-    # Both are about: files with the cost (transformers 4, ours) and without it (transformers 5
-    # from a spiece.model). No text teaches a log-probability of -100.
+    # Files exist both with the cost (from transformers 4 and this package) and without it (from
+    # transformers 5, based on a spiece.model). Training never yields a log-probability of -100.
     return score + _cost(piece) if score <= -_COMMA_COST else float(score)
 
 
 def _check(model: Model, source: str) -> None:
     if model.model_type != UNIGRAM:
-        raise ValueError(f"{source}: not a Unigram model, as ALBERT's are; take another")
+        raise ValueError(f"{source}: not a Unigram model, unlike ALBERT's; use another vocabulary")
     found = tuple(p.text for p in model.pieces[:NUM_SPECIAL])
     if found != _SPECIAL:
         raise ValueError(
-            f"{source}: the first pieces are {found}, must be {_SPECIAL}; "
+            f"{source}: the first pieces are {found}, but must be {_SPECIAL}; "
             "train a vocabulary with prepare --vocab_size"
         )
     odd = [
@@ -236,8 +236,8 @@ def _check(model: Model, source: str) -> None:
     ]
     if odd:
         raise ValueError(
-            f"{source}: pieces that are neither text nor of ALBERT's special ones, such as "
-            f"{odd[:3]}; remove those that were added after training"
+            f"{source}: contains pieces that are neither text nor ALBERT's special pieces, such "
+            f"as {odd[:3]}; remove those that were added after training"
         )
 
 
@@ -248,9 +248,9 @@ def _check_config(path: Path) -> None:
     for key, value in _REQUIRED.items():
         if config.get(key, value) != value:
             raise ValueError(
-                f"{path}: {key} is {json.dumps(config[key])}; albert_jax always collapses spaces, "
-                "lower-cases and strips accents, so its ids would not be this model's; take an "
-                "uncased model"
+                f"{path}: {key} is {json.dumps(config[key])}, but albert_jax always collapses "
+                "spaces, lower-cases and strips accents, so its ids would not match this model; "
+                "use an uncased model"
             )
 
 

@@ -1,4 +1,4 @@
-"""Models fetched from the Hugging Face hub."""
+"""Downloads models from the Hugging Face Hub."""
 
 from pathlib import Path
 
@@ -7,20 +7,20 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 PREFIX = "hf:"
 _CONFIG = ["config.json", "spiece.model", "tokenizer.json", "tokenizer_config.json"]
-# The first of these that a repository has is fetched; never any code.
+# The first of these that a repository has is fetched. Code is never fetched.
 _WEIGHTS = (["model*.safetensors", "model.safetensors.index.json"], ["pytorch_model*.bin*"])
 
 
 def fetch(name: str) -> Path:
-    """Fetches "hf:OWNER/NAME", or "hf:OWNER/NAME@REVISION", into the hub's cache.
+    """Fetches "hf:OWNER/NAME", or "hf:OWNER/NAME@REVISION", into the Hub's local cache.
 
     Raises:
-      ValueError: where there is no such model, or the hub cannot be reached and the model
-        is not in the cache.
+      ValueError: if there is no such model, or the Hub cannot be reached and the model is not in
+        the cache.
     """
     repo, _, revision = name.removeprefix(PREFIX).partition("@")
     if ".." in revision.split("/") or revision.startswith("/"):
-        raise ValueError(f"{name}: {revision!r} is no name of a revision")
+        raise ValueError(f"{name}: {revision!r} is not a valid name of a revision")
     try:
         for patterns in _WEIGHTS:
             folder = Path(
@@ -33,6 +33,6 @@ def fetch(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"{name}: cannot be fetched from the Hugging Face hub: {reason}"
+            f"{name}: cannot be fetched from the Hugging Face Hub: {reason}"
         ) from None
     return folder

@@ -1,4 +1,4 @@
-"""Directories of Hugging Face transformers: config, safetensors, tokenizer."""
+"""Hugging Face transformers directories: config, safetensors, tokenizer."""
 
 import contextlib
 import dataclasses
@@ -29,7 +29,7 @@ from albert_jax.data.files import read_object
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
             "pytorch_model.bin.index.json")  # fmt: skip
 _PROJECTION = "albert.encoder.embedding_hidden_mapping_in"
-# dialect -> tied copies of variables: name -> what it is a copy of.
+# dialect -> tied copies of variables: name of the copy -> name of the original.
 _COPIES = {
     "albert": {
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
@@ -43,20 +43,20 @@ _COPIES = {
 
 
 def is_hf(directory: Path) -> bool:
-    """Whether a directory is one of transformers'."""
+    """Returns whether a directory is a Hugging Face transformers directory."""
     with contextlib.suppress(OSError, ValueError):
         return "model_type" in read_object(directory / "config.json")
     return False
 
 
 def read_hf(directory: Path) -> Weights:
-    """Reads ALBERT with any of transformers' heads, or BERT as pretrained.
+    """Reads ALBERT with any of transformers' heads, or pretrained BERT.
 
-    BERT comes without tokenizer: its vocabulary is not of SentencePiece.
+    BERT is read without a tokenizer, because its vocabulary is not a SentencePiece model.
 
     Raises:
-      FileNotFoundError: where a file is missing.
-      ValueError: where the model is one that we do not have, or a file is damaged.
+      FileNotFoundError: if a file is missing.
+      ValueError: if the model is not supported, or a file is damaged.
     """
     path = directory / "config.json"
     values = read_object(path)
@@ -77,7 +77,7 @@ def read_hf(directory: Path) -> Weights:
         classes = params["classifier"]["bias"].size
         if len(labels) != classes:
             raise ValueError(
-                f"{path}: id2label names {len(labels)} classes, the model has {classes}"
+                f"{path}: id2label names {len(labels)} classes, but the model has {classes}"
             )
     return Weights(
         config=config,
@@ -93,12 +93,12 @@ def write_hf(weights: Weights, directory: Path) -> None:
     """Writes a directory that transformers' `from_pretrained` reads.
 
     Raises:
-      ValueError: where transformers cannot represent the model.
+      ValueError: if transformers cannot represent the model.
     """
     values = to_hf_config(weights)
     variables = to_variables(weights.params, weights.config, "albert")
     if not weights.config.has_projection:
-        # transformers always projects; x·1 + 0 is x to the bit.
+        # transformers always projects, and x·1 + 0 equals x exactly.
         variables[f"{_PROJECTION}.weight"] = np.eye(weights.config.hidden_size, dtype=np.float32)
         variables[f"{_PROJECTION}.bias"] = np.zeros(weights.config.hidden_size, np.float32)
     if weights.kind == "encoder":  # transformers' AlbertModel saves itself without this prefix
@@ -114,14 +114,14 @@ def write_hf(weights: Weights, directory: Path) -> None:
 def _plain_names(
     found: Mapping[str, np.ndarray], dialect: str, source: str
 ) -> dict[str, np.ndarray]:
-    """Variables by the names of today's full models, without what is only a copy."""
+    """Returns variables under the names of current full models, without tied copies."""
     prefix = f"{dialect}."
     is_bare = not any(name.startswith(prefix) for name in found)
     plain = {}
     for name, array in found.items():
-        if name.endswith("position_ids"):  # a buffer that old releases saved: 0, 1, 2, …
+        if name.endswith("position_ids"):  # a buffer saved by old releases: 0, 1, 2, …
             continue
-        # Checkpoints made from TensorFlow's keep its names for norms.
+        # Checkpoints converted from TensorFlow keep its names for norms.
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
         name = name.replace("LayerNorm.beta", "LayerNorm.bias")
         plain[prefix + name if is_bare else name] = array
@@ -131,7 +131,7 @@ def _plain_names(
         array = plain.pop(copy)
         if not np.array_equal(plain.setdefault(original, array), array):
             raise ValueError(
-                f"{source}: {copy} differs from {original}; here the two are always one"
+                f"{source}: {copy} differs from {original}; albert_jax always ties the two"
             )
     return plain
 
@@ -143,7 +143,7 @@ def _is_identity(variables: Mapping[str, np.ndarray]) -> bool:
 
 
 def _read_tensors(directory: Path) -> tuple[dict[str, np.ndarray], list[Path]]:
-    """The tensors of a directory, and the files that they are in."""
+    """Returns the tensors of a directory, and the files that they are in."""
     path = next((directory / n for n in _WEIGHTS if (directory / n).is_file()), None)
     if path is None:
         raise FileNotFoundError(f"{str(directory)!r} has none of {', '.join(_WEIGHTS)}")
@@ -168,7 +168,7 @@ def _read_shards(
         found |= read(index.parent / file)
     lost = sorted(set(weight_map) ^ set(found))
     if lost:
-        raise ValueError(f"{index} and its shards do not hold the same: {', '.join(lost[:8])}")
+        raise ValueError(f"{index} and its shards disagree about: {', '.join(lost[:8])}")
     return found, [index, *(index.parent / file for file in files)]
 
 
@@ -176,7 +176,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path}: damaged: {error}; take a sound copy") from None
+        raise ValueError(f"{path}: damaged: {error}; restore it from a copy") from None
 
 
 def _read_bin(path: Path) -> dict[str, np.ndarray]:
@@ -188,11 +188,11 @@ def _read_bin(path: Path) -> dict[str, np.ndarray]:
         ) from None
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch promises no kind of error for a damaged file
+    except Exception as error:  # torch does not document its errors for damaged files
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path}: cannot be read as weights alone: {reason}") from None
+        raise ValueError(f"{path}: cannot be read as weights only: {reason}") from None
     if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
-        raise ValueError(f"{path}: cannot be read as weights alone: other than tensors is in it")
+        raise ValueError(f"{path}: cannot be read as weights only: it holds more than tensors")
     return {str(name): tensor.float().numpy() for name, tensor in tensors.items()}
 
 

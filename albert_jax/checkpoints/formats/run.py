@@ -1,4 +1,4 @@
-"""Run directories: what `albert_jax.train` writes and goes on from."""
+"""Run directories, which `albert_jax.train` writes and resumes from."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from albert_jax.model.sharding import path_of
 def read_run_weights(
     directory: Path, step: int | None = None, with_moments: bool = False
 ) -> Weights:
-    """Reads a run's newest whole checkpoint, its best if it is fine-tuned, or that of `step`.
+    """Reads a run's newest intact checkpoint, its best if it is fine-tuned, or that of `step`.
 
     Args:
       directory: the run directory.
@@ -27,8 +27,8 @@ def read_run_weights(
         no format but Orbax's own has a place for those of Muon and its like.
 
     Raises:
-      FileNotFoundError: where there is no run, or no checkpoint in it.
-      ValueError: where there is no checkpoint of that step, it is damaged, or of another model.
+      FileNotFoundError: if there is no run, or no checkpoint in it.
+      ValueError: if there is no checkpoint of that step, or it is damaged or of another model.
     """
     run = read_run(directory)
     folder = directory / "checkpoints"
@@ -67,7 +67,7 @@ def _check_shapes(shapes: Any, config: ModelConfig, folder: Path) -> None:
     differing = next((pair for pair in pairs if pair[0] != pair[1]), None)
     if differing or len(_flat(wanted)) != len(_flat(shapes)):
         raise ValueError(
-            f"the checkpoint in {str(folder)!r} is not of the model in config.json: "
+            f"the checkpoint in {str(folder)!r} does not match the model in config.json: "
             f"{differing or 'the number of parameters differs'}"
         )
 

@@ -1,11 +1,11 @@
-"""SentencePiece's model format: what a `.model` file holds, and such a file from its parts."""
+"""SentencePiece's model format: parses and builds `.model` files."""
 
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2
 
-# The classes of the protocol buffer are made at import.
+# The protocol buffer's classes are created at import time, so type checkers do not see them.
 _ModelProto: Any = vars(sentencepiece_model_pb2)["ModelProto"]
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = (
     _ModelProto.SentencePiece.Type.Value(name)
@@ -23,11 +23,11 @@ class Piece(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What decides which ids a text gets.
+    """The parts of a model that determine a text's ids.
 
     Attributes:
       pieces: the vocabulary, in the order of the ids.
-      charsmap: the compiled table that normalises characters; empty for none.
+      charsmap: the compiled table for normalising characters; empty for none.
       model_type: UNIGRAM, or another of SentencePiece's algorithms.
     """
 
@@ -37,10 +37,10 @@ class Model(NamedTuple):
 
 
 def parse_model(proto: bytes) -> Model:
-    """Reads the bytes of a `.model` file.
+    """Parses the bytes of a `.model` file.
 
     Raises:
-      ValueError: they are none.
+      ValueError: if they are not a SentencePiece model.
     """
     try:
         model = _ModelProto.FromString(proto)
@@ -56,11 +56,11 @@ def parse_model(proto: bytes) -> Model:
 def build_model(model: Model) -> bytes:
     """Returns the bytes of a `.model` file with ALBERT's settings: pad 0, unk 1, no bos and eos.
 
-    Training settings that do not touch the ids of a text are left to their defaults.
+    Training settings that do not affect a text's ids keep their defaults.
     """
     proto = _ModelProto()
     for piece in model.pieces:
-        # A kind that is the default is left out, as SentencePiece leaves it out.
+        # The default kind is omitted, as SentencePiece omits it.
         kind = {} if piece.kind == NORMAL else {"type": piece.kind}
         proto.pieces.add(piece=piece.text, score=piece.score, **kind)
     trainer = proto.trainer_spec

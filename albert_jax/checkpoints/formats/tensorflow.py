@@ -1,4 +1,4 @@
-"""Checkpoints of google-research/albert: TensorFlow's bundles, with LAMB's moments."""
+"""TensorFlow checkpoints of google-research/albert, with LAMB's moments."""
 
 import json
 import os
@@ -21,13 +21,13 @@ from albert_jax.data.files import read_object
 CONFIG = "albert_config.json"
 _TOKENIZER = "30k-clean.model"
 _STEP = "global_step"
-# Ends of the names of LAMB's slots. Source: google-research/albert lamb_optimizer.py.
+# Suffixes of LAMB's slot variables. Source: google-research/albert lamb_optimizer.py.
 _SLOTS = ("/adam_m", "/adam_v")
 _HUB_PREFIX = "module/"  # of variables in a TensorFlow Hub module
-# The original's word for an activation -> ours. Source: modeling.py, get_activation: its gelu is
-# the tanh approximation.
+# Activation names in google-research/albert -> in this package. Source: modeling.py,
+# get_activation: its gelu is the tanh approximation.
 _ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "tanh": "tanh"}
-# Settings of structures that the original never published: the only values that we have.
+# Settings of structures that google-research/albert never published, with the supported values.
 _FIXED = {"net_structure_type": 0, "gap_size": 0, "num_memory_blocks": 0, "down_scale_factor": 1}
 _SIZES = (
     "vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "num_hidden_groups",
@@ -38,22 +38,21 @@ _SIZES = (
 
 
 def is_tf(directory: Path) -> bool:
-    """Whether a directory is one of the original's: it has an `albert_config.json`."""
+    """Returns whether a directory is from google-research/albert: has an `albert_config.json`."""
     return (directory / CONFIG).is_file()
 
 
 def read_tf(directory: Path, with_moments: bool = False) -> Weights:
-    """Reads the checkpoint in a directory: the newest, where the file `checkpoint` names one.
+    """Reads the checkpoint in a directory: the newest, if the file `checkpoint` names one.
 
     Args:
-      directory: with `albert_config.json`, one checkpoint of either format of TensorFlow
+      directory: holds `albert_config.json`, one checkpoint in either TensorFlow format
         (`NAME.index` and `NAME.data-…`, or one file NAME) and its SentencePiece model.
-      with_moments: whether to read LAMB's moments, where there are any.
+      with_moments: whether to read LAMB's moments, if there are any.
 
     Raises:
-      FileNotFoundError: where there is no checkpoint.
-      ValueError: where the model is one that we do not have, or a variable is missing, left
-        over or damaged.
+      FileNotFoundError: if there is no checkpoint.
+      ValueError: if the model is not supported, or a variable is missing, unexpected or damaged.
     """
     config = _read_config(directory / CONFIG)
     prefix = _find_checkpoint(directory)
@@ -82,7 +81,7 @@ def write_tf(weights: Weights, directory: Path) -> None:
     """Writes `albert_config.json`, `model.ckpt-STEP` and the SentencePiece model.
 
     Raises:
-      ValueError: where the original cannot represent the model.
+      ValueError: if google-research/albert cannot represent the model.
     """
     config, tf = weights.config, _tensorflow()
     values = _to_config(config)
@@ -108,7 +107,7 @@ def write_tf(weights: Weights, directory: Path) -> None:
 
 
 def _files(directory: Path, prefix: Path) -> list[Path]:
-    """What `read_tf` reads."""
+    """Returns the files that `read_tf` reads."""
     parts = [p for p in prefix.parent.iterdir() if p.name == prefix.name or p.stem == prefix.name]
     return [directory / CONFIG, *directory.glob("*.model"), *filter(Path.is_file, parts)]
 
@@ -120,7 +119,7 @@ def _read_config(path: Path) -> ModelConfig:
             raise ValueError(f"{path}: {name}={values[name]!r} is not supported, only {only}")
     act = str(values.get("hidden_act", "gelu"))
     if act not in _ACTIVATIONS and act not in _ACTIVATIONS.values():
-        raise ValueError(f"{path}: hidden_act={act!r} is none of {', '.join(_ACTIVATIONS)}")
+        raise ValueError(f"{path}: hidden_act={act!r} must be one of {', '.join(_ACTIVATIONS)}")
     model = {name: values[name] for name in _SIZES if name in values}
     model |= {"hidden_act": _ACTIVATIONS.get(act, act)} | our_settings(values, str(path))
     try:
@@ -135,20 +134,23 @@ def _to_config(config: ModelConfig) -> dict[str, Any]:
     acts = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
     if config.hidden_act not in acts:
         raise ValueError(
-            f"model.hidden_act={config.hidden_act!r}: the original has only {', '.join(acts)}"
+            f"model.hidden_act={config.hidden_act!r}: google-research/albert has only "
+            f"{', '.join(acts)}"
         )
     if config.project_embeddings and config.embedding_size == config.hidden_size:
-        raise ValueError("model.project_embeddings=True: the original projects only where E ≠ D")
+        raise ValueError(
+            "model.project_embeddings=True: google-research/albert projects only if E ≠ D"
+        )
     if config.layer_norm_eps != ModelConfig.layer_norm_eps:
         raise ValueError(
-            f"model.layer_norm_eps={config.layer_norm_eps}: the original's is always "
+            f"model.layer_norm_eps={config.layer_norm_eps}: google-research/albert always uses "
             f"{ModelConfig.layer_norm_eps}"
         )
     _check_tf_grouping(config)
     values: dict[str, Any] = {name: getattr(config, name) for name in _SIZES}
     values |= {"hidden_act": acts[config.hidden_act]} | _FIXED
     values["num_hidden_groups"] = len(external_groups(config))
-    if config.share != "all":  # not a word of the original's: so that we read back what we wrote
+    if config.share != "all":  # unknown to google-research; lets this package read its own files
         values["albert_jax"] = {
             "share": config.share,
             "num_hidden_groups": config.num_hidden_groups,
@@ -159,7 +161,9 @@ def _to_config(config: ModelConfig) -> dict[str, Any]:
 def _check_tf_grouping(config: ModelConfig) -> None:
     # Source: google-research/albert modeling.py, transformer_model.
     layers, groups = config.num_hidden_layers, len(external_groups(config))
-    check_grouping(config, [int(i / layers * groups) for i in range(layers)], "the original")
+    check_grouping(
+        config, [int(i / layers * groups) for i in range(layers)], "google-research/albert"
+    )
 
 
 def _find_checkpoint(directory: Path) -> Path:
@@ -193,7 +197,7 @@ def _read_variables(prefix: Path) -> dict[str, np.ndarray]:
 
 
 def _take(found: dict[str, np.ndarray], end: str) -> dict[str, np.ndarray]:
-    """Moves the variables whose names have an end into a dict of their own, without it."""
+    """Moves the variables with a name suffix to a separate dict, without the suffix."""
     names = [name for name in found if name.endswith(end)]
     return {name.removesuffix(end): found.pop(name) for name in names}
 
@@ -201,18 +205,18 @@ def _take(found: dict[str, np.ndarray], end: str) -> dict[str, np.ndarray]:
 def _read_tokenizer(directory: Path) -> bytes | None:
     files = sorted(directory.glob("*.model"))
     if len(files) > 1:
-        raise ValueError(f"{str(directory)!r} holds several SentencePiece models: leave one")
+        raise ValueError(f"{str(directory)!r} holds several SentencePiece models; keep only one")
     return files[0].read_bytes() if files else None
 
 
 def _tensorflow() -> Any:
-    # Otherwise it says at length, at each start, how it is going to compute: it is not.
+    # Otherwise TensorFlow logs at every start how it will compute, although it only reads here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         import tensorflow
     except ImportError:
         raise ValueError(
-            "the original's checkpoints need TensorFlow: pip install tensorflow"
+            "checkpoints of google-research/albert need TensorFlow: pip install tensorflow"
         ) from None
     return tensorflow

@@ -1,6 +1,6 @@
-"""One table of variable names: ours, the original's, and those of transformers.
+"""One table of variable names: in this package, google-research/albert and transformers.
 
-A dialect is a way to name the same variables: `tf`, the scopes of google-research/albert;
+A dialect is a naming scheme for the same variables: `tf`, the scopes of google-research/albert;
 `albert` and `bert`, the modules of transformers.
 """
 
@@ -18,15 +18,15 @@ from albert_jax.model.heads import HEADS, heads_of
 
 DIALECTS = ("tf", "albert", "bert")
 
-# Leaves of a module: (ours, the original's, transformers').
+# Leaves of a module: (this package, google-research/albert, transformers).
 _DENSE = (("kernel", "kernel", "weight"), ("bias", "bias", "bias"))
 _NORM = (("scale", "gamma", "weight"), ("bias", "beta", "bias"))
-_TABLE = (("embedding", "", "weight"),)  # the original's variable has its scope's name
+_TABLE = (("embedding", "", "weight"),)  # in google-research/albert, the scope names the variable
 _OUTPUT = (("kernel", "output_weights", "weight"), ("bias", "output_bias", "bias"))
 
-# Modules: (ours, leaves, the original's scope, transformers' ALBERT, transformers' BERT); None
-# where a dialect has no such thing. {g} and {i} are the group and the inner group; BERT has
-# a group for each layer.
+# Modules: (this package, leaves, google-research/albert's scope, transformers' ALBERT,
+# transformers' BERT); None if a dialect has no such module. {g} and {i} are the group and the
+# inner group; BERT has a group for each layer.
 # Source: google-research/albert modeling.py and run_pretraining.py (scopes); transformers
 # modeling_albert.py and modeling_bert.py (modules).
 _LAYER = "encoder/group_{g}/inner_group_{i}"
@@ -84,13 +84,13 @@ _MODULES = (
 
 
 class Variable(NamedTuple):
-    """One variable of theirs, and where it stands in our parameters.
+    """A dialect's variable and its place in this package's parameters.
 
     Attributes:
-      path: of our parameter, as `encoder/group_0/inner_group_0/ffn/output/kernel`.
-      layer: index along the parameter's first axis, or None: the whole of it.
-      name: theirs.
-      is_transposed: whether theirs is ours transposed.
+      path: the parameter's path, such as `encoder/group_0/inner_group_0/ffn/output/kernel`.
+      layer: index along the parameter's first axis; None for the whole parameter.
+      name: the variable's name in the dialect.
+      is_transposed: whether the variable is the parameter transposed.
     """
 
     path: str
@@ -100,10 +100,10 @@ class Variable(NamedTuple):
 
 
 def variables(config: ModelConfig, heads: Sequence[str], dialect: str) -> list[Variable]:
-    """All variables of a model with the given heads.
+    """Returns all variables of a model with the given heads.
 
     Raises:
-      ValueError: where the dialect has no name for something in the model.
+      ValueError: if the dialect has no name for a part of the model.
     """
     groups = external_groups(config)
     found = []
@@ -136,30 +136,31 @@ def _leaves(
 
 
 def external_groups(config: ModelConfig) -> list[tuple[int, int | None, int]]:
-    """Our (group, layer within it or None) and the group that it is elsewhere.
+    """Returns (group, layer within it or None, group elsewhere) for each group elsewhere.
 
-    Elsewhere all layers of a group share everything, so unshared layers are groups of one.
+    In other code bases all layers of a group share everything, so each unshared layer becomes a
+    group of its own.
 
     Raises:
-      ValueError: where only a part of each layer is shared.
+      ValueError: if only a part of each layer is shared.
     """
     counts = layers_of_groups(config.num_hidden_layers, config.num_hidden_groups)
     if config.share == "all":
         return [(g, None, g) for g in range(len(counts))]
     if config.share != "none":
         raise ValueError(
-            f"model.share={config.share!r} exists only here: elsewhere the layers of a group "
-            "share both attention and feed-forward weights, or a group is a single layer"
+            f"model.share={config.share!r} exists only in albert_jax: elsewhere the layers of a "
+            "group share both attention and feed-forward weights, or a group is a single layer"
         )
     layers = [(g, layer) for g, count in enumerate(counts) for layer in range(count)]
     return [(g, layer, theirs) for theirs, (g, layer) in enumerate(layers)]
 
 
 def check_grouping(config: ModelConfig, groups_elsewhere: Sequence[int], whose: str) -> None:
-    """Checks that another code base puts every layer in the group that we do.
+    """Checks that another code base assigns every layer to the same group.
 
     Raises:
-      ValueError: where its rounding differs.
+      ValueError: if its rounding differs.
     """
     if config.share == "none":
         ours = list(range(config.num_hidden_layers))
@@ -169,8 +170,8 @@ def check_grouping(config: ModelConfig, groups_elsewhere: Sequence[int], whose: 
     if ours != list(groups_elsewhere):
         raise ValueError(
             f"model.num_hidden_layers={config.num_hidden_layers} in {max(ours) + 1} groups: "
-            f"{whose} rounds the layer's group otherwise, {list(groups_elsewhere)} "
-            f"where it should be {ours}, so the weights would mean another model"
+            f"{whose} rounds the layers' groups to {list(groups_elsewhere)} instead of {ours}, so "
+            "the weights would describe a different model"
         )
 
 
@@ -178,10 +179,10 @@ _LISTED = 8  # names in an error message
 
 
 def to_variables(params: Mapping[str, Any], config: ModelConfig, dialect: str) -> dict[str, Any]:
-    """Our parameters as the dialect's variables: name -> float32 numpy array.
+    """Converts parameters to the dialect's variables: name -> float32 NumPy array.
 
     Raises:
-      ValueError: where the dialect cannot represent the model.
+      ValueError: if the dialect cannot represent the model.
     """
     flat = traverse_util.flatten_dict(dict(params), sep="/")
     found = {}
@@ -195,18 +196,18 @@ def to_variables(params: Mapping[str, Any], config: ModelConfig, dialect: str) -
 def from_variables(
     found: Mapping[str, np.ndarray], config: ModelConfig, dialect: str, source: str
 ) -> dict[str, Any]:
-    """The dialect's variables as our parameters: nested dict of float32 numpy arrays.
+    """Converts the dialect's variables to parameters: a nested dict of float32 NumPy arrays.
 
-    Heads of which there is nothing are left out.
+    Heads without any variable are left out.
 
     Args:
-      found: name -> array, floating.
+      found: name -> floating point array.
       config: the model's sizes.
-      dialect: whose names they are.
-      source: where they come from, for messages.
+      dialect: the naming scheme.
+      source: where the variables come from, for messages.
 
     Raises:
-      ValueError: for variables missing, left over, or of another shape or type.
+      ValueError: if variables are missing, unexpected, or of the wrong shape or type.
     """
     heads = [head for head in _heads_of_dialect(dialect) if _has_any(found, config, head, dialect)]
     wanted = variables(config, heads, dialect)
@@ -239,14 +240,14 @@ def _check_names(wanted: Collection[str], found: Collection[str], source: str) -
     complaints = []
     for what, names in {
         "missing": [name for name in wanted if name not in found],
-        "not known": [name for name in found if name not in wanted],
+        "unexpected": [name for name in found if name not in wanted],
     }.items():
         if names:
             more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
             complaints.append(f"{what}: {', '.join(sorted(names)[:_LISTED])}{more}")
     if complaints:
         raise ValueError(
-            f"{source}: the variables are not those of the model that its config describes; "
+            f"{source}: the variables do not match the model that its config describes; "
             + "; ".join(complaints)
         )
 
@@ -254,7 +255,7 @@ def _check_names(wanted: Collection[str], found: Collection[str], source: str) -
 def _shapes(
     config: ModelConfig, heads: Collection[str], found: Mapping[str, Any], wanted: list[Variable]
 ) -> dict[str, tuple[int, ...]]:
-    """Our parameters' shapes; the classifier has as many classes as its bias."""
+    """Returns the parameters' shapes; the classifier has as many classes as its bias."""
     num_labels = next((found[v.name].size for v in wanted if v.path == "classifier/bias"), 2)
     model = nnx.eval_shape(
         lambda: Albert(config, tuple(heads), num_labels=num_labels, rngs=nnx.Rngs(0))
@@ -271,9 +272,11 @@ def _checked(
         shape = shape[1:]
     if array.shape != (shape[::-1] if variable.is_transposed else shape):
         raise ValueError(
-            f"{source}: {variable.name} has shape {array.shape}, but by the config it is "
+            f"{source}: {variable.name} has shape {array.shape}, but the config requires "
             f"{shape[::-1] if variable.is_transposed else shape}"
         )
     if not jnp.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"{source}: {variable.name} is of type {array.dtype}, not floating")
+        raise ValueError(
+            f"{source}: {variable.name} is of type {array.dtype}, but must be floating point"
+        )
     return np.ascontiguousarray(array.T if variable.is_transposed else array, np.float32)
