@@ -131,7 +131,7 @@ def test_where_none_is_whole_nothing_is_done(run, rows):
         flip(largest(run, step))
     before = snapshot(run)
     experiment = make_experiment(tiny_config(rows, **TRAINED), run)
-    with pytest.raises(RunError, match=r"no whole .* step 12 \(params.*step 8 .*step 4 .*copy"):
+    with pytest.raises(RunError, match=r"no intact .* step 12 \(params.*step 8 .*step 4 .*copy"):
         train(experiment)
     assert snapshot(run).keys() - {".lock"} == before.keys() - {".lock"}
     for name in before.keys() - {".lock"}:

@@ -118,7 +118,7 @@ def test_weights_as_torch_saves_them(directory):
     as_bin(directory)
     assert equal_trees(read_hf(directory).params, expected)
     torch.save({"run": Path}, directory / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="cannot be read as weights alone") as raised:
+    with pytest.raises(ValueError, match="cannot be read as weights only") as raised:
         read_hf(directory)
     assert str(directory) in str(raised.value)
 
