@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code, 1 if a row failed."""
     parser = argparse.ArgumentParser(
         prog="python -m albert_jax.sweep",
-        description="Trains the rows of a table of the paper. If run again, resumes where it stopped.",
+        description="Trains the rows of a table of the paper; run again to resume.",
         epilog="Override settings of all rows with --config.GROUP.KEY=VALUE.",
     )
     parser.add_argument("table", help="paper/tableN, or a file")

@@ -73,7 +73,7 @@ def spectrum(table_VE: np.ndarray) -> np.ndarray:
     """Returns the fraction of variance along each principal axis, float64 [E], descending."""
     centred_VE = np.asarray(table_VE, np.float64)
     centred_VE = centred_VE - centred_VE.mean(axis=0)
-    # Uses the E×E covariance instead of an SVD of the whole table, because E is small and V is not.
+    # Uses the E×E covariance instead of an SVD of the table, because E is small and V is not.
     variances = np.linalg.eigvalsh(centred_VE.T @ centred_VE)[::-1].clip(min=0)
     return variances / variances.sum()
 
