@@ -1,7 +1,7 @@
-"""Pretraining ALBERT in JAX.
+"""Pretraining and fine-tuning of ALBERT in JAX.
 
-`albert_jax.load(path)` opens a trained model. The commands are `albert-jax train`, `albert-jax
-prepare` and so on, or `python -m albert_jax.train`; `albert-jax` alone lists them.
+`albert_jax.load(path)` loads a trained model. The commands are `albert-jax train`, `albert-jax
+prepare` and so on, or `python -m albert_jax.train`; `albert-jax` without arguments lists them.
 """
 
 import difflib
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["load", "main"]
 
 COMMANDS = {
-    "prepare": "makes a vocabulary and rows of text files",
+    "prepare": "makes a vocabulary and training rows from text files",
     "prepare.beam": "the same on many machines, with Apache Beam",
-    "train": "pretrains or fine-tunes a model; started again, goes on",
+    "train": "pretrains or fine-tunes a model, or resumes a run",
     "evaluate": "measures a trained model on held-out data",
-    "predict": "writes what a fine-tuned model says of examples",
-    "convert": "reads and writes checkpoints of transformers and of the original",
-    "inspect": "shows what a model makes of its data",
+    "predict": "writes a fine-tuned model's predictions for examples",
+    "convert": "converts checkpoints from and to transformers and google-research/albert",
+    "inspect": "shows the batch of a training step: documents, pairs and masks",
     "sweep": "trains the rows of one of the paper's tables",
 }
 

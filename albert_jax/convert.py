@@ -1,4 +1,4 @@
-"""The command `python -m albert_jax.convert`."""
+"""The command `python -m albert_jax.convert`: converts a model between formats."""
 
 import argparse
 import dataclasses
@@ -29,24 +29,25 @@ from albert_jax.train.optimizer import optimizer_of
 def convert(
     source: str, output: Path, to: str, config: Config | None, step: int | None
 ) -> Weights:
-    """Reads a model and writes it in another format, the whole of it or nothing.
+    """Reads a model and writes it in another format, atomically.
 
     Args:
-      source: what `read` reads.
-      output: the directory to make.
+      source: anything that `read` reads.
+      output: the directory to create.
       to: `hf`, `orbax` (a run directory) or `tf`.
       config: settings of the run, for `orbax`; by default the defaults.
-      step: of a run directory, the checkpoint to read; by default the newest.
+      step: for a run directory, the checkpoint to read; by default the best of a fine-tuned run,
+        else the newest.
 
     Raises:
-      FileNotFoundError: where there is no model.
-      ValueError: where it cannot be read or written, or `output` exists.
+      FileNotFoundError: if there is no model.
+      ValueError: if it cannot be read or written, or `output` exists.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"--output {str(output)!r} exists and is not empty; choose a new one")
     weights = read(source, step, with_moments=to != "hf")
     if weights.tokenizer is not None:
-        Tokenizer(source, weights.tokenizer)  # refuses what could not be loaded again
+        Tokenizer(source, weights.tokenizer)  # raises if the output could not be loaded again
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
@@ -62,7 +63,7 @@ def convert(
 
 
 def _default(weights: Weights) -> Config:
-    """Default settings around the model, which leave steps to be done."""
+    """Returns default settings for the model, with enough steps to continue training."""
     model, default = weights.config, Config()
     return dataclasses.replace(
         default,
@@ -75,29 +76,31 @@ def _default(weights: Weights) -> Config:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m albert_jax.convert",
-        description="Converts a model; the input's format is told by what it holds.",
-        epilog="With --config, settings are overridden with --config.GROUP.KEY=VALUE.",
+        description="Converts a model. The input's format is recognized by its contents.",
+        epilog="With --config, override settings with --config.GROUP.KEY=VALUE.",
     )
     parser.add_argument(
         "--input", required=True, help="a run, a transformers or a TensorFlow directory, hf:NAME"
     )
-    parser.add_argument("--output", required=True, type=Path, help="the directory to make")
+    parser.add_argument("--output", required=True, type=Path, help="the directory to create")
     parser.add_argument(
         "--to", required=True, choices=("hf", "orbax", "tf"), help="orbax: a run directory"
     )
     parser.add_argument(
-        "--config", help="orbax: the settings that `train` will go on with, configs/X.py"
+        "--config", help="orbax: the settings for `train` to continue with, configs/X.py"
     )
-    parser.add_argument("--step", type=int, help="of a run, the checkpoint to read (the newest)")
+    parser.add_argument(
+        "--step", type=int, help="for a run, the checkpoint (default: best or newest)"
+    )
     args, overrides = parser.parse_known_args(argv)
     try:
         if args.config is None and overrides:
             raise ValueError(f"unknown argument {overrides[0]!r} (settings need --config)")
         if args.config is not None and args.to != "orbax":
-            raise ValueError("--config is for --to orbax")
+            raise ValueError("--config applies only to --to orbax; leave it out")
         config = load_config(args.config, overrides) if args.config else None
         weights = convert(args.input, args.output, args.to, config, args.step)
     except USER_ERRORS as error:
@@ -117,20 +120,20 @@ def _describe(weights: Weights, output: Path) -> str:
 def write_run(
     weights: Weights, directory: Path, config: Config, source: str | None = None
 ) -> None:
-    """Makes a run directory with one checkpoint, which `train` with `config` goes on from.
+    """Creates a run directory with one checkpoint, from which `train` with `config` continues.
 
-    With the optimizer's moments the run goes on from `weights.step`; without them it
-    begins, at step 0, with these parameters. `source` is the name of what was read, for the
-    run's record.
+    With the optimizer's moments the run continues from `weights.step`; without them it starts at
+    step 0 from these parameters. `source` is the name of the input, for the run's record.
 
     Raises:
-      ValueError: where `config` is of another model, or its run is over.
+      ValueError: if `config` describes another model, or its run is already complete.
     """
-    check_same_model(weights.config, config.model, "what is read")
+    check_same_model(weights.config, config.model, "--input")
     step = weights.step if weights.moments else 0
     if step >= config.train.num_steps:
         raise ValueError(
-            f"config.train.num_steps={config.train.num_steps}, but {step} steps are done; raise it"
+            f"config.train.num_steps={config.train.num_steps}, but {step} steps are done; "
+            "increase train.num_steps"
         )
     if weights.moments and config.optimizer.name not in HAVE_MOMENTS:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The command `python -m albert_jax.evaluate`."""
+"""The command `python -m albert_jax.evaluate`: measures a run on its held-out examples."""
 
 import argparse
 import json
@@ -16,17 +16,16 @@ from albert_jax.train.distributed import HELP, agreed, joined, said_by_first
 
 
 def evaluate(workdir: Path, step: int | None = None) -> dict[str, float]:
-    """Metrics of a run's checkpoint on its held-out examples, as training computes them.
+    """Returns a checkpoint's metrics on the run's held-out examples, computed as in training.
 
     Args:
       workdir: the run directory.
       step: a step that has a checkpoint; by default the best of a fine-tuned run, else the
-        newest, of those that are whole.
+        newest, skipping damaged ones.
 
     Raises:
-      FileNotFoundError: where there is no run, or no checkpoint, or the data is gone.
-      ValueError: where there is no checkpoint of that step, it is damaged, or the data has
-        changed.
+      FileNotFoundError: if there is no run or no checkpoint, or the data is missing.
+      ValueError: if there is no checkpoint of that step, it is damaged, or the data has changed.
     """
     with agreed():
         config = read_run(workdir).config
@@ -42,7 +41,7 @@ def evaluate(workdir: Path, step: int | None = None) -> dict[str, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m albert_jax.evaluate",
         description="Prints a run's metrics on its held-out examples, as a JSON object.",

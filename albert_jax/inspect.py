@@ -1,4 +1,4 @@
-"""The command `python -m albert_jax.inspect`: what a step of a run was fed."""
+"""The command `python -m albert_jax.inspect`: shows the batch of a training step."""
 
 import argparse
 import os
@@ -11,25 +11,27 @@ from albert_jax.config.errors import USER_ERRORS, fail
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m albert_jax.inspect",
         description="Shows the rows of a step's batch: documents, pairs of segments, masks.",
     )
     parser.add_argument("--workdir", required=True, type=Path, help="a pretraining run")
-    parser.add_argument("--step", type=int, default=1, help="as metrics.jsonl counts, from 1")
+    parser.add_argument(
+        "--step", type=int, default=1, help="the step, from 1, as in metrics.jsonl"
+    )
     parser.add_argument("--row", type=int, action="append", help="a place in the batch, from 0")
-    parser.add_argument("--document", type=int, help="go on to the step that is fed it next")
-    parser.add_argument("--data", help="where the run's rows are now, if not where they were")
+    parser.add_argument("--document", type=int, help="skip to the next step with this document")
+    parser.add_argument("--data", help="the run's rows, if they have moved")
     args = parser.parse_args(argv)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     try:
         run = RunView(args.workdir, args.data)
         step, places = args.step, args.row or range(run.config.train.batch_size)
-        run.rows_of_step(step)  # so that a wrong one is refused before rows are searched
+        run.rows_of_step(step)  # raises for an invalid step before rows are searched
         if args.document is not None:
             step, places = run.next_step(args.document, step)
-            print(f"document {args.document} is next fed in step {step}")
+            print(f"document {args.document} next occurs in step {step}")
             if step > run.config.train.num_steps:
                 return 0
         for line in report(run, step, places, colour=colour):

@@ -1,4 +1,4 @@
-"""The command `python -m albert_jax.sweep`: the rows of one of the paper's tables, in turn."""
+"""The command `python -m albert_jax.sweep`: trains a table of the paper, row by row."""
 
 import argparse
 import dataclasses
@@ -23,8 +23,8 @@ from albert_jax.train.loop import train
 
 SCALES = ("paper", SMALL)
 _RESULT = "result.json"  # in a row's run directory, once it is done
-# Held-out slots that a model is measured on, at most: 4,096 rows of 512, so that even where one
-# row in ten has a pair (rows of 32), accuracies of pairs are known to half a percent.
+# The maximum number of held-out tokens to measure a model on: 4,096 rows of 512. Even if only one
+# row in ten has a pair (rows of 32), accuracies of pairs are then accurate to half a percent.
 _MOST_SLOTS = 2**21
 
 
@@ -35,29 +35,29 @@ def sweep(
     names: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
-    """Trains and measures the rows of a table, each in a run directory of its own.
+    """Trains and measures the rows of a table, each in its own run directory.
 
-    Started again, it goes on where it was. A row that fails does not stop the others. After each
-    row `results.json`, `table.md` and `table.png` are written anew.
+    If started again, it resumes where it stopped. A failed row does not stop the others. After
+    each row, `results.json`, `table.md` and `table.png` are rewritten.
 
     Args:
-      file: one of configs/paper, as `load_config` takes it.
+      file: a file in configs/paper, as accepted by `load_config`.
       scale: "paper", or "small" for 2 CPU cores.
-      output: the directory of all; a row's run is in the folder of its name.
-      names: of the rows; by default all.
+      output: the parent directory; each row's run is in the folder of the row's name.
+      names: the rows to run; by default all.
       overrides: `--config.a.b=value` for all rows.
 
     Returns:
-      For each row what `measure` gives, or {"failed": why}.
+      For each row, the result of `measure` or {"failed": why}.
 
     Raises:
-      FileNotFoundError: where there is no such file.
-      ValueError: for a row that there is not, or rows that are one experiment.
+      FileNotFoundError: if there is no such file.
+      ValueError: if a row does not exist, or several rows are the same experiment.
     """
     rows = read_rows(file)
     unknown = [name for name in names if name not in rows]
     if unknown:
-        raise ValueError(f"{file}: no row {unknown[0]!r}, only {', '.join(rows)}")
+        raise ValueError(f"{file}: no row {unknown[0]!r}; choose from {', '.join(rows)}")
     chosen = {name: row for name, row in rows.items() if name in (names or rows)}
     configs = {
         name: _config_of(f"{file}:{_argument(name, scale)}", row, output, overrides)
@@ -79,38 +79,41 @@ def sweep(
 
 
 def read_rows(file: str) -> dict[str, TableRow]:
-    """The rows of a table's file.
+    """Returns the rows of a table's file.
 
     Raises:
-      FileNotFoundError: where there is no such file.
-      ValueError: for a file that fails, or without `ROWS`.
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file fails, or has no `ROWS`.
     """
     rows = run_file(file).get("ROWS")
     if not rows:
-        raise ValueError(f"{file!r} is no table: it defines no ROWS")
+        raise ValueError(f"{file!r} is not a table: it defines no ROWS")
     if not isinstance(rows, dict) or not all(isinstance(row, TableRow) for row in rows.values()):
-        raise ValueError(f"{file!r} is no table: ROWS must be a dict of names and TableRow(...)")
+        raise ValueError(
+            f"{file!r} is not a table: ROWS must be a dict of names and TableRow(...)"
+        )
     return rows
 
 
 def title_of(file: str) -> str:
-    """The first line of a table's document."""
+    """Returns the first line of a table's docstring."""
     return (run_file(file)["__doc__"] or Path(file).stem).strip().splitlines()[0]
 
 
 def measure(workdir: Path, config: Config) -> dict[str, float]:
-    """A finished run in numbers, on held-out rows.
+    """Returns a finished run's metrics on held-out rows.
 
-    `mlm_loss` (nats) and `mlm_accuracy` are on examples made as those it was trained on;
-    `nsp_accuracy` and `sop_accuracy` on pairs of either kind, whatever it was taught.
+    `mlm_loss` (nats) and `mlm_accuracy` are on examples made like the training examples;
+    `nsp_accuracy` and `sop_accuracy` are on pairs of either kind, regardless of the run's
+    objective.
 
     Raises:
-      FloatingPointError: where the loss is not finite.
+      FloatingPointError: if the loss is not finite.
     """
     model, most = load(workdir), _MOST_SLOTS // config.data.seq_len
     own = config.data.sentence_objective
     found = {}
-    for objective in dict.fromkeys((own, "nsp", "sop")):  # its own once
+    for objective in dict.fromkeys((own, "nsp", "sop")):  # includes its own only once
         data = dataclasses.replace(config.data, sentence_objective=objective)
         found[objective] = summarize(held_out(model, data, most))
     if not math.isfinite(found[own]["mlm_loss"]):
@@ -131,7 +134,7 @@ def _argument(name: str, scale: str) -> str:
 def _config_of(
     path: str, row: TableRow, output: Path, overrides: Sequence[str]
 ) -> Config | ValueError:
-    """A row's settings, or why it has none: that row fails, and not the others."""
+    """Returns a row's settings, or the error: an invalid row must not stop the others."""
     start = [f"--config.init_from={output / row.start}"] if row.start else []
     try:
         return load_config(path, [*start, *overrides])
@@ -153,11 +156,11 @@ def _check_distinct(configs: Mapping[str, Config | ValueError]) -> None:
 
 
 def _attempt(config: Config | ValueError, workdir: Path) -> dict[str, Any]:
-    """Trains and measures a row, or says why that is not possible."""
+    """Trains and measures a row, or returns the reason why that failed."""
     try:
         if isinstance(config, ValueError):
             raise config
-        experiment = make_experiment(config, workdir)  # also refuses a folder of other settings
+        experiment = make_experiment(config, workdir)  # raises if the folder has other settings
         result = workdir / _RESULT
         if not result.is_file():
             train(experiment)
@@ -173,16 +176,18 @@ def _read_results(output: Path) -> dict[str, dict[str, Any]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code, 1 where a row failed."""
+    """Runs the command and returns its exit code, 1 if a row failed."""
     parser = argparse.ArgumentParser(
         prog="python -m albert_jax.sweep",
-        description="Trains the rows of a table of the paper; started again, goes on.",
-        epilog="Settings of all rows are overridden with --config.GROUP.KEY=VALUE.",
+        description="Trains the rows of a table of the paper; run again to resume.",
+        epilog="Override settings of all rows with --config.GROUP.KEY=VALUE.",
     )
     parser.add_argument("table", help="paper/tableN, or a file")
     parser.add_argument("--scale", choices=SCALES, default="paper", help="default: paper")
     parser.add_argument("--output", type=Path, help="default: runs/tableN or runs/tableN-small")
-    parser.add_argument("--row", action="append", default=[], help="only this one; repeatable")
+    parser.add_argument(
+        "--row", action="append", default=[], help="run only this row; may be repeated"
+    )
     args, overrides = parser.parse_known_args(argv)
     name = Path(args.table).stem + ("" if args.scale == "paper" else f"-{args.scale}")
     output = args.output or Path("runs") / name

@@ -1,4 +1,4 @@
-"""How much of a sentence objective single words give away: what a model must beat to read on.
+"""Bag-of-words baseline for sentence objectives, which a model must beat to show understanding.
 
     python benchmarks/bag_of_words.py --config configs/small.py --config.data.path=data/small
 

@@ -1,4 +1,4 @@
-"""Times how long a training step takes to compile, at several depths; nothing is run.
+"""Measures the compile time of a training step at several depths, without running it.
 
     python benchmarks/compile.py --output compile.jsonl
 

@@ -1,11 +1,11 @@
-"""Times the way from text to batches on one core, by stage, and the peer's collator.
+"""Times the data pipeline from text to batches on one core, by stage, and the peer's collator.
 
     python benchmarks/data.py --input wikipedia --tokenizer 30k-clean.model [--peer]
 
-Prints a JSON object for each stage: pieces a second of what it alone does, with everything
-before it done already, then of `prepare` and of the loader as a whole. --peer adds transformers'
+Prints a JSON object for each stage: its throughput in pieces per second, with its input computed
+beforehand; then those of `prepare` and of the loader as a whole. --peer adds transformers'
 collator for single masked tokens, on rows of the same pieces without pairs (needs torch). Times
-are CPU seconds of this process: other work on the machine does not count.
+are CPU seconds of this process, so other work on the machine does not count.
 """
 
 import argparse

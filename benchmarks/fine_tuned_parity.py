@@ -1,4 +1,4 @@
-"""Does a fine-tuned run predict the same in transformers, over a whole set of examples?
+"""Checks that a fine-tuned run's predictions in transformers are the same, over a whole split.
 
     python benchmarks/fine_tuned_parity.py RUN DATA [OUTPUT]
 

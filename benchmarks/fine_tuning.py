@@ -1,4 +1,4 @@
-"""Draws what benchmarks/fine_tuning.sh found, as a table and a picture.
+"""Draws the results of benchmarks/fine_tuning.sh as a table and a figure.
 
     python benchmarks/fine_tuning.py PRETRAINED SCRATCH OUTPUT
 

@@ -1,11 +1,11 @@
-"""Times what the training loop adds to the step that it runs: data, metering, logging.
+"""Measures the training loop's overhead over the step that it runs: data, metrics, logging.
 
     python benchmarks/loop.py --config configs/tiny.py --config.data.path=data/rows
 
-Runs `train()` itself, without evaluations and saves, and stops it every --steps steps for the
-bare compiled step on the batches that it just had, by now on the device. Prints one JSON object
-and appends it to --output. On a CPU the reader threads share the cores with the step, so the time
-that the loop's own thread computes is given too.
+Runs `train()` itself, without evaluations and saves. Every --steps steps, pauses it to time the
+bare compiled step on the same batches, which are then on the device. Prints one JSON object and
+appends it to --output. On a CPU the reader threads share the cores with the step, so the CPU time
+of the loop's own thread is reported too.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a figure was measured on, and what that can do at best."""
+"""Describes the machine of a measurement and its peak performance."""
 
 import datetime
 import importlib.metadata

@@ -1,6 +1,6 @@
-"""The same step in transformers, as fast as an ordinary user of it has it.
+"""The same training step in transformers, with the usual optimizations.
 
-Compiled by torch, with scaled dot product attention, autocast where the dtype is bfloat16, and
+It is compiled by torch, with scaled dot product attention, autocast if the dtype is bfloat16, and
 fused AdamW. step.py starts this and writes a line for each answer that it wants: first the
 seconds of compiling, then the seconds of a step on each batch.
 

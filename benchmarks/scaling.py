@@ -1,14 +1,14 @@
-"""What a sharded training step says over the wires, and what that costs on 8 to 512 devices.
+"""What a sharded training step communicates, and the estimated cost on 8 to 512 devices.
 
     python benchmarks/scaling.py --config configs/base.py --config.data.path=data/rows
 
 Compiles the step for several meshes of simulated devices and reads every collective out of the
-compiled program: how often it runs (loops count as often as they turn) and its bytes, beside the
-bytes that the sharding should take. From those of the mesh that splits the batch alone, and the
-makers' figures for speed and bandwidth, it reckons what share of the time 8 to 512 devices would
-compute, as a table and a picture; nothing of that is measured.
+compiled program: how often it runs (counting loop iterations) and its bytes, next to the bytes
+that the sharding should need. From the bytes of the mesh that splits only the batch, and the
+vendors' figures for speed and bandwidth, it estimates the fraction of time that 8 to 512 devices
+would compute, as a table and a figure; none of that is measured.
 
-Prints a JSON object a mesh and appends it to --output, with the table and the picture beside it.
+Prints a JSON object per mesh and appends it to --output, with the table and figure next to it.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Makes sets for fine_tuning.sh of what there is: `python small_sets.py DATA FOLDER`.
+"""Makes small data sets for fine_tuning.sh: `python small_sets.py DATA FOLDER`.
 
-SQuAD's one file is split by article, every fourth held out; of RACE's held-out passages the first
-500 stay.
+SQuAD's single file is split by article, with every fourth held out; the first 500 of RACE's
+held-out passages are kept.
 """
 
 import json

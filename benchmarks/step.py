@@ -1,4 +1,4 @@
-"""Times a training step on real rows: tokens, share of the peak, memory, and the peer beside it.
+"""Times a training step on real rows: tokens, fraction of peak, memory, and a comparison peer.
 
     python -m albert_jax.prepare --input wikipedia --tokenizer 30k-clean.model --output data/rows
     python benchmarks/step.py --config configs/base.py --config.data.path=data/rows \\
@@ -7,9 +7,9 @@
 Any setting may be overridden as for training: length, batch, dtype, attention, unroll, remat.
 Prints one JSON object and appends it to --output.
 
---peer DATA runs transformers (peer.py) on the same machine in turn with us, round by round, on
-the rows of DATA, prepared with --no_packing: a chunk in a padded row of its own is how it takes
-texts. --full gives both the same rows, one chunk each, without any padding.
+--peer DATA runs transformers (peer.py) on the same machine in alternating rounds, on the rows of
+DATA, prepared with --no_packing, because transformers takes one chunk per padded row. --full gives
+both the same rows, one chunk each, without any padding.
 """
 
 import argparse

@@ -6,7 +6,7 @@ Train:  python -m albert_jax.train --config configs/base.py --workdir runs/base
         configs/base.py:v1 is the first version, with dropout 0.1.
         A batch that does not fit the devices: --config.train.grad_accum_steps=N
         or --config.train.remat=dots; weights that do not: --config.mesh.fsdp=N.
-Work:   570 MFLOP a token, 1.5e+20 in all.
+Work:   570 MFLOP per token, 1.5e+20 in total.
 Scores: SQuAD 1.1 89.3 F1, SQuAD 2.0 80.0 F1, MNLI 81.6, SST-2 90.3, RACE 64.0
         (development sets, arXiv:1909.11942, Table 2).
 """

@@ -5,7 +5,7 @@ tokens) with next sentence prediction, so that the architecture is what differs.
 
 Data:   as configs/base.py
 Train:  python -m albert_jax.train --config configs/bert_base.py --workdir runs/bert_base
-Work:   588 MFLOP a token, 1.5e+20 in all.
+Work:   588 MFLOP per token, 1.5e+20 in total.
 Scores: SQuAD 1.1 90.4 F1, SQuAD 2.0 80.4 F1, MNLI 84.5, SST-2 92.8, RACE 68.2
         (development sets, arXiv:1909.11942, Table 2).
 """

@@ -5,7 +5,7 @@ tokens) with next sentence prediction, so that the architecture is what differs.
 
 Data:   as configs/base.py
 Train:  python -m albert_jax.train --config configs/bert_large.py --workdir runs/bert_large
-Work:   2.0 GFLOP a token, 5.2e+20 in all.
+Work:   2.0 GFLOP per token, 5.2e+20 in total.
 Scores: SQuAD 1.1 92.2 F1, SQuAD 2.0 85.0 F1, MNLI 86.6, SST-2 93.0, RACE 73.9
         (development sets, arXiv:1909.11942, Table 2).
 """

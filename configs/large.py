@@ -6,7 +6,7 @@ Train:  python -m albert_jax.train --config configs/large.py --workdir runs/larg
         configs/large.py:v1 is the first version, with dropout 0.1.
         A batch that does not fit the devices: --config.train.grad_accum_steps=N
         or --config.train.remat=dots; weights that do not: --config.mesh.fsdp=N.
-Work:   2.0 GFLOP a token, 5.2e+20 in all.
+Work:   2.0 GFLOP per token, 5.2e+20 in total.
 Scores: SQuAD 1.1 90.6 F1, SQuAD 2.0 82.3 F1, MNLI 83.5, SST-2 91.7, RACE 68.5
         (development sets, arXiv:1909.11942, Table 2).
 """

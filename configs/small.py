@@ -1,4 +1,4 @@
-"""About an hour on one CPU core, on one's own text: 1.3 M parameters.
+"""About an hour on one CPU core, on your own text: 1.3 M parameters.
 
 Data:   python -m albert_jax.prepare --input FILES --vocab_size 8000 --seq_len 128 \\
             --output data/small
@@ -17,15 +17,16 @@ from albert_jax.config import default_config
 def get_config() -> ConfigDict:
     """A sixth of base's width and a third of its depth, and a small vocabulary.
 
-    So little text shows a large one's rarer pieces too seldom, and its softmax costs more than
-    all layers: after the same 800 steps 8,000 pieces stood 0.51 nats below their unigram
-    entropy, 30,000 at 1.4 times the cost 0.40. So few steps want many predictions, each with
-    its neighbours in sight: 1,500 steps with two fifths of the pieces masked, a word at a time,
-    taught as much as 6,000 with 15 % in n-grams (5.88 and 5.83 nats, both on such n-grams).
+    With so little text, the rarer tokens of a large vocabulary occur too seldom, and its softmax
+    costs more than all layers: after the same 800 steps, the loss with 8,000 tokens was 0.51 nats
+    below the unigram entropy, and with 30,000, at 1.4 times the cost, 0.40. With so few steps,
+    many predictions per step help, each with its neighbours visible: 1,500 steps with two fifths
+    of the tokens masked, one word at a time, taught as much as 6,000 with 15 % in n-grams (5.88
+    and 5.83 nats, both measured on such n-grams).
 
-    The order of sentences is not learnt: 53 % right, as a bag of words makes of the same pairs
-    (benchmarks/bag_of_words.py). Which sentences belong together is: 78 % after 500 steps, 83 %
-    after 2,000. Begun with that, though, contexts are learnt later.
+    Sentence order is not learned: the accuracy is 53 %, that of a bag of words on the same pairs
+    (benchmarks/bag_of_words.py). Whether sentences belong together is learned: 78 % after 500
+    steps, 83 % after 2,000. Starting with that objective, however, delays learning contexts.
     """
     config = default_config()
     config.model.update(

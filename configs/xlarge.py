@@ -6,7 +6,7 @@ Train:  python -m albert_jax.train --config configs/xlarge.py --workdir runs/xla
         configs/xlarge.py:v1 is the first version, with dropout 0.1.
         A batch that does not fit the devices: --config.train.grad_accum_steps=N
         or --config.train.remat=dots; weights that do not: --config.mesh.fsdp=N.
-Work:   7.6 GFLOP a token, 2.0e+21 in all.
+Work:   7.6 GFLOP per token, 2.0e+21 in total.
 Scores: SQuAD 1.1 92.5 F1, SQuAD 2.0 86.1 F1, MNLI 86.4, SST-2 92.4, RACE 74.8
         (development sets, arXiv:1909.11942, Table 2).
 """

@@ -6,7 +6,7 @@ Train:  python -m albert_jax.train --config configs/xxlarge.py --workdir runs/xx
         configs/xxlarge.py:v1 is the same: xxlarge never had dropout.
         A batch that does not fit the devices: --config.train.grad_accum_steps=N
         or --config.train.remat=dots; weights that do not: --config.mesh.fsdp=N.
-Work:   14.8 GFLOP a token, 3.9e+21 in all.
+Work:   14.8 GFLOP per token, 3.9e+21 in total.
 Scores: SQuAD 1.1 94.1 F1, SQuAD 2.0 88.1 F1, MNLI 88.0, SST-2 95.2, RACE 82.3
         (development sets, arXiv:1909.11942, Table 2).
 """

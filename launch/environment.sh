@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # The environment in .venv at the repository root; sourced by launch/local.sh, tests/run.sh and
 # .ci/run, which call `make_environment` with the lock files they need. The package is installed
-# with them, as it stands in the repository.
+# with them in editable mode.
 #
 #   PYTHON=python3.12     interpreter (default: the newest usable one on PATH)
 #   ACCELERATOR=cuda13    cpu, cuda12, cuda13 or tpu (default: what the NVIDIA driver can do, or cpu)
 #
-# Both count when .venv is made; set explicitly and different from what .venv has, they make it
-# anew. .venv/installed tells what a finished .venv holds: without it, .venv is half-made.
-# Another VENV set after sourcing is another environment.
+# Both apply when .venv is created. If set explicitly to something else than .venv has, .venv is
+# recreated. .venv/installed records what a finished .venv holds; without it, .venv is incomplete.
+# Setting another VENV after sourcing selects another environment.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
@@ -18,8 +18,8 @@ NEWEST=13
 
 say() { printf 'environment: %s\n' "$*" >&2; }
 
-# Prints "MINOR PATH" of the interpreter behind command $1; fails if it does not run (a pyenv
-# shim without a version, say), is out of range or cannot make environments.
+# Prints "MINOR PATH" of the interpreter behind command $1; fails if it does not run (such as a
+# pyenv shim without a version), is out of range or cannot create environments.
 probe() {
   "$1" -I -c "
 import ensurepip, os, sys, venv
@@ -30,7 +30,7 @@ print(version[1], os.path.realpath(sys._base_executable))
 " </dev/null 2>/dev/null
 }
 
-# Prints what `probe` says of the newest interpreter on PATH that it accepts.
+# Prints the output of `probe` for the newest interpreter on PATH that it accepts.
 newest_python() {
   local minor path found best='' names=()
   for ((minor = NEWEST; minor >= OLDEST; minor--)); do names+=("python3.$minor"); done
@@ -45,7 +45,7 @@ newest_python() {
   echo "$best"
 }
 
-# Prints the accelerator to install jax for.
+# Prints the accelerator to install JAX for.
 choose_accelerator() {
   local driver
   case ${ACCELERATOR:-} in
@@ -63,27 +63,27 @@ choose_accelerator() {
       fi
       ;;
     *)
-      say "ACCELERATOR=$ACCELERATOR is none of cpu, cuda12, cuda13, tpu"
+      say "ACCELERATOR=$ACCELERATOR must be one of cpu, cuda12, cuda13, tpu"
       return 1
       ;;
   esac
 }
 
-# Succeeds if .venv is finished and is what PYTHON (as `probe` says) and ACCELERATOR ask for.
+# Succeeds if .venv is finished and matches PYTHON (as reported by `probe`) and ACCELERATOR.
 usable() {
   if [[ ! -f $VENV/installed ]] || ! probe "$VENV/bin/python" >/dev/null; then return 1; fi
   if [[ -n $python ]] && ! grep -qxF "python $python" "$VENV/installed"; then return 1; fi
   [[ -z ${ACCELERATOR:-} ]] || grep -qxF "accelerator $ACCELERATOR" "$VENV/installed"
 }
 
-# Prints what .venv/installed says of the lock files $@ and of the package. Of the package only
-# its commands and its place are copied into .venv, so nothing else of it counts.
+# Prints the lines of .venv/installed for the lock files $@ and the package. Only the package's
+# commands and location are copied into .venv, so nothing else of it matters.
 contents() {
   cksum "$@" pyproject.toml
   echo "package $ROOT"
 }
 
-# Succeeds if .venv is usable and holds the package and what the lock files $@ say.
+# Succeeds if .venv is usable and holds the package and the contents of the lock files $@.
 ready() {
   local line
   usable || return 1
@@ -92,7 +92,7 @@ ready() {
   done < <(contents "$@")
 }
 
-# Makes .venv if there is no usable one, then installs the lock files $@ and the package into it.
+# Creates .venv if there is no usable one, then installs the lock files $@ and the package.
 install() {
   local accelerator identity file arguments=(--editable .) name=${VENV##*/}
   if usable; then
@@ -121,14 +121,14 @@ install() {
   say "ready"
 }
 
-# make_environment FILE...: .venv with the package and the lock files FILE (relative to ROOT). Does
-# nothing if it is so already; of several calls at once, one works and the others wait.
+# make_environment FILE...: sets up .venv with the package and the lock files FILE (relative to
+# ROOT). Does nothing if it is up to date; of several concurrent calls, one works, the others wait.
 make_environment() (
   set -e
   cd "$ROOT"
   python=
   if [[ -n ${PYTHON:-} ]] && ! python=$(probe "$PYTHON"); then
-    say "PYTHON=$PYTHON is no CPython 3.$OLDEST to 3.$NEWEST with venv and ensurepip"
+    say "PYTHON=$PYTHON is not a CPython 3.$OLDEST to 3.$NEWEST with venv and ensurepip"
     exit 1
   fi
   if ready "$@"; then exit; fi

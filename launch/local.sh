@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Trains on this machine; makes the environment first if it is missing (see environment.sh).
+# Trains on this machine; creates the environment first if it is missing (see environment.sh).
 #
 #   launch/local.sh [--dry-run]         prepares data/python-docs, trains configs/tiny.py in runs/tiny
 #   launch/local.sh [--dry-run] ARGS    python -m albert_jax.train ARGS
 #
-# --dry-run prints the commands and does nothing. Paths in ARGS are relative to where you are.
+# --dry-run only prints the commands. Paths in ARGS are relative to the current directory.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -36,9 +36,9 @@ if (($# == 0)); then
   fi
   set -- --config configs/tiny.py --workdir runs/tiny
 fi
-# On a CPU, glibc gives large blocks back after every step, and the kernel zeroes them again in
-# the next. Keeping them, in huge pages, made steps of configs/tiny.py a fifth to a quarter faster.
+# On a CPU, glibc returns large blocks to the kernel after every step, and the kernel zeroes them
+# again in the next. Keeping them, in huge pages, made configs/tiny.py's steps 20 to 25 % faster.
 run export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184}"
 train=("$VENV/bin/python" -m albert_jax.train "$@")
-# exec: a signal sent to this script (a preemption notice, say) reaches the training itself.
+# exec: a signal sent to this script (such as a preemption notice) reaches the training itself.
 if [[ -n $dry_run ]]; then run "${train[@]}"; else exec "${train[@]}"; fi

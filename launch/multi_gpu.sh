@@ -3,17 +3,17 @@
 #
 #   launch/multi_gpu.sh [--dry-run] --config configs/base.py --workdir runs/base [ARGS]
 #
-# ARGS are those of python -m albert_jax.train; --dry-run prints what would be done.
+# ARGS are those of python -m albert_jax.train; --dry-run only prints the commands.
 set -euo pipefail
 
-# Settings; what the environment sets already, counts. Asynchronous collectives, Triton and
-# CUDA graphs need no flag: jax 0.10 to 0.12 have them on.
+# Settings; existing environment variables take precedence. Asynchronous collectives, Triton and
+# CUDA graphs need no flag: JAX 0.10 to 0.12 enable them by default.
 settings=(
-  # Share of each GPU's memory that jax takes; by itself it takes 0.75.
+  # Fraction of each GPU's memory that JAX takes; its default is 0.75.
   XLA_CLIENT_MEM_FRACTION="${XLA_CLIENT_MEM_FRACTION:-0.92}"
-  # Compiled steps are found here when a run goes on.
+  # Cache of compiled steps, reused when a run resumes.
   JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/albert_jax}"
-  # Communication overlaps computation; off by default. Later flags win.
+  # Overlaps communication with computation, which is off by default. Later flags win.
   XLA_FLAGS="--xla_gpu_enable_latency_hiding_scheduler=true${XLA_FLAGS:+ $XLA_FLAGS}"
 )
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Trains on all hosts of a Cloud TPU, which it queues for and makes first.
+# Trains on all hosts of a Cloud TPU, after queueing for it and creating it.
 #
 #   launch/tpu_pod.sh [--dry-run] --config configs/base.py --workdir runs/base [ARGS]
 #   launch/tpu_pod.sh [--dry-run] delete
 #
 # ARGS are those of python -m albert_jax.train; paths in them are relative to $FOLDER, where this
-# repository is copied to, on a file system that all hosts share: so a TPU that was preempted is
-# made anew, and the run goes on from its newest checkpoint. --dry-run prints the commands of one
+# repository is copied to. All hosts share that file system, so after a preemption the TPU is
+# recreated and the run resumes from its newest checkpoint. --dry-run prints the commands of one
 # pass. Runs until training ends: start it in tmux, on a machine that stays on.
 set -euo pipefail
 
-# Settings; what the environment sets already, counts.
+# Settings; existing environment variables take precedence.
 NAME=${NAME:-albert-jax}                       # of the queued resource and of the TPU
 PROJECT=${PROJECT:-}                           # default: that of gcloud's configuration
 ZONE=${ZONE:-us-east5-b}
@@ -37,7 +37,7 @@ run() {
 
 on_hosts() { run "${vm[@]}" ssh "$NAME" "${where[@]}" --worker="$1" --command="$2"; }
 
-# Prints the state of the queued resource; nothing where there is none.
+# Prints the state of the queued resource; nothing if there is none.
 state() {
   "${queue[@]}" list "${where[@]}" --filter="name~/$NAME\$" --format='value(state.state)'
 }
@@ -49,7 +49,7 @@ create() {
     --runtime-version="$RUNTIME" ${CAPACITY:+"$CAPACITY"}
 }
 
-# Returns when the TPU is there; makes it anew where it was taken away.
+# Returns when the TPU is ready; recreates it if it was preempted.
 wait_for_tpu() {
   local now
   if [[ -n $dry_run ]]; then
@@ -67,7 +67,7 @@ wait_for_tpu() {
   done
 }
 
-# Everything here may have been done before; doing it again changes nothing.
+# All steps are idempotent: repeating them changes nothing.
 prepare() {
   local parts=(albert_jax configs launch README.md pyproject.toml requirements.txt)
   on_hosts all "sudo apt-get -qq update && sudo apt-get -qq install -y nfs-common python3.11-venv \
@@ -93,7 +93,7 @@ while true; do
   wait_for_tpu
   status=0
   { prepare && on_hosts all "cd $FOLDER && ${train% }"; } || status=$?
-  # Where the TPU is still there, the error is the run's own.
+  # If the TPU still exists, the error is the run's own.
   if ((status == 0)) || [[ $(state) == ACTIVE ]]; then exit "$status"; fi
   echo "tpu_pod.sh: $NAME was taken away; it is queued for again" >&2
 done

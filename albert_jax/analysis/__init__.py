@@ -1,1 +1,1 @@
-"""What notebooks plot: pure functions over a loaded model, a run or its data; numpy out."""
+"""Analyses for notebooks: pure functions of a loaded model, a run or its data, returning NumPy."""

@@ -1,4 +1,4 @@
-"""Attention maps, computed again from a layer's input and its parameters; their entropy."""
+"""Attention maps, recomputed from a layer's input and parameters, and their entropy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,15 +11,15 @@ from albert_jax.model import is_stacked, layers_of_groups
 
 
 def layer_parameters(params: Mapping[str, Any], config: ModelConfig, layer: int) -> dict[str, Any]:
-    """The parameters that a layer (from 0) works with, shared or its own: nested dict.
+    """Returns a layer's parameters (layers count from 0), shared or its own, as a nested dict.
 
     Raises:
-      ValueError: for a model whose layers are several blocks each.
+      ValueError: if the model's layers consist of several blocks each.
     """
     if config.inner_group_num != 1:
         raise ValueError(
-            f"model.inner_group_num={config.inner_group_num}: between the blocks of a layer no "
-            "hidden state is kept to compute attention from; only 1 is supported"
+            f"model.inner_group_num={config.inner_group_num}: no hidden state is kept between the "
+            "blocks of a layer to compute attention from; only 1 is supported"
         )
     counts = layers_of_groups(config.num_hidden_layers, config.num_hidden_groups)
     ends = np.cumsum(counts)
@@ -43,19 +43,19 @@ def attention_maps(
     hidden_states: np.ndarray,
     mask_BT: np.ndarray,
 ) -> np.ndarray:
-    """What each piece attends to: probabilities over S that sum to 1.
+    """Returns each token's attention: probabilities over S that sum to 1.
 
     Args:
-      params: the model's.
+      params: the model's parameters.
       config: its sizes.
       hidden_states: float [L+1,B,T,D], the encoder's input and each layer's output.
-      mask_BT: 0 on padding, which no piece attends to.
+      mask_BT: 0 on padding, which no token attends to.
 
     Returns:
       float32 [L,B,N,T,S].
 
     Raises:
-      ValueError: as `layer_parameters`.
+      ValueError: for the same reasons as `layer_parameters`.
     """
     maps = []
     for layer, x_BTD in enumerate(hidden_states[:-1]):
@@ -70,13 +70,13 @@ def attention_maps(
 
 
 def head_entropy(maps: np.ndarray, mask_BT: np.ndarray) -> np.ndarray:
-    """Mean entropy in nats of each head's attention, float64 [L,N].
+    """Returns the mean entropy in nats of each head's attention, float64 [L,N].
 
-    0 says that a head looks at one piece, ln(n) that it looks at all n alike.
+    0 means that a head attends to a single token, ln(n) that it attends equally to all n.
 
     Args:
       maps: float [L,B,N,T,S], from `attention_maps`.
-      mask_BT: 0 on padding, whose own attention does not count.
+      mask_BT: 0 on padding, whose own attention is excluded.
     """
     entropy_LBNT = -xlogy(maps, maps).sum(axis=-1, dtype=np.float64)
     weights_BT = np.asarray(mask_BT, np.float64)

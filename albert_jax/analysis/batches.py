@@ -1,4 +1,4 @@
-"""What a step of a run was fed: documents, sentence pairs and masks."""
+"""The batch of a training step: documents, sentence pairs and masks."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from albert_jax.data.sampling import row_of, rows_of_step
 from albert_jax.data.sentence_pairs import OBJECTIVES
 from albert_jax.data.tokenizer import MASK, NUM_SPECIAL, WORD_MARK, Tokenizer
 
-# What became of a piece to predict -> how it is written, plainly and in a terminal (ANSI colours).
+# The fate of a piece to predict -> its markup, in plain text and in a terminal (ANSI colours).
 _PLAIN = {"masked": "{%s}", "replaced": "{%s>%s}", "kept": "{%s=}"}
 _COLOURED = {
     "masked": "\x1b[1;31m%s\x1b[0m",
@@ -26,7 +26,7 @@ _LEGEND = {"masked": ("[MASK]",), "replaced": ("replaced", "by"), "kept": ("left
 
 
 class Slot(NamedTuple):
-    """A piece: what stands in the text, what the model is given, whether it is to be predicted."""
+    """A piece: the original in the text, the model's input, and whether it is to be predicted."""
 
     piece: int
     given: int
@@ -38,8 +38,8 @@ class Chunk(NamedTuple):
 
     Attributes:
       document: its number in the corpus.
-      label: 1 where swapped (sop) or B is from another document (nsp), 0 where not; None where
-        there is no sentence loss.
+      label: 1 if swapped (sop) or if B is from another document (nsp), else 0; None if there is
+        no sentence loss.
       a, b: the pieces of the segments, without special ones; b may be empty.
     """
 
@@ -50,7 +50,7 @@ class Chunk(NamedTuple):
 
 
 class RowView(NamedTuple):
-    """A row of a batch: its place there, what it is made of, its used slots, its chunks."""
+    """A row of a batch: its place in it, its epoch and stored row, its used slots, its chunks."""
 
     place: int
     epoch: int
@@ -68,15 +68,15 @@ class RunView:
     """
 
     def __init__(self, workdir: Path, data: str | None = None):
-        """Opens a run and what it is trained on.
+        """Opens a run and its training rows.
 
         Args:
           workdir: the run directory.
-          data: where its rows are now; by default where they were.
+          data: the current location of its rows; by default the original one.
 
         Raises:
-          FileNotFoundError: where there is no run, or its rows are gone.
-          ValueError: where it is no pretraining run, or the rows are others.
+          FileNotFoundError: if there is no run, or its rows are missing.
+          ValueError: if it is not a pretraining run, or the rows are not the run's.
         """
         run = read_run(workdir)
         if run.config.task.name != "pretrain":
@@ -94,15 +94,15 @@ class RunView:
         asked, found = record["data_fingerprint"], self._loader.manifest["fingerprint"]
         if asked not in (None, found):
             raise ValueError(
-                f"data.path {self.config.data.path!r} holds other rows than the run was fed "
-                f"(fingerprint {found[:12]}, not {asked[:12]}); say where they are with --data"
+                f"data.path {self.config.data.path!r} holds other rows than those of the run "
+                f"(fingerprint {found[:12]}, not {asked[:12]}); give their location with --data"
             )
 
     def rows_of_step(self, step: int) -> list[tuple[int, int]]:
-        """(epoch, row) of each row of a step's batch; steps count from 1, as in metrics.jsonl.
+        """Returns (epoch, row) of a step's batch; steps count from 1, as in metrics.jsonl.
 
         Raises:
-          ValueError: for a step that the run does not have.
+          ValueError: if the run does not have such a step.
         """
         train = self.config.train
         if not 1 <= step <= train.num_steps:
@@ -110,10 +110,10 @@ class RunView:
         return rows_of_step(train.seed, self._loader.num_rows, train.batch_size, step)
 
     def view(self, step: int, place: int) -> RowView:
-        """One row of a step's batch, as the loader makes it.
+        """Returns one row of a step's batch, as made by the loader.
 
         Raises:
-          ValueError: for a step that the run, or a place that a batch, does not have.
+          ValueError: if the run has no such step, or the batch no such place.
         """
         rows = self.rows_of_step(step)
         if not 0 <= place < len(rows):
@@ -125,25 +125,25 @@ class RunView:
         return RowView(place, epoch, row, used, tuple(_chunks(example, documents)))
 
     def next_step(self, document: int, step: int = 1) -> tuple[int, list[int]]:
-        """The first step from `step` on that is fed a document, and the places in its batch.
+        """Returns the first step from `step` on with a document, and its places in the batch.
 
-        As a B that next sentence prediction borrows it may be seen earlier.
+        The document may occur earlier as a B that next sentence prediction borrows.
 
         Raises:
-          ValueError: where no training row holds the document.
+          ValueError: if no training row holds the document.
         """
         seed, rows = self.config.train.seed, self._loader.num_rows
         size = self.config.train.batch_size
         first = (step - 1) * size
-        # All of this epoch that is left, and all of the next: every row comes in it.
+        # Searches the rest of this epoch and all of the next, which contains every row.
         for example in range(first, (first // rows + 2) * rows):
             if self._holds(row_of(seed, rows, example)[1], document):
                 step = example // size + 1
                 break
         else:
             raise ValueError(
-                f"--document {document}: no training row holds it; it may be held out, a "
-                "duplicate, or beyond the corpus"
+                f"--document {document}: no training row holds this document; it may be held out, "
+                "a duplicate, or not in the corpus"
             )
         batch = enumerate(rows_of_step(seed, rows, size, step))
         return step, [place for place, (_, row) in batch if self._holds(row, document)]
@@ -152,7 +152,7 @@ class RunView:
         return document in self._stored[row]["chunk_documents"]
 
     def source_of(self, document: int) -> str:
-        """The file or data set that a document came from, as `prepare` was given it."""
+        """Returns the file or data set that a document came from, as given to `prepare`."""
         for source in self._loader.manifest["sources"]:
             first = source["first_document"]
             if first is not None and first <= document < first + source["documents"]:
@@ -169,7 +169,7 @@ def _with_data(config: Config, path: str | None) -> Config:
 
 
 def _chunks(example: dict[str, np.ndarray], documents: list[int]) -> Iterator[Chunk]:
-    """The chunks of a loader's example."""
+    """Yields the chunks of a loader's example."""
     is_real = example["mlm_weights"] > 0
     positions = example["mlm_positions"][is_real]
     pieces, predicted = example["input_ids"].copy(), np.zeros(len(example["input_ids"]), bool)
@@ -195,7 +195,7 @@ def _chunks(example: dict[str, np.ndarray], documents: list[int]) -> Iterator[Ch
 
 
 def spell(slots: Sequence[Slot], tokenizer: Tokenizer, marks: dict[str, str]) -> str:
-    """The text of some pieces, those to predict marked."""
+    """Returns the text of the pieces, with those to predict marked."""
     parts = []
     for slot in slots:
         piece, given = tokenizer.pieces([slot.piece, slot.given])
@@ -214,7 +214,7 @@ def spell(slots: Sequence[Slot], tokenizer: Tokenizer, marks: dict[str, str]) ->
 
 
 def describe(run: RunView, view: RowView, *, colour: bool) -> list[str]:
-    """Lines that show a row."""
+    """Returns lines that show a row."""
     marks = _COLOURED if colour else _PLAIN
     slots = [slot for chunk in view.chunks for slot in (*chunk.a, *chunk.b)]
     predicted = sum(slot.predicted for slot in slots)
@@ -235,7 +235,7 @@ def describe(run: RunView, view: RowView, *, colour: bool) -> list[str]:
 
 
 def report(run: RunView, step: int, places: Sequence[int], *, colour: bool) -> Iterator[str]:
-    """Lines that show rows of a step's batch."""
+    """Yields lines that show rows of a step's batch."""
     marks = _COLOURED if colour else _PLAIN
     legend = ", ".join(f"{marks[name] % words}" for name, words in _LEGEND.items())
     yield f"step {step} of {run.config.train.num_steps}; to predict: {legend}"

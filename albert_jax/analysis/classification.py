@@ -1,4 +1,4 @@
-"""Whether a model's probabilities are what they say: of sentence order, of classes."""
+"""Calibration and errors of a model's class probabilities, also for sentence order."""
 
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ class Calibration(NamedTuple):
     """Predictions sorted into K bins of equal width by their probability.
 
     Attributes:
-      confidence: float64 [K], mean probability given to the predicted class; nan where empty.
-      accuracy: float64 [K], share of them that were right; nan where empty.
-      count: int64 [K].
+      confidence: float64 [K], mean probability of the predicted class; nan for empty bins.
+      accuracy: float64 [K], fraction of correct predictions; nan for empty bins.
+      count: int64 [K], number of predictions.
       error: mean of |confidence - accuracy| over all predictions.
     """
 
@@ -22,14 +22,14 @@ class Calibration(NamedTuple):
 
 
 def calibration(probs_PK: np.ndarray, labels_P: np.ndarray, bins: int = 10) -> Calibration:
-    """Compares how sure a model is with how often it is right.
+    """Compares a model's confidence with its accuracy.
 
     Source: arXiv:1706.04599, section 2 (the error is its expected calibration error).
 
     Args:
       probs_PK: probabilities of the classes.
-      labels_P: the right classes.
-      bins: how many, from 1 / classes (the least that the predicted class can have) to 1.
+      labels_P: the correct classes.
+      bins: number of bins from 1 / classes (the predicted class's minimum probability) to 1.
     """
     classes = probs_PK.shape[1]
     confidence_P = probs_PK.max(axis=1).astype(np.float64)
@@ -45,13 +45,13 @@ def calibration(probs_PK: np.ndarray, labels_P: np.ndarray, bins: int = 10) -> C
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """How many examples of class i were taken for class j: int64 [i,j]."""
+    """Returns how many examples of class i were predicted as class j: int64 [i,j]."""
     pairs = np.asarray(labels) * classes + np.asarray(predictions)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def surest_errors(probs_PK: np.ndarray, labels_P: np.ndarray, count: int) -> np.ndarray:
-    """Numbers of the wrong predictions, those with the highest probability first.
+    """Returns the indices of the wrong predictions, those with the highest probability first.
 
     Returns:
       int64 [at most `count`].

@@ -1,4 +1,4 @@
-"""Learning curves of several runs, and in which settings the runs differ."""
+"""Learning curves of several runs, and the settings in which the runs differ."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,32 +19,32 @@ class Curve(NamedTuple):
 
 
 def run_names(workdirs: Sequence[str | Path]) -> list[str]:
-    """A name for each run: the end of its path, as long as tells it from the others.
+    """Returns a name for each run: the shortest end of its path that is unique.
 
     Raises:
-      ValueError: where a directory is given twice.
+      ValueError: if a directory is given twice.
     """
     paths = [Path(workdir).absolute().parts for workdir in workdirs]
     for length in range(1, max(map(len, paths), default=0) + 1):
         names = ["/".join(path[-length:]) for path in paths]
         if len(set(names)) == len(names):
             return names
-    raise ValueError(f"runs must be different ones, not {[str(w) for w in workdirs]}")
+    raise ValueError(f"runs must be distinct, not {[str(w) for w in workdirs]}")
 
 
 def read_curves(
     workdirs: Sequence[str | Path], metric: str, split: str = "validation"
 ) -> dict[str, Curve]:
-    """A metric of several runs, by their `run_names`.
+    """Returns a metric of several runs, by their `run_names`.
 
     Args:
-      workdirs: run directories, those without the metric are left out.
-      metric: as metrics.jsonl names it.
+      workdirs: run directories; those without the metric are left out.
+      metric: its name in metrics.jsonl.
       split: "train" or "validation".
 
     Raises:
-      FileNotFoundError: where a directory has no metrics.jsonl.
-      ValueError: where no run has the metric, or one is given twice.
+      FileNotFoundError: if a directory has no metrics.jsonl.
+      ValueError: if no run has the metric, or one is given twice.
     """
     curves = {}
     for name, workdir in zip(run_names(workdirs), workdirs, strict=True):
@@ -59,7 +59,7 @@ def read_curves(
 
 
 def smooth(curve: Curve, width: int) -> Curve:
-    """Means over windows of `width` neighbouring points, each at its window's middle."""
+    """Returns means over windows of `width` adjacent points, each at its window's middle."""
     if width <= 1 or len(curve.steps) < width:
         return curve
     window = np.full(width, 1 / width)
@@ -67,11 +67,11 @@ def smooth(curve: Curve, width: int) -> Curve:
 
 
 def differing_settings(workdirs: Sequence[str | Path]) -> dict[str, dict[str, Any]]:
-    """The settings that are not the same in all runs: key -> run's name -> value.
+    """Returns the settings that differ between runs: key -> run's name -> value.
 
     Raises:
-      FileNotFoundError: where a directory is no run.
-      ValueError: where one is given twice.
+      FileNotFoundError: if a directory is not a run directory.
+      ValueError: if one is given twice.
     """
     runs: dict[str, Mapping[str, Any]] = {
         name: traverse_util.flatten_dict(read_run(Path(workdir)).config.to_dict(), sep=".")

@@ -1,4 +1,4 @@
-"""Where masked pieces are found: by n-gram length, by how frequent they are, by position."""
+"""Accuracy on masked pieces: by n-gram length, by frequency and by position."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -21,7 +21,7 @@ from albert_jax.predict.pretrained import PretrainedModel
 
 
 class GroupAccuracy(NamedTuple):
-    """Of K groups of predictions: group int64 [K], accuracy float64 [K], count int64 [K]."""
+    """K groups of predictions: group int64 [K], accuracy float64 [K], count int64 [K]."""
 
     group: np.ndarray
     accuracy: np.ndarray
@@ -29,18 +29,18 @@ class GroupAccuracy(NamedTuple):
 
 
 def accuracy_by(correct_P: np.ndarray, groups_P: np.ndarray) -> GroupAccuracy:
-    """Accuracy of each group that has a prediction, groups ascending."""
+    """Returns the accuracy of each nonempty group, groups ascending."""
     group, place_P, count = np.unique(groups_P, return_inverse=True, return_counts=True)
     return GroupAccuracy(group, np.bincount(place_P, correct_P) / count, count)
 
 
 def piece_counts(rows: RowSource, vocab_size: int, limit: int | None = None) -> np.ndarray:
-    """How often each piece occurs in prepared rows, int64 [V].
+    """Returns how often each piece occurs in prepared rows, int64 [V].
 
     Args:
       rows: a split's rows.
       vocab_size: V.
-      limit: rows, the first ones; by default all.
+      limit: number of rows to use, from the first; by default all.
     """
     counts = np.zeros(vocab_size, np.int64)
     for row in range(min(limit or len(rows), len(rows))):
@@ -51,10 +51,10 @@ def piece_counts(rows: RowSource, vocab_size: int, limit: int | None = None) -> 
 def frequency_bands(
     counts_V: np.ndarray, edges: tuple[int, ...] = (100, 1000, 10_000)
 ) -> np.ndarray:
-    """The band of each piece by its rank in frequency, int64 [V].
+    """Returns the band of each piece by its frequency rank, int64 [V].
 
-    Band 0 has the `edges[0]` most frequent pieces, band 1 those that follow up to rank
-    `edges[1]`, and so on; the last has the rest.
+    Band 0 has the `edges[0]` most frequent pieces, band 1 the following ones up to rank
+    `edges[1]`, and so on; the last band has the rest.
     """
     rank_V = np.empty(len(counts_V), np.int64)
     rank_V[np.argsort(-counts_V, kind="stable")] = np.arange(len(counts_V))
@@ -65,14 +65,14 @@ _INPUTS = ("input_ids", "token_type_ids", "position_ids", "segment_ids")
 
 
 class HeldOut(NamedTuple):
-    """All P masked pieces and all C pairs of segments of some held-out examples.
+    """All P masked pieces and all C pairs of segments of held-out examples.
 
     Attributes:
-      labels: int32 [P], the pieces that were there.
-      log_probs: float32 [P], what the model gives them, in nats.
-      correct: bool [P], whether they are the likeliest.
-      positions: int32 [P], places in their chunks, [CLS] being 0.
-      pair_labels: int32 [C], 1 where swapped (sop) or from another document (nsp).
+      labels: int32 [P], the original pieces.
+      log_probs: float32 [P], the model's log-probabilities of them, in nats.
+      correct: bool [P], whether they are the most likely pieces.
+      positions: int32 [P], positions in their chunks, with [CLS] at 0.
+      pair_labels: int32 [C], 1 if swapped (sop) or from another document (nsp).
       pair_probs: float32 [C,2].
     """
 
@@ -87,22 +87,24 @@ class HeldOut(NamedTuple):
 def held_out(
     model: PretrainedModel, data: DataConfig, limit: int | None = None, batch_size: int = 16
 ) -> HeldOut:
-    """Runs a model over validation rows, with the pairs and masks of its run's evaluations.
+    """Runs a model over validation rows, with the same pairs and masks as its run's evaluations.
 
     Args:
       model: a pretrained model.
-      data: its rows and how examples are drawn; another `sentence_objective` than the model's
-        asks it what it was not taught.
-      limit: rows, the first ones; by default all.
+      data: its rows and how examples are drawn. A `sentence_objective` other than the model's
+        tests it on an objective that it was not trained on.
+      limit: number of rows to use, from the first; by default all.
       batch_size: rows computed together.
 
     Raises:
-      FileNotFoundError, ValueError: where the rows are missing or do not fit, or the model
-        has no heads of pretraining.
+      FileNotFoundError, ValueError: if the rows are missing or do not fit, or the model has no
+        pretraining heads.
     """
     missing = [head for head in ("pooler", "mlm", "sop") if head not in model.heads]
     if missing:
-        raise ValueError(f"the model has no {', '.join(missing)}: it was not pretrained, or cut")
+        raise ValueError(
+            f"the model has no {', '.join(missing)} head; use a model with its pretraining heads"
+        )
     rows = Rows(data, "validation")
     count = min(limit or rows.num_rows, rows.num_rows)
     graphdef, _ = nnx.split(abstract_model(model.config, model.params), nnx.Param)
@@ -116,7 +118,7 @@ def held_out(
 
 
 def summarize(found: HeldOut) -> dict[str, float]:
-    """Mean losses in nats and accuracies, named as in metrics.jsonl; pairs where there are any."""
+    """Returns mean losses in nats and accuracies, named as in metrics.jsonl; pairs if any."""
     means = {
         "mlm_loss": -float(found.log_probs.mean(dtype=np.float64)),
         "mlm_accuracy": float(found.correct.mean()),
@@ -132,7 +134,7 @@ def summarize(found: HeldOut) -> dict[str, float]:
 
 @partial(jax.jit, static_argnums=0)
 def _score(graphdef: Any, params: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, ...]:
-    """log_probs_BP and correct_BP of the labels, pair_probs_BC2; compiled once a model."""
+    """Returns log_probs_BP and correct_BP of the labels, pair_probs_BC2; compiled per model."""
     network = nnx.merge(graphdef, params)
     x_BTD = network(*(batch[name] for name in _INPUTS)).last_hidden_state
     logits_BPV = network.mlm_logits(x_BTD, batch["mlm_positions"])
@@ -150,7 +152,7 @@ def _select(
     correct_BP: np.ndarray,
     pairs_BC2: np.ndarray,
 ) -> HeldOut:
-    """What is predicted, without the empty slots."""
+    """Returns the predictions without empty slots."""
     masked, paired = batch["mlm_weights"] > 0, batch["sentence_weights"] > 0
     positions_BP = np.take_along_axis(batch["position_ids"], batch["mlm_positions"], axis=1)
     return HeldOut(
@@ -166,12 +168,12 @@ def _select(
 def held_out_ngram_words(
     data: DataConfig, word_starts: np.ndarray, limit: int | None = None
 ) -> np.ndarray:
-    """Words of the n-gram that each of `held_out`'s masked pieces was masked in, in its order.
+    """Returns the n-gram length in words of each masked piece of `held_out`, in the same order.
 
     Args:
       data: its rows and how examples are drawn.
       word_starts: bool [V], the tokenizer's.
-      limit: rows, as in `held_out`.
+      limit: number of rows, as in `held_out`.
 
     Returns:
       int64 [P].
@@ -190,17 +192,17 @@ def ngram_words(
     epoch: int,
     row: int,
 ) -> np.ndarray:
-    """Words of the n-gram that each slot of an example is masked in, 0 where it is not.
+    """Returns the length in words of the n-gram that masks each slot of an example, 0 if unmasked.
 
-    Draws what `loader.Rows` draws, from the same generator.
+    Makes the same draws as `loader.Rows`, from the same generator.
 
     Args:
       data: how examples are drawn.
       rows: the split's rows.
       word_starts: bool [V], the tokenizer's.
       seed: the run's seed, or `loader.EVAL_SEED`.
-      epoch: of the example.
-      row: of the example.
+      epoch: the example's epoch.
+      row: the example's row.
 
     Returns:
       int64 [T], without padding.

@@ -1,4 +1,4 @@
-"""A table of the paper beside what was measured here: Markdown and a picture."""
+"""Tables of the paper next to this package's measurements, as Markdown and as figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,14 +16,14 @@ _SOURCE = "arXiv:1909.11942"
 def write_table(
     path: Path, title: str, scale: str, rows: Mapping[str, TableRow], results: Results
 ) -> None:
-    """Writes a Markdown table: the paper's numbers, and those measured here.
+    """Writes a Markdown table of the paper's numbers and this package's measurements.
 
     Args:
       path: the file.
-      title: of the table.
-      scale: at which it was run here.
-      rows: of the table.
-      results: for some of them, a measurement or {"failed": why}; see `sweep.measure`.
+      title: the table's title.
+      scale: the scale of the measurements.
+      rows: the table's rows.
+      results: for some rows, a measurement or {"failed": why}; see `sweep.measure`.
     """
     head = ["row", "paper: parameters", "paper: Avg", *(f"paper: {n}" for n in _INTRINSIC)]
     ours = ["parameters", "MLM loss (nats)", *(f"{name} (%)" for name in _INTRINSIC)]
@@ -33,7 +33,7 @@ def write_table(
     if not any(rows[name].scores.intrinsic for name in results):
         lines = [line[:3] + line[6:] for line in lines]
     about = (
-        f"The columns *paper* are of {_SOURCE}, the others were measured here, at the scale "
+        f"The *paper* columns are from {_SOURCE}; the others were measured here, at the scale "
         f"*{scale}*, on held-out text. Avg is over SQuAD 1.1 and 2.0, MNLI, SST-2 and RACE; MLM, "
         "NSP and SOP are accuracies."
     )
@@ -45,12 +45,12 @@ def write_table(
 def draw_table(
     path: Path, title: str, scale: str, rows: Mapping[str, TableRow], results: Results
 ) -> None:
-    """Draws the paper's numbers, those measured here, and our losses against parameters.
+    """Draws the paper's numbers, the measurements, and measured losses against parameters.
 
-    The last is left out where the objectives differ, as in Table 5. Arguments are those of
+    The last panel is left out if the objectives differ, as in Table 5. Arguments are those of
     `write_table`; `path` is a .png.
     """
-    from matplotlib.figure import Figure  # half a second to import: only when drawing
+    from matplotlib.figure import Figure  # imported here because the import takes half a second
 
     names = list(results)
     intrinsic = any(rows[name].scores.intrinsic for name in names)
@@ -98,7 +98,7 @@ def _own_cells(result: Mapping[str, Any]) -> list[str]:
 def _bars(
     rows: Mapping[str, TableRow], results: Results, intrinsic: bool
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """The paper's and our series: label -> a value for each row, nan where there is none."""
+    """Returns the paper's and the measured series: label -> a value per row, nan if missing."""
     shown = _INTRINSIC if intrinsic else _INTRINSIC[:1]
     missing = float("nan")
     if intrinsic:
@@ -114,7 +114,7 @@ def _bars(
 
 
 def _draw_bars(axes: Any, names: Sequence[str], series: Mapping[str, Sequence[float]]) -> None:
-    """Groups of horizontal bars, a row each, the first on top, their values beside them."""
+    """Draws a group of horizontal bars per row, the first on top, with values next to them."""
     height = 0.8 / len(series)
     for i, (label, values) in enumerate(series.items()):
         places = [place + (i - (len(series) - 1) / 2) * height for place in range(len(names))]
@@ -128,7 +128,7 @@ def _draw_bars(axes: Any, names: Sequence[str], series: Mapping[str, Sequence[fl
 
 
 def _draw_losses(axes: Any, results: Results) -> None:
-    """Our losses against parameters, a point a row."""
+    """Draws measured losses against parameters, one point per row."""
     for name, result in results.items():
         if "failed" not in result:
             axes.plot(result["parameters"] / 1e6, result["mlm_loss"], "o", label=name)

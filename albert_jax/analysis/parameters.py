@@ -1,4 +1,4 @@
-"""Parameters and the optimizer's moments in numbers."""
+"""Statistics of parameters and of the optimizer's moments."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from flax import traverse_util
 
 
 class Statistics(NamedTuple):
-    """Of one parameter: elements, mean, standard deviation, L2 norm, largest absolute value."""
+    """One parameter's number of elements, mean, standard deviation, L2 norm and maximum |x|."""
 
     size: int
     mean: float
@@ -19,11 +19,11 @@ class Statistics(NamedTuple):
 
 
 class MomentStatistics(NamedTuple):
-    """Of the optimizer's moments of one parameter.
+    """Statistics of the optimizer's moments of one parameter.
 
     Attributes:
       gradient: root mean square of the gradient, from the second moment.
-      signal: share of it that does not average out over steps, from 0 (noise alone) to 1.
+      signal: fraction of it that does not average out over steps, from 0 (only noise) to 1.
     """
 
     gradient: float
@@ -31,16 +31,16 @@ class MomentStatistics(NamedTuple):
 
 
 def parameter_statistics(params: Mapping[str, Any]) -> dict[str, Statistics]:
-    """The statistics of each parameter, by its path."""
+    """Returns the statistics of each parameter, by its path."""
     return {path: _statistics(array) for path, array in _flat(params).items()}
 
 
 def moment_statistics(mu: Mapping[str, Any], nu: Mapping[str, Any]) -> dict[str, MomentStatistics]:
-    """The statistics of each parameter's moments, by its path.
+    """Returns the statistics of each parameter's moments, by its path.
 
     Args:
-      mu: first moments, means of the gradient over the last steps.
-      nu: second moments, means of its square.
+      mu: first moments, running means of the gradient.
+      nu: second moments, running means of its square.
     """
     first, second = _flat(mu), _flat(nu)
     found = {}
@@ -52,7 +52,7 @@ def moment_statistics(mu: Mapping[str, Any], nu: Mapping[str, Any]) -> dict[str,
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:
-    """How many numbers a parameter tree holds, of arrays or their shapes."""
+    """Returns the number of elements in a parameter tree of arrays or shapes."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 

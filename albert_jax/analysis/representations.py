@@ -1,4 +1,4 @@
-"""How much each layer changes what it is given: the paper's Figure 1."""
+"""Analyses of hidden states and embeddings, such as the layer changes of the paper's Figure 1."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from flax import traverse_util
 
 
 def layer_distances(hidden_states: np.ndarray, mask_BT: np.ndarray) -> np.ndarray:
-    """Mean L2 distance between each layer's input and its output, over all pieces.
+    """Returns the mean L2 distance between each layer's input and output, over all tokens.
 
     Source: arXiv:1909.11942, Figure 1, left.
 
@@ -24,7 +24,7 @@ def layer_distances(hidden_states: np.ndarray, mask_BT: np.ndarray) -> np.ndarra
 
 
 def layer_angles(hidden_states: np.ndarray, mask_BT: np.ndarray) -> np.ndarray:
-    """Mean angle in degrees between each layer's input and its output, over all pieces.
+    """Returns the mean angle in degrees between each layer's input and output, over all tokens.
 
     Source: arXiv:1909.11942, Figure 1, right.
 
@@ -32,33 +32,33 @@ def layer_angles(hidden_states: np.ndarray, mask_BT: np.ndarray) -> np.ndarray:
     """
     x_LPD = _pieces(hidden_states, mask_BT)
     x_LPD = x_LPD / np.linalg.norm(x_LPD, axis=-1, keepdims=True)
-    # From the chord, not the cosine, which has no digits left where the angle is small.
+    # Uses the chord because the cosine loses all precision for small angles.
     chord_LP = np.linalg.norm(np.diff(x_LPD, axis=0), axis=-1)
     return np.degrees(2 * np.arcsin(np.clip(chord_LP / 2, 0, 1))).mean(axis=-1)
 
 
 def _pieces(hidden_states: np.ndarray, mask_BT: np.ndarray) -> np.ndarray:
-    """Hidden states of the pieces alone, float64 [L+1,P,D]."""
+    """Returns the hidden states of tokens without padding, float64 [L+1,P,D]."""
     return hidden_states[:, np.asarray(mask_BT, bool)].astype(np.float64)
 
 
 class Neighbours(NamedTuple):
-    """The K pieces nearest to each of P: ids int64 [P,K], cosines float [P,K], nearest first."""
+    """The K nearest pieces of each of P: ids int64 [P,K], cosines float [P,K], nearest first."""
 
     ids: np.ndarray
     cosines: np.ndarray
 
 
 def nearest_pieces(table_VE: np.ndarray, ids: np.ndarray, count: int) -> Neighbours:
-    """The pieces whose embeddings have the smallest angle to those of `ids`.
+    """Returns the pieces whose embeddings have the smallest angle to those of `ids`.
 
     Args:
       table_VE: the embeddings of all pieces.
-      ids: int [P], the pieces asked about; none is its own neighbour.
-      count: how many neighbours, fewer than V.
+      ids: int [P], the query pieces; a piece is not its own neighbour.
+      count: the number of neighbours, fewer than V.
 
     Raises:
-      ValueError: where there are not so many other pieces.
+      ValueError: if there are fewer other pieces.
     """
     if not 0 < count < len(table_VE):
         raise ValueError(f"count={count} must be from 1 to {len(table_VE) - 1}")
@@ -70,16 +70,16 @@ def nearest_pieces(table_VE: np.ndarray, ids: np.ndarray, count: int) -> Neighbo
 
 
 def spectrum(table_VE: np.ndarray) -> np.ndarray:
-    """Share of the embeddings' variance along each principal axis, float64 [E], falling."""
+    """Returns the fraction of variance along each principal axis, float64 [E], descending."""
     centred_VE = np.asarray(table_VE, np.float64)
     centred_VE = centred_VE - centred_VE.mean(axis=0)
-    # The E×E covariance in place of an SVD of the whole table: E is small, V is not.
+    # Uses the E×E covariance instead of an SVD of the table, because E is small and V is not.
     variances = np.linalg.eigvalsh(centred_VE.T @ centred_VE)[::-1].clip(min=0)
     return variances / variances.sum()
 
 
 def effective_rank(shares: np.ndarray) -> float:
-    """How many axes of equal variance would have the entropy of these shares, from 1 to E.
+    """Returns the number of equal-variance axes with the same entropy, from 1 to E.
 
     Source: Roy & Vetterli, The effective rank, EUSIPCO 2007.
     """
@@ -88,10 +88,10 @@ def effective_rank(shares: np.ndarray) -> float:
 
 
 def linear_cka(x_PD: np.ndarray, y_PD: np.ndarray) -> float:
-    """Linear centred kernel alignment of two representations of the same P pieces.
+    """Returns the linear centred kernel alignment of two representations of the same P tokens.
 
-    1 where they are equal but for rotation, scale and shift; 0 where nothing of one is a
-    linear function of the other. The widths may differ.
+    It is 1 if they are equal up to rotation, scale and shift, and 0 if no part of one is a linear
+    function of the other. The widths may differ.
 
     Source: arXiv:1905.00414, section 3.
     """
@@ -103,11 +103,11 @@ def linear_cka(x_PD: np.ndarray, y_PD: np.ndarray) -> float:
 def layer_similarity(
     hidden_states: np.ndarray, others: np.ndarray, mask_BT: np.ndarray
 ) -> np.ndarray:
-    """`linear_cka` of every layer of one model with every layer of another, float64 [L+1,M+1].
+    """Returns `linear_cka` of all layers of one model with all of another, float64 [L+1,M+1].
 
     Args:
       hidden_states: float [L+1,B,T,D] of one model.
-      others: float [M+1,B,T,D] of the other, for the same texts; its D may be another.
+      others: float [M+1,B,T,D] of the other, for the same texts; its D may differ.
       mask_BT: 0 on padding.
     """
     mask_BT = np.asarray(mask_BT, bool)
@@ -120,9 +120,10 @@ def layer_similarity(
 
 
 def relative_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float]:
-    """‖after - before‖ / ‖before‖ of each parameter, by its path.
+    """Returns ‖after - before‖ / ‖before‖ of each parameter, by its path.
 
-    Only of those that both have in one shape. Infinite for what was all zero and is not any more.
+    Covers parameters that both have with the same shape. Infinite if a parameter was all zero and
+    no longer is.
     """
     old, new = (traverse_util.flatten_dict(dict(tree), sep="/") for tree in (before, after))
     changes = {}

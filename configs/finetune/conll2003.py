@@ -6,7 +6,7 @@ Train:  python -m albert_jax.train --config configs/finetune/conll2003.py \\
             --workdir runs/conll2003 --config.init_from=hf:albert/albert-base-v2
 Scores: none known: the paper did not try it, and the recipe is not from there, but one
         that BERT's authors give for fine-tuning (4 epochs). ALBERT's vocabulary has no
-        capitals, which help to tell names.
+        capitals, which help to recognize names.
 """
 
 from ml_collections import ConfigDict

@@ -6,8 +6,8 @@ First:  python -m albert_jax.train --config configs/finetune/mnli.py \\
             --workdir runs/mnli --config.init_from=hf:albert/albert-base-v2
 Train:  python -m albert_jax.train --config configs/finetune/mrpc.py \\
             --workdir runs/mrpc --config.init_from=runs/mnli
-        As the authors did, it begins with the model of MNLI; with
-        --config.init_from=hf:albert/albert-base-v2 it does not.
+        Like the authors, it starts from a model fine-tuned on MNLI;
+        --config.init_from=hf:albert/albert-base-v2 skips that step.
         Seeds differ on so little data: --config.task.seeds=[0,1,2,3,4] makes five runs
         and gives their median.
 Scores: accuracy 90.9 with xxlarge (development set, arXiv:1909.11942, Table 9)

@@ -1,6 +1,6 @@
 """Table 11: depth.
 
-ALBERT large with 1 to 48 layers. From 3 on, each begins with the parameters of the one before,
+ALBERT large with 1 to 48 layers. From 3 on, each starts from the parameters of the previous one,
 as in the paper; since all layers share them, they fit any depth. The paper does not say how many
 steps each takes after that; here it is all of them.
 

@@ -1,8 +1,8 @@
 """Table 12: width.
 
 ALBERT large with 3 layers and hidden sizes from 1024 to 6144. The paper's 3-layer network of
-Table 11 began with a 1-layer one, and is the first row here; whether the others had such a start
-is not said. Here none has.
+Table 11 started from a 1-layer one, and is the first row here. The paper does not say whether the
+others had such a start; here none has.
 
 Source: arXiv:1909.11942v6, Table 12 and section A.1.
 Sweep:  python -m albert_jax.sweep configs/paper/table12.py --scale small

@@ -1,7 +1,7 @@
 """Table 13: depth of a very wide model.
 
 ALBERT xxlarge with 12 and 24 layers. The paper warm-starts its xxlarge from 6 layers
-(section A.1, footnote); here both begin anew.
+(section A.1, footnote); here both start from scratch.
 
 Source: arXiv:1909.11942v6, Table 13 and section A.2.
 Sweep:  python -m albert_jax.sweep configs/paper/table13.py --scale small

@@ -1,4 +1,4 @@
-"""Table 2: ALBERT's sizes beside BERT's.
+"""Table 2: ALBERT's sizes compared with BERT's.
 
 BERT is trained with next sentence prediction, ALBERT with sentence order. The paper does not say
 whether its xxlarge had dropout here; the published first version, which this is, had none. The

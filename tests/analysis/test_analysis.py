@@ -211,5 +211,5 @@ def test_curves_are_smoothed_by_means_of_neighbours():
 def test_runs_are_named_by_what_tells_them_apart():
     assert run_names(["runs/a", "runs/b"]) == ["a", "b"]
     assert run_names(["x/cola/seed_0", "x/sst2/seed_0"]) == ["cola/seed_0", "sst2/seed_0"]
-    with pytest.raises(ValueError, match="runs must be different"):
+    with pytest.raises(ValueError, match="runs must be distinct"):
         run_names(["runs/a", "runs/a"])

@@ -137,7 +137,7 @@ def test_a_run_has_the_settings_that_it_will_go_on_with(run, tmp_path):
         (lambda c: c.update(source="nowhere"), "'nowhere' is not a run directory"),
         (lambda c: c.update(more=["--step", "3"]), "no checkpoint of step 3"),
         (lambda c: c.update(more=["--colour", "red"]), "unknown argument '--colour'"),
-        (lambda c: c.update(more=["--config", "x.py"]), "--config is for --to orbax"),
+        (lambda c: c.update(more=["--config", "x.py"]), "--config applies only to --to orbax"),
         (lambda c: c["output"].write_text("mine"), "exists and is not empty"),
         (
             lambda c: c.update(to="orbax", more=["--config", c["file"](train={"num_steps": 7})]),

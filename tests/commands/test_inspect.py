@@ -158,10 +158,10 @@ def test_a_document_is_found_where_it_is_fed_next(rows, begun, capsys):
     assert later == seen[1]
     assert main(["--workdir", str(workdir), "--document", str(document)]) == 0
     said = capsys.readouterr().out
-    assert f"document {document} is next fed in step {step}\n" in said
+    assert f"document {document} next occurs in step {step}\n" in said
     assert f"document {document} ({rows.parent}/texts.jsonl)" in said
     assert main(["--workdir", str(workdir), "--document", "100000"]) == 1
-    assert "no training row holds it" in capsys.readouterr().err
+    assert "no training row holds this" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -181,4 +181,4 @@ def test_what_is_not_there_is_refused(begun, capsys, words, message):
 def test_other_rows_than_the_runs_are_refused(begun, tmp_path, capsys):
     other = prepare_rows(tmp_path, documents=60)
     assert main(["--workdir", str(begun()), "--data", str(other)]) == 1
-    assert "holds other rows than the run was fed" in capsys.readouterr().err
+    assert "holds other rows than those of the run" in capsys.readouterr().err

@@ -300,7 +300,10 @@ def test_other_settings_than_the_rows_were_prepared_for_are_an_error(data):
     [
         ({"format_version": 2}, "format_version is 2.*reads 1"),
         ({"tokenizer_sha256": "0"}, "sha256"),
-        ({"rows": {"train": 24, "validation": 7}}, "rows of train is 23, but 24"),
+        (
+            {"rows": {"train": 24, "validation": 7}},
+            "rows of train is 23, but manifest.json says 24",
+        ),
         ({"max_chunks": 1}, "chunks.*prepare the data again"),
     ],
 )

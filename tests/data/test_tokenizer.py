@@ -289,5 +289,5 @@ def test_other_ids_are_refused(tmp_path):
         vocab_size=50,
         minloglevel=2,
     )
-    with pytest.raises(ValueError, match="must be \\(0, 1, 2, 3, 4\\)"):
+    with pytest.raises(ValueError, match="not \\(0, 1, 2, 3, 4\\)"):
         Tokenizer(tmp_path / "plain.model")

@@ -208,7 +208,7 @@ CORPORA = [
     ),
     of_corpus("a.txt", "One.".encode("utf-16"), r"a\.txt: invalid UTF-8 at byte 0 \(line 1\)"),
     of_corpus("a.txt", "", r"a\.txt: contains no text; is --format correct"),
-    of_corpus("a.txt", " \n\t\n\r\n", r"a\.txt: no text in it"),
+    of_corpus("a.txt", " \n\t\n\r\n", r"a\.txt: contains no text"),
     of_corpus("a.txt.gz", gzip.compress(b"One two. " * 99)[:-9], r"a\.txt\.gz: damaged gzip file"),
     of_corpus("a.txt.gz", b"One two.\n", r"a\.txt\.gz: damaged gzip file \(Not a gzipped file"),
     of_corpus("a.txt.gz", gzip.compress(b"One \xff"), r"a\.txt\.gz: invalid UTF-8 at byte 4"),
@@ -292,7 +292,7 @@ TOKENIZERS = [
     ),
     of_rows("rows/tokenizer.model: not a SentencePiece model", write("rows/tokenizer.model", "x")),
     of_rows(
-        "sha256 of tokenizer.model is .* in manifest.json; prepare the data again",
+        "sha256 of tokenizer.model is .* manifest.json says .*; prepare the data again",
         edit_json("rows/manifest.json", tokenizer_sha256="0"),
     ),
     of_rows("tokenizer .*rows/tokenizer.model: no such file", remove("rows/tokenizer.model")),
@@ -563,7 +563,7 @@ OTHERS = [
         "holds none of train",
     ),
     Case("sweep", "{tmp}/none.py --output {tmp}/out", r"config file .*none\.py. does not exist"),
-    Case("sweep", "{good}/config.py --output {tmp}/out", "is no table: it defines no ROWS"),
+    Case("sweep", "{good}/config.py --output {tmp}/out", "is not a table: it defines no ROWS"),
     Case(
         "sweep",
         "{tmp}/table.py --output {tmp}/out",
