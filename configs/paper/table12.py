@@ -22,7 +22,7 @@ SMALL = {"model.num_hidden_layers": 3}
 
 
 def width(hidden: int) -> dict[str, int]:
-    """Returns the row for three layers of this width. Source: section 3.1, feed-forward 4 H, heads H / 64."""
+    """Returns three layers of this width. Source: section 3.1, feed-forward 4 H, heads H / 64."""
     return {
         "model.hidden_size": hidden,
         "model.intermediate_size": 4 * hidden,
