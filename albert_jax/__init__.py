@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
 
 
 def main() -> None:
-    """The command `albert-jax`: `albert-jax NAME ...` is `python -m albert_jax.NAME ...`."""
+    """Runs the command `albert-jax`: `albert-jax NAME ...` is `python -m albert_jax.NAME ...`."""
     name, *sys.argv[1:] = sys.argv[1:] or ["--help"]
     if name in COMMANDS:
         runpy.run_module(f"{__name__}.{name}", run_name="__main__", alter_sys=True)

@@ -17,7 +17,7 @@ from albert_jax.config.presets import bert_preset
 
 
 def get_config() -> ConfigDict:
-    """BERT's sizes and sentence objective on ALBERT's recipe."""
+    """Returns BERT's sizes and sentence objective with ALBERT's recipe."""
     config = default_config()
     config.model.update(bert_preset("large"))
     config.data.update(path="data/wikibooks", sentence_objective="nsp")

@@ -18,7 +18,7 @@ from albert_jax.config.presets import albert_preset
 
 
 def get_config(version: str = "v2") -> ConfigDict:
-    """The published sizes; LAMB, batch and steps are the defaults."""
+    """Returns the published sizes; LAMB, batch and steps are the defaults."""
     config = default_config()
     config.model.update(albert_preset("large", version))
     config.data.update(path="data/wikibooks")

@@ -12,7 +12,7 @@ from albert_jax.config import default_config
 
 
 def get_config() -> ConfigDict:
-    """The default ALBERT, shrunk; AdamW, which needs no large batch."""
+    """Returns a small ALBERT with AdamW, which does not need a large batch."""
     config = default_config()
     config.model.update(
         vocab_size=8000,

@@ -63,7 +63,7 @@ class ModelConfig:
 
     @property
     def has_projection(self) -> bool:
-        """Whether the encoder begins with a projection from E to D."""
+        """Whether the encoder starts with a projection from E to D."""
         return self.project_embeddings or self.embedding_size != self.hidden_size
 
 

@@ -1,1 +1,1 @@
-"""What is learnt: one file a family of tasks."""
+"""Training tasks, with one file per family of tasks."""

@@ -16,7 +16,7 @@ from albert_jax.tasks.registry import fine_tuning_recipe
 
 
 def get_config() -> ConfigDict:
-    """A rate, a batch and a number of epochs that BERT's authors tried."""
+    """Returns a learning rate, batch size and number of epochs that BERT's authors tried."""
     config = default_config()
     config.update(fine_tuning_recipe("conll2003"))
     config.task.data = "data/conll2003"

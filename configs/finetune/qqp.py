@@ -13,7 +13,7 @@ from albert_jax.tasks.registry import fine_tuning_recipe
 
 
 def get_config() -> ConfigDict:
-    """The recipe of the paper's Table 14."""
+    """Returns the recipe in the paper's Table 14."""
     config = default_config()
     config.update(fine_tuning_recipe("glue/qqp"))
     config.task.data = "data/glue"

@@ -21,7 +21,7 @@ from albert_jax.tasks.registry import fine_tuning_recipe
 
 
 def get_config(version: str = "v2") -> ConfigDict:
-    """The recipe of the authors for a version of the models."""
+    """Returns the authors' recipe for a version of the models."""
     config = default_config()
     config.update(fine_tuning_recipe("race", version))
     config.task.data = "data/race"

@@ -16,7 +16,7 @@ from albert_jax.tasks.registry import fine_tuning_recipe
 
 
 def get_config() -> ConfigDict:
-    """The recipe of the paper's Table 14."""
+    """Returns the recipe in the paper's Table 14."""
     config = default_config()
     config.update(fine_tuning_recipe("squad/v2.0"))
     config.task.data = "data/squad"

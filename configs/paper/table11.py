@@ -70,5 +70,5 @@ ROWS = {
 
 
 def get_config(argument: str = "1") -> ConfigDict:
-    """The settings of a row."""
+    """Returns the settings of a row."""
     return row_config(__file__, ROWS, argument)

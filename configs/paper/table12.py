@@ -22,7 +22,7 @@ SMALL = {"model.num_hidden_layers": 3}
 
 
 def width(hidden: int) -> dict[str, int]:
-    """Three layers of this width. Source: section 3.1, feed-forward 4 H, heads H / 64."""
+    """Returns three layers of this width. Source: section 3.1, feed-forward 4 H, heads H / 64."""
     return {
         "model.hidden_size": hidden,
         "model.intermediate_size": 4 * hidden,
@@ -64,5 +64,5 @@ ROWS = {
 
 
 def get_config(argument: str = "1024") -> ConfigDict:
-    """The settings of a row."""
+    """Returns the settings of a row."""
     return row_config(__file__, ROWS, argument)

@@ -32,5 +32,5 @@ ROWS = {
 
 
 def get_config(argument: str = "12") -> ConfigDict:
-    """The settings of a row."""
+    """Returns the settings of a row."""
     return row_config(__file__, ROWS, argument)

@@ -71,5 +71,5 @@ ROWS = {
 
 
 def get_config(argument: str = "all-shared-128") -> ConfigDict:
-    """The settings of a row."""
+    """Returns the settings of a row."""
     return row_config(__file__, ROWS, argument)

@@ -168,7 +168,7 @@ OVERRIDES = [
     of_override("--config.=3", "unknown key config.;"),
     of_override("--config.train.seed=x", "config.train.seed must be int, not 'x'"),
     of_override("--config.train.seed=0x10", "config.train.seed must be int, not '0x10'"),
-    of_override("--confg.train.seed=1", "unknown argument '--confg.train.seed=1'; settings are"),
+    of_override("--confg.train.seed=1", "unknown argument '--confg.train.seed=1'; write settings"),
     of_override(
         "--config.train.num_steps=1" + "0" * 30, "num_steps=10+ must be from 1 to 2147483"
     ),
@@ -277,7 +277,7 @@ TOKENIZERS = [
     Case(
         "prepare",
         "--input {good}/texts.jsonl --output {tmp}/out --tokenizer {tmp}/a.model",
-        r"tokenizer .*a\.model: pad, unk, .* must be \(0, 1, 2, 3, 4\)",
+        r"tokenizer .*a\.model: pad, unk, .* not \(0, 1, 2, 3, 4\)",
         (sentencepiece("a.model"),),
     ),
     Case(
@@ -303,8 +303,10 @@ ROWS = [
         r"manifest\.json:\d+: not JSON \(.*; is the file trunc", cut("rows/manifest.json", 99)
     ),
     of_rows(r"manifest\.json: must be a JSON object, not list", write("rows/manifest.json", "[]")),
-    of_rows(r"manifest\.json: no format_version", write("rows/manifest.json", "{}")),
-    of_rows(r"manifest\.json: no .*fingerprint", edit_json("rows/manifest.json", fingerprint=...)),
+    of_rows(r"manifest\.json: missing format_version", write("rows/manifest.json", "{}")),
+    of_rows(
+        r"manifest\.json: missing .*fingerprint", edit_json("rows/manifest.json", fingerprint=...)
+    ),
     of_rows(
         "format_version is 9, but this version reads 1",
         edit_json("rows/manifest.json", format_version=9),
@@ -317,7 +319,7 @@ ROWS = [
         edit_json("rows/manifest.json", packing=False),
     ),
     of_rows(
-        "rows of train is .* but 9 in",
+        "rows of train is .* manifest.json says 9",
         edit_json("rows/manifest.json", rows={"train": 9, "validation": 1}),
     ),
     of_rows("have a vocabulary of 50", edit_json("rows/manifest.json", vocab_size=50)),
@@ -352,7 +354,7 @@ MODELS = [
         "hf", r"in/config\.json: architectures are 7", edit_json("in/config.json", architectures=7)
     ),
     of_model(
-        "hf", r"in/config\.json: no hidden_size", edit_json("in/config.json", hidden_size=...)
+        "hf", r"in/config\.json: missing hidden_size", edit_json("in/config.json", hidden_size=...)
     ),
     of_model(
         "hf", r"hidden_size=-32 must be from 1", edit_json("in/config.json", hidden_size=-32)
@@ -430,7 +432,7 @@ MODELS = [
     ),
     of_model("tf", "cannot be read as a checkpoint", cut("in/*.data-*", 500)),
     of_model("run", r"in/config\.json:\d+: not JSON", cut("in/config.json", 60)),
-    of_model("run", r"in/config\.json: no config", edit_json("in/config.json", config=...)),
+    of_model("run", r"in/config\.json: missing config", edit_json("in/config.json", config=...)),
     of_model(
         "run",
         r"in/config\.json: unknown key config\.modle",
@@ -507,7 +509,9 @@ LOADS = [
 OTHERS = [
     Case("evaluate", "--workdir {tmp}", "is not a run directory: it has no config.json"),
     Case(
-        "evaluate", "--workdir {good}/hf", r"hf/config\.json: no config.*is this a run directory"
+        "evaluate",
+        "--workdir {good}/hf",
+        r"hf/config\.json: missing config.*is this a run directory",
     ),
     Case("evaluate", "--workdir {good}/run --step 7", r"no checkpoint of step 7 in .*: \[2\]"),
     Case(

@@ -64,7 +64,7 @@ def read_text(path: str) -> str:
     """Returns a UTF-8 file's text, without its byte-order mark.
 
     Raises:
-      ValueError: a line is not UTF-8, or there is nothing but white space.
+      ValueError: if a line is not UTF-8, or there is nothing but white space.
     """
     with open(path, "rb") as f:
         data = f.read()
@@ -85,7 +85,7 @@ def read_lines(path: str) -> list[str]:
     Only LF and CR LF end a line: texts contain other characters that Python treats as line ends.
 
     Raises:
-      ValueError: a line is not UTF-8, or there is nothing but white space.
+      ValueError: if a line is not UTF-8, or there is nothing but white space.
     """
     lines = [line.removesuffix("\r") for line in read_text(path).split("\n")]
     while not lines[-1].strip():
