@@ -147,7 +147,7 @@ def test_a_run_has_the_settings_that_it_will_go_on_with(run, tmp_path):
             lambda c: c.update(
                 to="orbax", more=["--config", c["file"](model={"hidden_size": 64})]
             ),
-            "model.hidden_size is 32 there and 64 here",
+            "model.hidden_size is 32, but this run has 64",
         ),
     ],
 )

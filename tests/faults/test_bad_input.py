@@ -304,9 +304,7 @@ ROWS = [
     ),
     of_rows(r"manifest\.json: must be a JSON object, not list", write("rows/manifest.json", "[]")),
     of_rows(r"manifest\.json: missing format_version", write("rows/manifest.json", "{}")),
-    of_rows(
-        r"manifest\.json: missing .*fingerprint", edit_json("rows/manifest.json", fingerprint=...)
-    ),
+    of_rows(r"manifest\.json: missing .*print", edit_json("rows/manifest.json", fingerprint=...)),
     of_rows(
         "format_version is 9, but this version reads 1",
         edit_json("rows/manifest.json", format_version=9),
@@ -342,7 +340,7 @@ MODELS = [
     ),
     of_model(
         "hf",
-        r"in/config\.json: model_type is 'gpt2'; read are 'albert', 'bert'",
+        r"in/config\.json: model_type is 'gpt2'; supported are 'albert', 'bert'",
         edit_json("in/config.json", model_type="gpt2"),
     ),
     of_model(
@@ -390,7 +388,7 @@ MODELS = [
     ),
     of_model(
         "hf",
-        "is of type int32, not floating",
+        "is of type int32, but must be floating",
         edit_tensors(TENSORS, lambda t: t.update({WORD_TABLE: t[WORD_TABLE].astype(np.int32)})),
     ),
     of_model("hf", "not an index of shards", remove(TENSORS), write(INDEX, '{"weight_map": 3}')),
@@ -491,7 +489,7 @@ LOADS = [
         peer="torch",
     ),
     of_load(
-        "its vocabulary has 60 pieces, its model only 50",
+        "the vocabulary has 60 tokens, but the model only 50",
         copy("hf", "in"),
         edit_json("in/config.json", vocab_size=50),
         edit_tensors(
@@ -511,7 +509,7 @@ OTHERS = [
     Case(
         "evaluate",
         "--workdir {good}/hf",
-        r"hf/config\.json: missing config.*is this a run directory",
+        r"hf/config\.json: missing config.*is this a run dir",
     ),
     Case("evaluate", "--workdir {good}/run --step 7", r"no checkpoint of step 7 in .*: \[2\]"),
     Case(
@@ -523,7 +521,7 @@ OTHERS = [
     Case(
         "evaluate",
         "--workdir {tmp}/run",
-        "no (whole )?checkpoint",
+        "no (complete )?checkpoint",
         (copy("run", "run"), remove("run/checkpoints")),
     ),
     Case("inspect", "--workdir {tmp}", "is not a run directory"),
@@ -580,7 +578,9 @@ OTHERS = [
         r"ROWS.*must be",
         (write("table.py", "ROWS = [1]"),),
     ),
-    Case("sweep", "{good}/table.py --output {tmp}/out --row none", "no row 'none', only only"),
+    Case(
+        "sweep", "{good}/table.py --output {tmp}/out --row none", "no row 'none'; choose from only"
+    ),
 ]
 
 
