@@ -19,13 +19,16 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # A shell starts background jobs with Ctrl-C ignored, and so would the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# What one test compiled, others and the processes they start find here.
-CACHE = tempfile.TemporaryDirectory(prefix="albert_jax_tests_")
-atexit.register(CACHE.cleanup)
-os.environ |= {
-    "JAX_COMPILATION_CACHE_DIR": CACHE.name,
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-}
+# What one test compiled, others and the processes they start find here, pytest-xdist's workers
+# too. A limit to its size, here one that is never reached, makes JAX lock it.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    CACHE = tempfile.TemporaryDirectory(prefix="albert_jax_tests_")
+    atexit.register(CACHE.cleanup)
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": CACHE.name,
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**40),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

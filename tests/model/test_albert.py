@@ -172,10 +172,23 @@ def unrolled(config: ModelConfig, params: Any, batch: dict[str, Any]) -> jax.Arr
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"share": share} for share in ("all", "attention", "ffn", "none")),
-        {"num_hidden_groups": 2},
+        {"share": "all"},
+        {"share": "none"},
         {"num_hidden_groups": 3, "num_hidden_layers": 5, "inner_group_num": 2},
-        {"num_hidden_groups": 2, "share": "ffn", "embedding_size": 32, "hidden_act": "relu"},
+        *(
+            pytest.param(changes, marks=pytest.mark.slow)
+            for changes in (
+                {"share": "attention"},
+                {"share": "ffn"},
+                {"num_hidden_groups": 2},
+                {
+                    "num_hidden_groups": 2,
+                    "share": "ffn",
+                    "embedding_size": 32,
+                    "hidden_act": "relu",
+                },
+            )
+        ),
     ],
     ids=str,
 )

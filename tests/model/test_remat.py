@@ -9,6 +9,8 @@ from support.models import random_batch, tiny_model
 
 from albert_jax.model import PRETRAINING, Albert, Compute
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6}
 
 

@@ -76,11 +76,8 @@ def test_accumulation_changes_nothing_but_rounding(num_devices):
     assert_same(parts, whole)
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [pytest.param(sizes, marks=pytest.mark.slow) for sizes in ((4, 1), (1, 4))] + [(2, 2)],
-    ids=str,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(4, 1), (1, 4), (2, 2)], ids=str)
 def test_gradients_are_added_up_over_devices_once(sizes):
     config = tiny_config(
         mesh=dict(zip(("data", "fsdp"), sizes, strict=True)), train={"grad_accum_steps": 2}
