@@ -89,13 +89,15 @@ def test_every_parameter_has_one_sharding_rule_and_every_rule_a_parameter():
         param_spec("nowhere/kernel", 2)
 
 
+def build(config: ModelConfig, params: Any) -> Albert:
+    abstract = nnx.eval_shape(lambda: Albert(config, PRETRAINING, rngs=nnx.Rngs(0)))
+    return nnx.merge(nnx.split(abstract, nnx.Param)[0], params)
+
+
 def forward(config: ModelConfig, params: Any, batch: dict[str, Any], **kwargs: Any) -> Any:
-    graphdef, _ = nnx.split(
-        nnx.eval_shape(lambda: Albert(config, PRETRAINING, rngs=nnx.Rngs(0))), nnx.Param
-    )
     inputs = [jnp.asarray(batch[name]) for name in INPUTS]
-    call = jax.jit(lambda params, *inputs: nnx.merge(graphdef, params)(*inputs, **kwargs))
-    return nnx.merge(graphdef, params), call(params, *inputs)
+    call = jax.jit(lambda params, *inputs: build(config, params)(*inputs, **kwargs))
+    return build(config, params), call(params, *inputs)
 
 
 def init(config: ModelConfig, scale: float = 5.0) -> Any:
@@ -148,7 +150,7 @@ def test_padding_and_other_chunks_have_no_influence():
 
 def unrolled(config: ModelConfig, params: Any, batch: dict[str, Any]) -> jax.Array:
     """The encoder's hidden states by a plain loop over layers, their weights picked by hand."""
-    model, _ = forward(config, params, batch)
+    model: Any = build(config, params)
     ids = [jnp.asarray(batch[name]) for name in INPUTS]
     x = model.embeddings(*ids[:3], None)
     x = model.encoder.embed_proj(x) if config.embedding_size != config.hidden_size else x
@@ -196,7 +198,7 @@ def test_the_scan_is_the_loop(changes):
     config, batch = tiny_model(**changes), random_batch(batch_size=2)
     params = init(config)
     _, scanned = forward(config, params, batch, keep_hidden=True)
-    loop = unrolled(config, params, batch)
+    loop = jax.jit(lambda params: unrolled(config, params, batch))(params)
     assert scanned.hidden_states.shape[0] == config.num_hidden_layers + 1
     np.testing.assert_allclose(scanned.hidden_states, loop, atol=1e-5)
     np.testing.assert_array_equal(scanned.hidden_states[-1], scanned.last_hidden_state)

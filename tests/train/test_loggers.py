@@ -4,7 +4,7 @@ import math
 from typing import ClassVar
 
 import pytest
-from support.tiny_runs import tiny_config
+from support.tiny_runs import tiny_config, trained_settings
 
 from albert_jax.config import config_from_dict
 from albert_jax.train import make_experiment
@@ -36,19 +36,20 @@ def tracker(monkeypatch):
 
 
 def test_a_logger_of_ones_own_is_one_class(tracker, rows, tmp_path, capsys):
-    config = tiny_config(
-        rows, train={"num_steps": 4, "eval_every": 4, "loggers": ["tracker", "terminal"]}
+    # The steps of `trained_run`, which are compiled already.
+    settings = trained_settings(
+        rows, train={"log_every": 6, "eval_every": 12, "loggers": ["tracker", "terminal"]}
     )
-    train(make_experiment(config, tmp_path / "run"))
+    train(make_experiment(config_from_dict(settings), tmp_path / "run"))
     (one,) = tracker.opened
     assert (one.run, one.begun, one.closed) == ("run", 0, True)
     assert [(step, split) for step, split, _ in one.values] == [
-        (2, "train"),
-        (4, "train"),
-        (4, "validation"),
+        (6, "train"),
+        (12, "train"),
+        (12, "validation"),
     ]
     assert all(math.isfinite(values["mlm_loss"]) for _, _, values in one.values)
-    assert "step       4  validation" in capsys.readouterr().out
+    assert "step      12  validation" in capsys.readouterr().out
     assert (tmp_path / "run" / "metrics.jsonl").exists()  # always
     assert not (tmp_path / "run" / "tensorboard").exists()
 

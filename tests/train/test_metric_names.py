@@ -11,13 +11,15 @@ from albert_jax.train import make_experiment
 from albert_jax.train.curves import read_metrics
 from albert_jax.train.loop import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("objective", "names"),
     [
+        ("sop", ["sop_accuracy", "sop_loss"]),
         ("nsp", ["nsp_accuracy", "nsp_loss"]),
-        pytest.param("sop", ["sop_accuracy", "sop_loss"], marks=pytest.mark.slow),
-        pytest.param("none", [], marks=pytest.mark.slow),
+        ("none", []),
     ],
 )
 def test_metrics_have_the_name_of_the_objective(objective, names, rows, tmp_path):
@@ -31,7 +33,6 @@ def test_metrics_have_the_name_of_the_objective(objective, names, rows, tmp_path
         assert line["loss"] == pytest.approx(sum(terms), rel=1e-5)
 
 
-@pytest.mark.slow
 def test_a_run_that_called_them_otherwise_goes_on(rows, tmp_path):
     settings = {"log_every": 4, "eval_every": 12, "checkpoint_every": 6}
     config = tiny_config(rows, data={"sentence_objective": "nsp"}, train=settings)

@@ -2,7 +2,7 @@
 
 import pytest
 from support.runs import steps_in
-from support.tiny_runs import tiny_config
+from support.tiny_runs import trained_settings
 
 from albert_jax.config import TrainConfig, config_from_dict
 from albert_jax.train import make_experiment, saving
@@ -35,7 +35,9 @@ def test_a_run_saves_by_steps_and_by_the_clock(minutes, expected, rows, tmp_path
         "checkpoint_every": 8, "eval_every": 12, "keep_checkpoints": 20,
         "checkpoint_minutes": minutes,
     }  # fmt: skip
-    train(make_experiment(tiny_config(rows, train=settings), tmp_path / "run"))
+    train(
+        make_experiment(config_from_dict(trained_settings(rows, train=settings)), tmp_path / "run")
+    )
     assert steps_in(tmp_path / "run") == expected
 
 
