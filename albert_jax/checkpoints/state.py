@@ -42,7 +42,7 @@ def state_spec(
     shapes = jax.eval_shape(init, jax.random.key(0))
     replicated = NamedSharding(mesh, REPLICATED)
     params = param_sharding(shapes.params, mesh)
-    opt_state = _sharding_of_state(shapes.opt_state, params, replicated)
+    opt_state = _sharding_of_state(shapes, params, replicated)
     shardings = shapes._replace(step=replicated, params=params, opt_state=opt_state)
     abstract_state = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -52,20 +52,26 @@ def state_spec(
     return StateSpec(graphdef, tx, abstract_state, jax.jit(init, out_shardings=shardings))
 
 
-def _sharding_of_state(opt_state: Any, params: Any, replicated: NamedSharding) -> Any:
-    """Where an optimizer's state lies: what belongs to a parameter with it, the rest everywhere.
+def _sharding_of_state(state: TrainState, params: Any, replicated: NamedSharding) -> Any:
+    """Returns shardings of the optimizer's state: like its parameter's, or on all devices.
 
-    A leaf belongs to the parameter whose path its own path ends with. Optax's own `map_params`
-    fails where an optimizer treats some parameters alone, as Muon does.
+    A leaf belongs to the parameter whose path its own path ends with, if it has that shape too.
+    optax's `map_params` fails for optimizers that treat some parameters apart, as Muon does.
+
+    Args:
+      state: shapes.
+      params: the parameters' shardings.
+      replicated: for what belongs to no parameter.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    by_path = {path_of(path): sharding for path, sharding in leaves}
+    shapes, shardings = (
+        {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (state.params, params)
+    )
 
     def place(key_path: tuple, leaf: Any) -> NamedSharding:
         path = path_of(key_path)
-        while path and path not in by_path:
+        while path and path not in shapes:
             path = path.partition("/")[2]
-        sharding = by_path.get(path, replicated)
-        return sharding if len(sharding.spec) == leaf.ndim else replicated
+        return shardings[path] if path and shapes[path].shape == leaf.shape else replicated
 
-    return jax.tree_util.tree_map_with_path(place, opt_state)
+    return jax.tree_util.tree_map_with_path(place, state.opt_state)

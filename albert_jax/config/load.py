@@ -133,9 +133,11 @@ def _override(values: dict[str, Any], key: str, text: str) -> None:
     *groups, name = key.split(".")
     where = "config"
     cls: Any = Config
-    for group in groups:
+    for i, group in enumerate(groups):
         default = getattr(cls(), group, None)
         if isinstance(default, Options):
+            if i + 1 < len(groups):
+                raise ValueError(f"unknown key config.{key}; options are {where}.{group}.NAME")
             values.setdefault(group, {})[name] = _parse_option(text)
             return
         if not dataclasses.is_dataclass(default):

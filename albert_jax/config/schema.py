@@ -269,7 +269,10 @@ def element_type(default: Any) -> type:
     return type(default[0]) if default else int
 
 
-_PLAIN = (bool, int, float, str)  # what an option may be
+def _is_plain(value: Any) -> bool:
+    """Whether a value may be an option."""
+    is_finite = type(value) is not float or math.isfinite(value)
+    return type(value) in (bool, int, float, str) and is_finite
 
 
 def _convert_value(spec: dataclasses.Field, value: Any, where: str) -> Any:
@@ -283,9 +286,9 @@ def _convert_value(spec: dataclasses.Field, value: Any, where: str) -> Any:
             raise ValueError(f"{where} must be {what}, not {value!r}")
         return tuple(value)
     if kind is Options and isinstance(value, Mapping):
-        wrong = [name for name, part in value.items() if type(part) not in _PLAIN]
+        wrong = [name for name, part in value.items() if not _is_plain(part)]
         if wrong:
-            raise ValueError(f"{where}.{wrong[0]} must be a number, a string, true or false")
+            raise ValueError(f"{where}.{wrong[0]} must be a finite number, a string or a bool")
         return Options(value)
     if type(value) is not kind:
         raise ValueError(
@@ -304,9 +307,9 @@ def one_of(where: str, value: str, choices: Collection[str]) -> str:
       ValueError: if it is not one of the choices.
     """
     if value not in choices:
-        raise ValueError(
-            f"{where} must be one of {', '.join(choices)}; got {value!r}{nearest(value, choices)}"
-        )
+        close = difflib.get_close_matches(str(value), list(choices), n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{where} must be one of {', '.join(choices)}; got {value!r}{hint}")
     return value
 
 

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from albert_jax.config import TaskConfig
+from albert_jax.config.schema import one_of
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.tasks.base import Batch, Mean, Metrics, cross_entropy, row_work
 from albert_jax.tasks.examples import TaskData
 from albert_jax.tasks.features import Features
-from albert_jax.tasks.metrics import text_metrics
+from albert_jax.tasks.metrics import METRICS, SMALLER_IS_BETTER, text_metrics
 from albert_jax.tasks.submissions import LeaderboardFiles
 
 Outputs = Sequence[Mapping[str, np.ndarray]]  # of each row
@@ -161,3 +162,20 @@ class TaskSpec:
     recipe: Recipe | None = None
     recipe_v2: Recipe | None = None
     files: LeaderboardFiles | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what would otherwise fail at the first evaluation.
+
+        Raises:
+          ValueError: if the metrics cannot be computed, or cannot choose a checkpoint.
+        """
+        if not self.metrics:
+            raise ValueError(f"task {self.name!r}: metrics must not be empty")
+        if self.metrics[0] in SMALLER_IS_BETTER:
+            raise ValueError(
+                f"task {self.name!r}: metrics[0]={self.metrics[0]!r} chooses the checkpoint, and "
+                "larger must be better; list another first"
+            )
+        if self.family.score is FinetuningTask.score:  # the others have metrics of their own
+            for metric in self.metrics:
+                one_of(f"task {self.name!r}: metrics", metric, METRICS)

@@ -113,6 +113,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "mean_squared_error": sklearn_metrics.mean_squared_error,
 }
 _OF_SCORES = {"pearson", "spearman", "mean_squared_error"}
+SMALLER_IS_BETTER = {"mean_squared_error"}
 
 
 def _entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:

@@ -157,7 +157,10 @@ def spec_of(name: str) -> TaskSpec:
         for entry_point in metadata.entry_points(group=ENTRY_POINTS):
             entry_point.load()
     if name not in SPECS:
-        raise ValueError(f"config.task.name={name!r} is not a task{nearest(name, SPECS)}")
+        raise ValueError(
+            f"config.task.name={name!r} is not a task{nearest(name, SPECS)}; a task of your own "
+            f"must be registered first, or installed with the entry point group {ENTRY_POINTS}"
+        )
     return SPECS[name]
 
 

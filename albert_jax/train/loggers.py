@@ -8,7 +8,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -155,40 +155,56 @@ def logger_types(names: Iterable[str]) -> list[type[Logger]]:
             raise ValueError(
                 f"config.train.loggers: {name!r} is not a logger{nearest(name, LOGGERS)}"
             )
-    return [JsonLines, *(LOGGERS[name] for name in names)]
+    return [JsonLines, *(LOGGERS[name] for name in dict.fromkeys(names))]
 
 
 class RunLog(Logger):
-    """All loggers of a run, as one logger and context manager."""
+    """All loggers of a run, within a context.
 
-    def __init__(self, loggers: Sequence[Logger]):
-        """Forwards every call to `loggers`; the list is empty in processes that do not log."""
-        self._loggers = loggers
+    An error of the loggers here ends the run, as on a full disk. One of your own that fails is
+    dropped with a warning: a network that is down should not end a run.
+    """
+
+    def __init__(self, loggers: Sequence[Logger], *, active: bool = True):
+        """Keeps the loggers; a log that is not `active` prints nothing either."""
+        self._loggers, self._active = list(loggers), active
 
     def progress(self, step: int) -> None:
-        """Forwards to every logger."""
-        for logger in self._loggers:
-            logger.progress(step)
+        """Passes it on."""
+        self._pass_on(lambda logger: logger.progress(step))
 
     def write(self, step: int, split: str, values: Values) -> None:
-        """Forwards to every logger."""
-        for logger in self._loggers:
-            logger.write(step, split, values)
+        """Passes it on."""
+        self._pass_on(lambda logger: logger.write(step, split, values))
 
     def say(self, line: str) -> None:
-        """Forwards to every logger."""
-        for logger in self._loggers:
-            logger.say(line)
+        """Passes it on; prints it if there is no terminal logger to do so."""
+        self._pass_on(lambda logger: logger.say(line))
+        if self._active and not any(isinstance(logger, Terminal) for logger in self._loggers):
+            print(line, flush=True)
+
+    def _pass_on(self, call: Callable[[Logger], None]) -> None:
+        for logger in tuple(self._loggers):
+            try:
+                call(logger)
+            except Exception as error:
+                if isinstance(logger, (JsonLines, TensorBoard, Terminal)):
+                    raise
+                self._loggers.remove(logger)
+                self.say(
+                    f"warning: the logger {type(logger).__name__} failed and is dropped: "
+                    f"{type(error).__name__}: {error}"
+                )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes every logger."""
+        """Closes all loggers."""
         self.close()
 
     def close(self) -> None:
-        """Closes every logger, even if closing some fails, for example on a full disk."""
+        """Closes each logger, even if a full disk fails the others."""
         with ExitStack() as stack:
             for logger in self._loggers:
                 stack.callback(logger.close)
@@ -199,7 +215,7 @@ def open_log(
 ) -> RunLog:
     """Opens the loggers of an existing run directory; none if not `active`."""
     if not active:
-        return RunLog([])
+        return RunLog([], active=False)
     opened: list[Logger] = []
     with ExitStack() as stack:
         for logger in logger_types(names):

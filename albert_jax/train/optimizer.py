@@ -122,9 +122,12 @@ def _muon(config: OptimizerConfig, schedule: optax.Schedule, is_stacked: Callabl
         "weight_decay": config.weight_decay,
         "muon_weight_dimension_numbers": dimensions,
         "consistent_rms": 0.2,
+        "adam_b1": config.b1,
+        "adam_b2": config.b2,
+        "eps": config.eps,
         **_options(config, optax.contrib.muon),
     }
-    return [optax.contrib.muon(schedule, **given)]
+    return [_checked(config, lambda: optax.contrib.muon(schedule, **given))]
 
 
 # name -> the transformations after clipping. Add your own optimizer here; names that are not
@@ -138,51 +141,83 @@ OPTIMIZERS: dict[str, Callable[[OptimizerConfig, optax.Schedule, Callable], list
 
 def _from_optax(config: OptimizerConfig, schedule: optax.Schedule) -> Any:
     """Returns the optax optimizer of that name, with `optimizer.options` as its arguments."""
-    function = getattr(optax, config.name, None)
-    taken = _parameters(function) if callable(function) else {}
-    if function is None or "learning_rate" not in taken:
-        known = [*OPTIMIZERS, *(name for name in dir(optax) if _is_optimizer(name))]
+    names = [name for name in dir(optax) if _is_optimizer(name)]
+    if config.name not in names:
+        known = dict.fromkeys([*OPTIMIZERS, *names])
         raise ValueError(
             f"optimizer.name={config.name!r} is not an optimizer{nearest(config.name, known)}"
         )
-    given = _options(config, function)
-    decay = next((name for name in ("weight_decay", "weight_decay_rate") if name in taken), None)
-    if decay is not None:
-        given.setdefault(decay, config.weight_decay)
+    _refuse_adam_settings(config)
+    function = getattr(optax, config.name)
+    taken, given = inspect.signature(function).parameters, _options(config, function)
+    # Not `weight_decay_rate`, adafactor's: that one does not scale with the learning rate.
+    if "weight_decay" in taken:
+        given.setdefault("weight_decay", config.weight_decay)
+        if "mask" in taken:
+            given["mask"] = _kernels
     elif config.weight_decay:
         raise ValueError(
             f"optimizer.weight_decay={config.weight_decay}: optax.{config.name} has no weight "
             "decay; set it to 0"
         )
-    mask = next((name for name in ("mask", "weight_decay_mask") if name in taken), None)
-    if mask is not None:
-        given.setdefault(mask, _kernels)
-    return function(learning_rate=schedule, **given)
+    return _checked(config, lambda: function(learning_rate=schedule, **given))
+
+
+def _refuse_adam_settings(config: OptimizerConfig) -> None:
+    """Raises ValueError if settings of lamb and adamw are changed for another optimizer."""
+    default = OptimizerConfig()
+    changed = [
+        name
+        for name in ("b1", "b2", "eps", "bias_correction")
+        if getattr(config, name) != getattr(default, name)
+    ]
+    if changed:
+        back = (f"--config.optimizer.{name}={getattr(default, name)}" for name in changed)
+        raise ValueError(
+            f"optimizer.{', '.join(changed)} do not apply to {config.name}: add {' '.join(back)}, "
+            "and set its own arguments as --config.optimizer.options.NAME=VALUE"
+        )
 
 
 def _options(config: OptimizerConfig, function: Callable) -> dict[str, Any]:
-    """Returns `optimizer.options`, checked against a function's parameters."""
-    default = OptimizerConfig()
-    for name in ("b1", "b2", "eps", "bias_correction"):
-        if getattr(config, name) != getattr(default, name):
-            raise ValueError(
-                f"optimizer.{name} applies to lamb and adamw only; for {config.name} set "
-                f"optimizer.options.NAME, with NAME one of {', '.join(_parameters(function))}"
-            )
-    taken = _parameters(function)
+    """Returns `optimizer.options`, whose names must be arguments of `function`."""
+    taken = [name for name in inspect.signature(function).parameters if name != "learning_rate"]
     for name in config.options:
-        if name not in taken or name == "learning_rate":
+        if name not in taken:
             raise ValueError(f"unknown key optimizer.options.{name}{nearest(name, taken)}")
     return dict(config.options)
 
 
-def _parameters(function: Callable) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(function).parameters)
+def _checked(
+    config: OptimizerConfig, make: Callable[[], optax.GradientTransformation]
+) -> optax.GradientTransformation:
+    """Returns the optimizer after an abstract update, which shows whether its arguments work.
+
+    Raises:
+      ValueError: if it cannot be used.
+    """
+    params = {"encoder": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+    try:
+        tx = make()
+        jax.eval_shape(lambda: tx.update(params, tx.init(params), params))
+    except Exception as error:  # optax does not check arguments; anything may be raised
+        raise ValueError(
+            f"optimizer.name={config.name!r} does not work with optimizer.options="
+            f"{dict(config.options)}: {type(error).__name__}: {error}; correct them, or choose "
+            "another optimizer"
+        ) from error
+    return tx
 
 
 def _is_optimizer(name: str) -> bool:
+    """Whether optax has an optimizer of that name."""
     function = getattr(optax, name)
-    return inspect.isfunction(function) and "learning_rate" in _parameters(function)
+    is_public = not name.startswith(("_", "scale_by_"))
+    return (
+        is_public
+        and inspect.isfunction(function)
+        and "learning_rate" in inspect.signature(function).parameters
+    )
 
 
 def scale_by_moments(

@@ -110,6 +110,21 @@ def test_wrong_settings_are_refused_by_name(config_file, word, message):
         load_config(config_file, [word])
 
 
+def test_options_are_plain_values_of_any_name(config_file):
+    words = ["--config.optimizer.options.a=3", "--config.optimizer.options.b=0.5"]
+    words += ["--config.optimizer.options.c=true", "--config.optimizer.options.d=bfloat16"]
+    options = load_config(config_file, words).optimizer.options
+    assert options == {"a": 3, "b": 0.5, "c": True, "d": "bfloat16"}
+    assert {type(value) for value in options.values()} == {int, float, bool, str}
+    for word, message in {
+        "--config.optimizer.options.a.b=1": r"unknown key config.optimizer.options.a.b; options",
+        "--config.optimizer.options.a=nan": "options.a must be a finite number",
+        "--config.optimizer.options=1": "options",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            load_config(config_file, [word])
+
+
 def test_cudnn_is_refused_where_it_cannot_compute(config_file):
     words = ["--config.train.attention=cudnn", "--config.train.dtype=float32"]
     load_config(config_file, words[:1])  # bfloat16 is the default

@@ -114,3 +114,16 @@ def test_the_table_is_sound():
         if spec.family.kind in ("classification", "multiple_choice"):
             assert set(spec.metrics) <= set(METRICS)
     json.dumps({name: fine_tuning_recipe(name) for name, spec in SPECS.items() if spec.recipe})
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ((), "metrics must not be empty"),
+        (("acuracy",), "metrics must be one of accuracy, .*did you mean 'accuracy'"),
+        (("mean_squared_error", "pearson"), "larger must be better"),
+    ],
+)
+def test_metrics_that_cannot_be_computed_are_refused_at_once(metrics, message):
+    with pytest.raises(ValueError, match=message):
+        TaskSpec("weather", Classification, read_weather, metrics)

@@ -72,3 +72,21 @@ def test_what_was_opened_is_closed_where_another_cannot_be(tracker, monkeypatch,
     with pytest.raises(OSError, match="no connection"):
         open_log(tmp_path, 0, 10, ["tracker", "broken"], active=True)
     assert tracker.opened[0].closed
+
+
+def test_a_logger_of_ones_own_that_fails_is_dropped(tracker, monkeypatch, tmp_path, capsys):
+    class Failing(Tracker):
+        def write(self, step, split, values):
+            raise ConnectionError("no network")
+
+    monkeypatch.setitem(LOGGERS, "failing", Failing)
+    with open_log(tmp_path, 0, 10, ["failing", "tracker"], active=True) as log:
+        log.write(1, "train", {"mlm_loss": 1.0})
+        log.write(2, "train", {"mlm_loss": 1.0})
+    failing, working = tracker.opened
+    assert [step for step, _, _ in working.values] == [1, 2]
+    assert failing.values == []
+    said = capsys.readouterr().out  # with no terminal among them, lines are printed all the same
+    assert said == (
+        "warning: the logger Failing failed and is dropped: ConnectionError: no network\n"
+    )

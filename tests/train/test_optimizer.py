@@ -134,3 +134,13 @@ def test_a_run_with_muon_resumes_to_the_bit_and_keeps_its_state_to_itself(rows, 
     assert losses[1] < losses[0]
     convert(str(tmp_path / "run"), tmp_path / "copy", "orbax", None, None)
     assert read_run_weights(tmp_path / "copy").step == 0
+
+
+def test_an_optimizer_that_keeps_parts_of_its_parameters_is_sharded(rows, tmp_path):
+    config = tiny_config(
+        rows, optimizer={"name": "adafactor", "weight_decay": 0.0}, mesh={"data": 2, "tensor": 4},
+        train={"num_steps": 4, "eval_every": 4},
+    )  # fmt: skip
+    train(make_experiment(config, tmp_path))
+    losses = [line["mlm_loss"] for line in numbers(tmp_path)]
+    assert np.isfinite(losses).all()
