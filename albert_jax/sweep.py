@@ -115,15 +115,15 @@ def measure(workdir: Path, config: Config) -> dict[str, float]:
     found = {}
     for objective in dict.fromkeys((own, "nsp", "sop")):  # includes its own only once
         data = dataclasses.replace(config.data, sentence_objective=objective)
-        found[objective] = summarize(held_out(model, data, most))
+        found[objective] = summarize(held_out(model, data, most), objective)
     if not math.isfinite(found[own]["mlm_loss"]):
         raise FloatingPointError(f"mlm_loss is {found[own]['mlm_loss']}")
     return {
         "parameters": count_parameters(model.params),
         "mlm_loss": found[own]["mlm_loss"],
         "mlm_accuracy": found[own]["mlm_accuracy"],
-        "nsp_accuracy": found["nsp"]["sentence_accuracy"],
-        "sop_accuracy": found["sop"]["sentence_accuracy"],
+        "nsp_accuracy": found["nsp"]["nsp_accuracy"],
+        "sop_accuracy": found["sop"]["sop_accuracy"],
     }
 
 

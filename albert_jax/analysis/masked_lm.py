@@ -117,8 +117,13 @@ def held_out(
     return HeldOut(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def summarize(found: HeldOut) -> dict[str, float]:
-    """Returns mean losses in nats and accuracies, named as in metrics.jsonl; pairs if any."""
+def summarize(found: HeldOut, objective: str) -> dict[str, float]:
+    """Returns mean losses in nats and accuracies, named as in metrics.jsonl; pairs if any.
+
+    Args:
+      found: the predictions.
+      objective: the sentence objective that their pairs were drawn for.
+    """
     means = {
         "mlm_loss": -float(found.log_probs.mean(dtype=np.float64)),
         "mlm_accuracy": float(found.correct.mean()),
@@ -126,8 +131,8 @@ def summarize(found: HeldOut) -> dict[str, float]:
     if len(found.pair_labels):
         own_C = np.take_along_axis(found.pair_probs, found.pair_labels[:, None], axis=1)[:, 0]
         means |= {
-            "sentence_loss": -float(np.log(own_C).mean(dtype=np.float64)),
-            "sentence_accuracy": float((own_C >= found.pair_probs.max(axis=1)).mean()),
+            f"{objective}_loss": -float(np.log(own_C).mean(dtype=np.float64)),
+            f"{objective}_accuracy": float((own_C >= found.pair_probs.max(axis=1)).mean()),
         }
     return means
 

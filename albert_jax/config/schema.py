@@ -153,7 +153,7 @@ class TrainConfig:
     grad_accum_steps: int = 1
     dtype: str = _choice("bfloat16", "float32")
     remat: str = _choice("none", "dots", "full")
-    attention: str = _choice("auto", "xla", "cudnn")
+    attention: str = "auto"
     unroll: int = 1
     seed: int = 0
     log_every: int = 100

@@ -6,8 +6,11 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from albert_jax.config import ModelConfig
+from albert_jax.config.schema import one_of
 from albert_jax.model.custom_gradients import softmax
 from albert_jax.model.layers import KEPT, Compute, Dense, LayerNorm, dropout, split_keys
+
+KINDS = ("auto", "xla", "cudnn")  # what `train.attention` may be
 
 
 def segment_mask(segment_ids: jax.Array) -> jax.Array:
@@ -24,7 +27,7 @@ class Attention(nnx.Module):
     def __init__(self, config: ModelConfig, *, compute: Compute, rngs: nnx.Rngs):
         """Creates four D×D projections and the norm."""
         size, dtype = config.hidden_size, compute.dtype
-        self.kind = compute.attention
+        self.kind = one_of("train.attention", compute.attention, KINDS)
         self.num_heads = config.num_attention_heads
         self.dropout_rate = config.hidden_dropout_prob
         self.probs_dropout_rate = config.attention_probs_dropout_prob

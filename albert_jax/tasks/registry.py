@@ -148,16 +148,16 @@ def register(spec: TaskSpec) -> None:
 
 
 def spec_of(name: str) -> TaskSpec:
-    """The entry of a task.
+    """Returns the entry of a task.
 
     Raises:
-      ValueError: where there is no such task, neither here nor among installed packages' tasks.
+      ValueError: if there is no such task, neither here nor in installed packages.
     """
     if name not in SPECS:
         for entry_point in metadata.entry_points(group=ENTRY_POINTS):
             entry_point.load()
     if name not in SPECS:
-        raise ValueError(f"config.task.name={name!r} is no task{nearest(name, SPECS)}")
+        raise ValueError(f"config.task.name={name!r} is not a task{nearest(name, SPECS)}")
     return SPECS[name]
 
 
@@ -173,9 +173,9 @@ def read_task(name: str, source: str | os.PathLike, data_dir: str | None = None)
       The examples, in the order of their files.
 
     Raises:
-      FileNotFoundError: the source, or every file of the task in it, is missing.
-      ValueError: the name is unknown, or a file is malformed: the message has the file, the line
-        (or place in the JSON), the reason and what to do.
+      FileNotFoundError: if the source, or every file of the task in it, is missing.
+      ValueError: if the name is unknown, or a file is malformed: the message names the file, the
+        line (or place in the JSON), the reason and the remedy.
     """
     spec, source = spec_of(name), os.fspath(source)
     if not source:
@@ -188,22 +188,22 @@ def read_task(name: str, source: str | os.PathLike, data_dir: str | None = None)
 
 
 def make_task(config: TaskConfig, labels: Sequence[str]) -> FinetuningTask:
-    """The fine-tuning task that `config.name` names, with the classes of its data."""
+    """Returns the fine-tuning task that `config.name` names, with the classes of its data."""
     spec = spec_of(config.name)
     return spec.family(spec, config, labels)
 
 
 def fine_tuning_recipe(task: str, version: str = "v2") -> dict[str, dict[str, Any]]:
-    """Settings by group for fine-tuning a published ALBERT, but for `init_from` and `task.data`.
+    """Returns settings by group to fine-tune a published ALBERT; add `init_from` and `task.data`.
 
-    The run is evaluated, and saved where it is the best yet, ten times.
+    The run is evaluated ten times, and saved each time; the best checkpoint is kept.
 
     Args:
       task: a task with a recipe.
       version: of the model that is fine-tuned, v1 or v2.
 
     Raises:
-      ValueError: for a task without a recipe, or a version that was not published.
+      ValueError: if the task has no recipe, or the version was not published.
     """
     spec = spec_of(task)
     recipe = spec.recipe_v2 if version == "v2" and spec.recipe_v2 else spec.recipe

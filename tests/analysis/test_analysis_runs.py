@@ -21,7 +21,7 @@ from albert_jax.evaluate import evaluate
 def test_held_out_predictions_add_up_to_what_evaluate_reports(rows, trained_run):
     found = held_out(albert_jax.load(trained_run), tiny_config(rows).data, batch_size=5)
     theirs = evaluate(trained_run)
-    for name, value in summarize(found).items():
+    for name, value in summarize(found, "sop").items():
         assert value == pytest.approx(theirs[name], rel=1e-5), name
     assert found.positions.min() >= 1
 
@@ -43,7 +43,7 @@ def test_another_objective_than_its_own_can_be_asked_for(rows, trained_run):
     assert len(swapped.pair_labels) == len(borrowed.pair_labels) > 0
     assert set(swapped.pair_labels) == set(borrowed.pair_labels) == {0, 1}
     assert not np.array_equal(swapped.pair_probs, borrowed.pair_probs)
-    assert set(summarize(none)) == {"mlm_loss", "mlm_accuracy"}
+    assert set(summarize(none, "none")) == {"mlm_loss", "mlm_accuracy"}
 
 
 def test_a_model_without_the_heads_is_refused(rows, trained_run):

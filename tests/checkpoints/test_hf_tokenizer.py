@@ -118,7 +118,7 @@ def test_other_json_is_refused(small, tmp_path):
     cases = [
         (lambda v: v["model"].update(type="WordPiece", vocab={}), "not a Unigram model"),
         (rename, "the first pieces are"),
-        (add, r"pieces that are neither text nor .*\[NEW\]"),
+        (add, r"contains pieces that are neither text nor .*\[NEW\]"),
         (drop, "not a tokenizer written by transformers"),
         (lambda v: v.pop("model"), "not a tokenizer written by transformers"),
     ]

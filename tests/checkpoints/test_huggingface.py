@@ -145,7 +145,7 @@ GROUP = "albert.encoder.albert_layer_groups.1.albert_layers.0"
         (change_config(model_type="gpt2"), "model_type is 'gpt2'"),
         (change_config(architectures=["AlbertForGeneration"]), "AlbertForGeneration"),
         (change_config(architectures=["A", "B"]), "architectures are"),
-        (change_config(hidden_size=...), "no hidden_size"),
+        (change_config(hidden_size=...), "missing hidden_size"),
         (change_config(hidden_size=48), "the config requires"),
         (change_config(hidden_size="32"), "model.hidden_size must be of type int"),
         (change_config(hidden_act="mish"), "model.hidden_act must be one of"),
@@ -168,7 +168,7 @@ GROUP = "albert.encoder.albert_layer_groups.1.albert_layers.0"
         ),
         (
             change_tensors(lambda t: t.update({"predictions.bias": np.arange(96)})),
-            "int64, not floating",
+            "int64, but must be floating",
         ),
         (
             change_tensors(lambda t: t.update({"predictions.decoder.weight": t[WORDS] + 1})),

@@ -33,8 +33,9 @@ def test_an_unknown_command_is_one_line_with_the_nearest(monkeypatch, capsys):
     assert call(monkeypatch, capsys, "trian", "--config", "tiny") == (2, "", message)
 
 
-def test_its_words_are_the_commands(monkeypatch, capsys):
-    code, said, message = call(monkeypatch, capsys, "evaluate", "--workdir", "nowhere")
+def test_its_words_are_the_commands(tmp_path):
+    words = ("evaluate", "--workdir", "nowhere")
+    code, said, message = run(f"{sys.prefix}/bin/albert-jax", *words, cwd=tmp_path)
     assert (code, said) == (1, "")
     assert message.startswith("error: 'nowhere' is not a run directory")
 

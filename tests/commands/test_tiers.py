@@ -103,8 +103,8 @@ def test_broken(): pass
 def project(repo_root, tmp_path):
     """Runs pytest on files; returns how the tests ended."""
     shutil.copy(repo_root / "tests/conftest.py", tmp_path)
-    shutil.copytree(repo_root / "tests/support", tmp_path / "support")
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  torch\n  tensorflow\n")
+    markers = "markers =\n  torch\n  tensorflow\n  nightly\n"
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {repo_root}/tests\n{markers}")
     for peer in ("torch", "tensorflow"):
         (tmp_path / f"{peer}.py").touch()
 

@@ -314,7 +314,7 @@ def test_the_median_is_of_the_runs_that_did_not_fail():
         ({"init_from": "nowhere"}, "'nowhere' is not a run directory"),
         ({"task": {"tokenizer": ""}}, "config.task.tokenizer is empty"),
         ({"task": {"data": "nowhere"}}, "nowhere"),
-        ({"model": {"vocab_size": 61}}, "has 60 pieces"),
+        ({"model": {"vocab_size": 61}}, "has 60 tokens"),
         ({"train": {"checkpoint_every": 30}}, "checkpoint_every=30"),
     ],
 )

@@ -180,8 +180,8 @@ def test_a_run_converted_without_moments_begins_with_its_weights(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": {"num_attention_heads": 2}}, "num_attention_heads is 4 there and 2 here"),
-        ({"model": {"share": "none"}}, "share is 'all' there and 'none' here"),
+        ({"model": {"num_attention_heads": 2}}, "num_attention_heads is 4, but this run has 2"),
+        ({"model": {"share": "none"}}, "share is 'all', but this run has 'none'"),
     ],
 )
 def test_a_run_does_not_begin_with_another_model(tmp_path, make_config, whole, changes, message):
@@ -194,7 +194,7 @@ def test_a_run_does_not_begin_with_another_model(tmp_path, make_config, whole, c
 def test_a_run_does_not_begin_with_another_vocabulary(tmp_path, make_config, whole):
     other = Path(shutil.copytree(whole, tmp_path / "other"))
     train_tokenizer(["a few words of another text"] * 9, other / "tokenizer.model", 27)
-    with pytest.raises(ValueError, match=r"piece 1[0-9] is .*; prepare the data with"):
+    with pytest.raises(ValueError, match=r"token 1[0-9] is .*; prepare the data with"):
         make_experiment(dataclasses.replace(make_config(), init_from=str(other)), tmp_path / "run")
     (other / "tokenizer.model").unlink()
     with pytest.raises(ValueError, match="came without a SentencePiece vocabulary"):
@@ -314,7 +314,7 @@ def test_other_rows_are_refused(whole, make_config):
     text = (whole / "config.json").read_text()
     (whole / "config.json").write_text(text.replace(record["data_fingerprint"], "0" * 64))
     try:
-        with pytest.raises(ValueError, match=r"data\.path: other rows"):
+        with pytest.raises(ValueError, match=r"data\.path: the data changed"):
             make_experiment(make_config(), whole)
     finally:
         (whole / "config.json").write_text(text)

@@ -100,12 +100,15 @@ def test_optimizers_of_optax_and_their_options():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "lam"}, r"optimizer.name='lam' is no optimizer; did you mean 'lamb'"),
-        ({"name": "linear_schedule"}, "is no optimizer"),
+        ({"name": "lam"}, r"optimizer.name='lam' is not an optimizer; did you mean 'lamb'"),
+        ({"name": "linear_schedule"}, "is not an optimizer"),
         ({"name": "sgd"}, r"optimizer.weight_decay=0.01: optax.sgd has no weight decay; set it"),
-        ({"name": "muon", "b1": 0.8}, r"optimizer.b1 is of lamb and adamw; for muon set"),
+        (
+            {"name": "muon", "b1": 0.8},
+            r"optimizer.b1 applies to lamb and adamw only; for",
+        ),
         ({"name": "muon", "options": Options(ns_step=6)}, r"options.ns_step; did you mean 'ns_s"),
-        ({"name": "adamw", "options": Options(b1=0.8)}, r"adamw has none; set optimizer.b1"),
+        ({"name": "adamw", "options": Options(b1=0.8)}, r"adamw takes none; use optimizer.b1"),
     ],
 )
 def test_optimizers_that_there_are_not(settings, message):
