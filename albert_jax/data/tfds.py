@@ -1,8 +1,10 @@
 """Reads the splits of a TFDS data set as plain records, by random access, without TensorFlow."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,10 +118,20 @@ TFDS_PREFIX = "tfds:"
 
 
 def open_tfds(source: str, data_dir: str | None) -> Any:
-    """Returns the builder of `tfds:NAME`, preparing the data set first if it does not exist."""
+    """Returns the builder of `tfds:NAME`; prepares the data set first if it is missing."""
     import tensorflow_datasets as tfds
 
-    builder: Any = tfds.builder(source.removeprefix(TFDS_PREFIX), data_dir=data_dir)
+    name = source.removeprefix(TFDS_PREFIX)
+    try:
+        builder: Any = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError:
+        # The code of a set names its default config, and TFDS cannot import that code without
+        # TensorFlow. A set that is prepared with a single config needs no default.
+        folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+        configs = [path.name for path in (folder.expanduser() / name).glob("*") if path.is_dir()]
+        if len(configs) != 1 or "/" in name:
+            raise
+        builder = tfds.builder(f"{name}/{configs[0]}", data_dir=data_dir)
     if not builder.info.splits:
         builder.download_and_prepare(file_format="array_record")
     return builder
