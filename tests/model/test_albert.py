@@ -198,7 +198,7 @@ def test_the_scan_is_the_loop(changes):
     config, batch = tiny_model(**changes), random_batch(batch_size=2)
     params = init(config)
     _, scanned = forward(config, params, batch, keep_hidden=True)
-    loop = jax.jit(lambda params: unrolled(config, params, batch))(params)
+    loop = unrolled(config, params, batch)
     assert scanned.hidden_states.shape[0] == config.num_hidden_layers + 1
     np.testing.assert_allclose(scanned.hidden_states, loop, atol=1e-5)
     np.testing.assert_array_equal(scanned.hidden_states[-1], scanned.last_hidden_state)

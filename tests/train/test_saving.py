@@ -32,12 +32,11 @@ class Clock:
 def test_a_run_saves_by_steps_and_by_the_clock(minutes, expected, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(saving, "time", Clock())
     settings = {
-        "checkpoint_every": 8, "eval_every": 12, "keep_checkpoints": 20,
+        "log_every": 2, "checkpoint_every": 8, "eval_every": 12, "keep_checkpoints": 20,
         "checkpoint_minutes": minutes,
     }  # fmt: skip
-    train(
-        make_experiment(config_from_dict(trained_settings(rows, train=settings)), tmp_path / "run")
-    )
+    config = config_from_dict(trained_settings(rows, train=settings))
+    train(make_experiment(config, tmp_path / "run"))
     assert steps_in(tmp_path / "run") == expected
 
 
