@@ -119,6 +119,7 @@ def project(repo_root, tmp_path):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("peer", "expected"),
     [
@@ -134,6 +135,7 @@ def test_a_run_has_the_tests_of_one_peer(peer, expected, project):
     assert project(files, "--peer", peer, *files) == expected
 
 
+@pytest.mark.slow
 def test_a_missing_mark_and_unexplained_skips_fail(project):
     expected = {"test_unmarked": "FAILED", "test_unfinished": "FAILED", "test_broken": "ERROR"}
     assert project({"test_a.py": UNMARKED}) == expected

@@ -52,6 +52,7 @@ def weather():
     del SPECS["weather"]
 
 
+@pytest.mark.slow
 def test_a_task_from_outside_is_trained_evaluated_and_predicted(weather, vocabulary, tmp_path):
     for file in ("train.txt", "dev.txt", "test.txt"):
         lines = (f"{LABELS[i % 2]} {WORDS[i % 2]} {WORDS[9 + i]}\n" for i in range(16))
