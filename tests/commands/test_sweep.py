@@ -142,7 +142,7 @@ def test_rows_that_an_override_makes_equal_are_refused(table, tmp_path, capsys):
     [
         (["nowhere.py"], "'nowhere.py' does not exist"),
         (["configs/small.py"], "defines no ROWS"),
-        (["configs/paper/table5.py", "--row", "spo"], "no row 'spo', only none, nsp, sop"),
+        (["configs/paper/table5.py", "--row", "spo"], "no row 'spo'; choose from none, nsp, sop"),
     ],
 )
 def test_what_is_not_there_is_refused(words, message, capsys, monkeypatch, repo_root):
@@ -162,7 +162,7 @@ def test_another_depth_fits_only_where_all_is_shared(rows, tmp_path):
         return dataclasses.replace(config, init_from=str(run))
 
     read_start(deeper("all"), tokenizer)
-    with pytest.raises(ValueError, match="num_hidden_layers is 3 there and 5 here"):
+    with pytest.raises(ValueError, match="num_hidden_layers is 3, but this run has 5"):
         read_start(deeper("attention"), tokenizer)
 
 

@@ -608,9 +608,7 @@ OUTPUTS = [
     Case("prepare", f"{WRITERS['prepare']} {{tmp}}/out", "is not prepared data; choose", (FILE,)),
     Case("train", f"{WRITERS['train']} {{tmp}}/out", "there is a file where a folder", (FILE,)),
     Case("convert", f"{WRITERS['convert']} {{tmp}}/out", "is not empty; choose a new", (FILE,)),
-    Case(
-        "predict", f"{WRITERS['predict']} {{tmp}}/out", "there is a file where a folder", (FILE,)
-    ),
+    Case("predict", f"{WRITERS['predict']} {{tmp}}/out", "file exists; choose another", (FILE,)),
     Case("sweep", f"{WRITERS['sweep']} {{tmp}}/out", "file exists; choose another", (FILE,)),
     *(
         Case(command, f"{words} {{tmp}}/out/deep/er", "there is a file where a folder", (FILE,))

@@ -243,7 +243,7 @@ def test_a_resumed_run_is_bit_identical(make_config, tmp_path):
     assert validation(tmp_path / "half") == validation(tmp_path / "whole")
     lines = (moved / "train.jsonl").read_text().splitlines(keepends=True)
     (moved / "train.jsonl").write_text("".join(lines[1:]))
-    with pytest.raises(ValueError, match=r"task\.data: other rows"):
+    with pytest.raises(ValueError, match=r"task\.data: the data changed"):
         make_experiment(config, tmp_path / "half")
 
 

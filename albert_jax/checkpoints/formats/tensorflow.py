@@ -83,7 +83,7 @@ def write_tf(weights: Weights, directory: Path) -> None:
     Raises:
       ValueError: if google-research/albert cannot represent the model.
     """
-    config, tf = weights.config, _tensorflow()
+    config = weights.config
     values = _to_config(config)
     variables = to_variables(weights.params, config, "tf")
     if weights.moments is not None:
@@ -91,6 +91,7 @@ def write_tf(weights: Weights, directory: Path) -> None:
             slots = to_variables(tree, config, "tf")
             variables |= {f"{name}{end}": array for name, array in slots.items()}
     variables[_STEP] = np.asarray(weights.step, np.int64)
+    tf = _tensorflow()
     directory.mkdir(parents=True, exist_ok=True)
     (directory / CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     prefix = f"model.ckpt-{weights.step}"
