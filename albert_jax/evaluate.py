@@ -37,7 +37,7 @@ def evaluate(workdir: Path, step: int | None = None) -> dict[str, float]:
     with agreed(), Checkpoints(folder, read_only=True) as checkpoints:
         params = checkpoints.restore_params(step, experiment.spec.abstract_state.params)
     with jax.set_mesh(experiment.mesh):
-        return {"step": step} | experiment.evaluate(params)
+        return {"step": step} | experiment.evaluate(params, step)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,8 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     try:
         run = RunView(args.workdir, args.data)
-        step, places = args.step, args.row or range(run.config.train.batch_size)
-        run.rows_of_step(step)  # raises for an invalid step before rows are searched
+        step = args.step
+        # Raises for an invalid step before rows are searched.
+        places = args.row or range(run.phase_of(step).batch_size)
         if args.document is not None:
             step, places = run.next_step(args.document, step)
             print(f"document {args.document} next occurs in step {step}")

@@ -8,6 +8,7 @@ import numpy as np
 
 from albert_jax.checkpoints.run_dir import read_run
 from albert_jax.config import Config, config_from_dict
+from albert_jax.config.phases import Phase, joint_fingerprint, phase_at, phases_of
 from albert_jax.data.files import read_object
 from albert_jax.data.loader import Rows
 from albert_jax.data.row_reader import StoredRows, open_rows
@@ -50,13 +51,26 @@ class Chunk(NamedTuple):
 
 
 class RowView(NamedTuple):
-    """A row of a batch: its place in it, its epoch and stored row, its used slots, its chunks."""
+    """A row of a batch: its place in it, its epoch and stored row, its slots, its chunks."""
 
     place: int
     epoch: int
     row: int
     used: int
+    slots: int
     chunks: tuple[Chunk, ...]
+
+
+class _PhaseRows:
+    """The training rows of a phase, as examples and as stored."""
+
+    def __init__(self, phase: Phase):
+        self.loader = Rows(phase.data, "train")
+        self.stored: StoredRows = open_rows(phase.data.path, "train")
+
+    def holds(self, row: int, document: int) -> bool:
+        """Whether a row has a chunk of the document."""
+        return document in self.stored[row]["chunk_documents"]
 
 
 class RunView:
@@ -84,14 +98,16 @@ class RunView:
                 f"{str(workdir)!r} is a run of {run.config.task.name}, not pretraining"
             )
         self.config = _with_data(run.config, data)
-        self._loader = Rows(self.config.data, "train")
+        phases = phases_of(self.config.data, self.config.train)
+        self._phases = {phase: _PhaseRows(phase) for phase in phases}
         self._check_rows(workdir)
-        self._stored: StoredRows = open_rows(self.config.data.path, "train")
         self.tokenizer = Tokenizer(Path(self.config.data.path) / "tokenizer.model")
 
     def _check_rows(self, workdir: Path) -> None:
         record = read_object(workdir / "config.json")
-        asked, found = record["data_fingerprint"], self._loader.manifest["fingerprint"]
+        rows = self._phases.values()
+        found = joint_fingerprint([of.loader.manifest["fingerprint"] for of in rows])
+        asked = record["data_fingerprint"]
         if asked not in (None, found):
             raise ValueError(
                 f"data.path {self.config.data.path!r} holds other rows than those of the run "
@@ -104,10 +120,20 @@ class RunView:
         Raises:
           ValueError: if the run does not have such a step.
         """
-        train = self.config.train
-        if not 1 <= step <= train.num_steps:
-            raise ValueError(f"--step {step} must be from 1 to train.num_steps={train.num_steps}")
-        return rows_of_step(train.seed, self._loader.num_rows, train.batch_size, step)
+        phase = self.phase_of(step)
+        rows = self._phases[phase].loader.num_rows
+        return rows_of_step(self.config.train.seed, rows, phase, step)
+
+    def phase_of(self, step: int) -> Phase:
+        """Returns the phase of a step.
+
+        Raises:
+          ValueError: if the run does not have such a step.
+        """
+        last = self.config.train.num_steps
+        if not 1 <= step <= last:
+            raise ValueError(f"--step {step} must be from 1 to train.num_steps={last}")
+        return phase_at(list(self._phases), step)
 
     def view(self, step: int, place: int) -> RowView:
         """Returns one row of a step's batch, as made by the loader.
@@ -115,14 +141,16 @@ class RunView:
         Raises:
           ValueError: if the run has no such step, or the batch no such place.
         """
-        rows = self.rows_of_step(step)
+        rows, phase = self.rows_of_step(step), self.phase_of(step)
         if not 0 <= place < len(rows):
             raise ValueError(f"--row {place} must be from 0 to {len(rows) - 1}")
         epoch, row = rows[place]
-        example = self._loader.make_example(self.config.train.seed, epoch, row)
-        documents = self._stored[row]["chunk_documents"].tolist()
+        of = self._phases[phase]
+        example = of.loader.make_example(self.config.train.seed, epoch, row)
+        documents = of.stored[row]["chunk_documents"].tolist()
         used = int((example["segment_ids"] > 0).sum())
-        return RowView(place, epoch, row, used, tuple(_chunks(example, documents)))
+        chunks = tuple(_chunks(example, documents))
+        return RowView(place, epoch, row, used, phase.data.seq_len, chunks)
 
     def next_step(self, document: int, step: int = 1) -> tuple[int, list[int]]:
         """Returns the first step from `step` on with a document, and its places in the batch.
@@ -132,28 +160,28 @@ class RunView:
         Raises:
           ValueError: if no training row holds the document.
         """
-        seed, rows = self.config.train.seed, self._loader.num_rows
-        size = self.config.train.batch_size
-        first = (step - 1) * size
-        # Searches the rest of this epoch and all of the next, which contains every row.
-        for example in range(first, (first // rows + 2) * rows):
-            if self._holds(row_of(seed, rows, example)[1], document):
-                step = example // size + 1
-                break
-        else:
-            raise ValueError(
-                f"--document {document}: no training row holds this document; it may be held out, "
-                "a duplicate, or not in the corpus"
-            )
-        batch = enumerate(rows_of_step(seed, rows, size, step))
-        return step, [place for place, (_, row) in batch if self._holds(row, document)]
-
-    def _holds(self, row: int, document: int) -> bool:
-        return document in self._stored[row]["chunk_documents"]
+        seed = self.config.train.seed
+        for phase, of in self._phases.items():
+            rows, size = of.loader.num_rows, phase.batch_size
+            is_last = phase.last_step == self.config.train.num_steps
+            first = max(step - 1 - phase.first_step, 0) * size
+            # Searches the rest of this epoch and all of the next, which contains every row; of a
+            # phase that another follows, only what it uses.
+            end = (first // rows + 2) * rows
+            for example in range(first, end if is_last else min(end, phase.num_steps * size)):
+                if of.holds(row_of(seed, rows, example)[1], document):
+                    step = phase.first_step + example // size + 1
+                    batch = enumerate(rows_of_step(seed, rows, phase, step))
+                    return step, [place for place, (_, row) in batch if of.holds(row, document)]
+        raise ValueError(
+            f"--document {document}: no training row holds this document; it may be held out, "
+            "a duplicate, or not in the corpus"
+        )
 
     def source_of(self, document: int) -> str:
         """Returns the file or data set that a document came from, as given to `prepare`."""
-        for source in self._loader.manifest["sources"]:
+        *_, of = self._phases.values()
+        for source in of.loader.manifest["sources"]:
             first = source["first_document"]
             if first is not None and first <= document < first + source["documents"]:
                 return source["path"]
@@ -220,7 +248,7 @@ def describe(run: RunView, view: RowView, *, colour: bool) -> list[str]:
     predicted = sum(slot.predicted for slot in slots)
     maskable = sum(slot.piece >= NUM_SPECIAL for slot in slots)
     said = OBJECTIVES[run.config.data.sentence_objective].labels
-    slots_used = f"{view.used} of {run.config.data.seq_len} slots"
+    slots_used = f"{view.used} of {view.slots} slots"
     to_predict = f"{predicted} of {maskable} pieces to predict"
     where = f"row {view.place} of the batch: row {view.row} of epoch {view.epoch}"
     lines = [f"{where}, {slots_used}, {to_predict}"]

@@ -1,5 +1,6 @@
 """Accuracy on masked pieces: by n-gram length, by frequency and by position."""
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -184,6 +185,7 @@ def held_out_ngram_words(
       int64 [P].
     """
     rows = open_rows(data.path, "validation")
+    data = dataclasses.replace(data, mask_rate=data.held_out_mask_rate)
     count = min(limit or len(rows), len(rows))
     found = [ngram_words(data, rows, word_starts, EVAL_SEED, 0, row) for row in range(count)]
     return np.concatenate([words_T[words_T > 0] for words_T in found])

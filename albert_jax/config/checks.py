@@ -1,6 +1,8 @@
 """Checks of settings' ranges and mutual consistency, independent of devices and data."""
 
 import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 # The largest int32, the type of sizes and step numbers on the devices.
@@ -52,6 +54,7 @@ def check_values(config: Any) -> None:
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         _require_range(config, "model", name, 0, 0.999)
     _require_range(config, "data", "mask_rate", 1e-6, 1)
+    _require_range(config, "data", "eval_mask_rate", 0, 1)
     _require_range(config, "data", "num_workers", 0, math.inf)
     _require_range(config, "train", "eval_batches", 0, _MOST)
     for name in ("max_loss_rise", "checkpoint_minutes"):
@@ -66,6 +69,7 @@ def check_values(config: Any) -> None:
     for name in ("b1", "b2", "decay_fraction"):
         _require_range(config, "optimizer", name, 0, 1)
     _check_divisions(config)
+    _check_phases(config)
 
 
 def _check_divisions(config: Any) -> None:
@@ -105,6 +109,42 @@ def _check_divisions(config: Any) -> None:
         raise ValueError(
             f"train.batch_size={train.batch_size} is not divisible by "
             f"train.grad_accum_steps={train.grad_accum_steps}"
+        )
+
+
+def short_phases(phases: Sequence[str]) -> list[tuple[int, float]]:
+    """Returns the (length, share of the steps) of each of `data.phases`.
+
+    Raises:
+      ValueError: if one is not LENGTH:SHARE with a share between 0 and 1.
+    """
+    found = []
+    for phase in phases:
+        match = re.fullmatch(r"(\d+):(0?\.\d+)", phase)
+        if not match or not float(match[2]):
+            raise ValueError(
+                f"config.data.phases: {phase!r} must be LENGTH:SHARE of the steps, such as 128:0.9"
+            )
+        found.append((int(match[1]), float(match[2])))
+    return found
+
+
+def _check_phases(config: Any) -> None:
+    data = config.data
+    found = short_phases(data.phases)
+    lengths = [length for length, _ in found]
+    if lengths != sorted(set(lengths)):
+        raise ValueError(f"config.data.phases={list(data.phases)}: sort them by length")
+    for length in lengths:
+        if not 0 < length < data.seq_len or data.seq_len % length:
+            raise ValueError(
+                f"config.data.phases: length {length} must divide data.seq_len={data.seq_len} "
+                "and be less"
+            )
+    if sum(share for _, share in found) >= 1:
+        raise ValueError(
+            f"config.data.phases={list(data.phases)}: the shares must add up to less than 1; the "
+            "rest is for rows of data.seq_len"
         )
 
 

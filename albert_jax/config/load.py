@@ -144,7 +144,7 @@ def _override(values: dict[str, Any], key: str, text: str) -> None:
             known = [f.name for f in dataclasses.fields(cls)]
             raise ValueError(f"unknown key {where}.{group}{nearest(group, known)}")
         where, cls, values = f"{where}.{group}", type(default), values.setdefault(group, {})
-    fields = {f.name: f.default for f in dataclasses.fields(cls)}
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     if name not in fields:
         raise ValueError(f"unknown key {where}.{name}{nearest(name, fields)}")
     values[name] = _parse_text(text, fields[name], f"{where}.{name}")
@@ -158,15 +158,15 @@ def _parse_option(text: str) -> bool | int | float | str:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def _parse_text(text: str, default: Any, where: str) -> Any:
-    kind = type(default)
+def _parse_text(text: str, spec: dataclasses.Field, where: str) -> Any:
+    kind = type(spec.default)
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
         if kind in (int, float):
             return kind(text)
         if kind is tuple:
-            element = element_type(default)
+            element = element_type(spec)
             return tuple(element(word) for word in text.strip("[]()").replace(",", " ").split())
     except (KeyError, ValueError):
         names = {bool: "true or false", tuple: "whole numbers, such as [0,1,2]"}

@@ -26,6 +26,10 @@ class Options(dict[str, Any]):
 _NO_OPTIONS = Options()
 
 
+def _names(*default: str) -> Any:
+    return field(default=default, metadata={"element": str})
+
+
 def _choice(default: str, *others: str) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
 
@@ -75,7 +79,10 @@ class DataConfig:
       path: a folder written by `python -m albert_jax.prepare`.
       seq_len: row length in tokens; must match the prepared rows.
       packing: whether rows hold several chunks each; must match the prepared rows.
+      phases: shorter rows for the first part of the run, as LENGTH:SHARE of the steps, such as
+        `128:0.9`; the remaining steps have rows of `seq_len`. See `config.phases`.
       mask_rate: fraction of the tokens to predict.
+      eval_mask_rate: that of held-out examples; 0 takes `mask_rate`.
       max_ngram: longest run of whole words masked together; p(n) is proportional to 1/n.
       sentence_objective: sentence order (`sop`), next sentence (`nsp`), or `none`; one of
         `sentence_pairs.OBJECTIVES`.
@@ -85,10 +92,17 @@ class DataConfig:
     path: str = ""
     seq_len: int = 512
     packing: bool = True
+    phases: tuple[str, ...] = _names()
     mask_rate: float = 0.15
+    eval_mask_rate: float = 0.0
     max_ngram: int = 3
     sentence_objective: str = "sop"
     num_workers: int = 0
+
+    @property
+    def held_out_mask_rate(self) -> float:
+        """Fraction of the held-out tokens to predict."""
+        return self.eval_mask_rate or self.mask_rate
 
 
 @dataclass(frozen=True)
@@ -162,7 +176,7 @@ class TrainConfig:
     checkpoint_every: int = 2500
     checkpoint_minutes: float = 0.0
     keep_checkpoints: int = 3
-    loggers: tuple[str, ...] = ("tensorboard", "terminal")
+    loggers: tuple[str, ...] = _names("tensorboard", "terminal")
     max_bad_steps: int = 10
     max_loss_rise: float = 0.0
     debug_nans: bool = False
@@ -264,9 +278,9 @@ def convert(cls: type, values: Mapping[str, Any], where: str) -> Any:
     return cls(**converted)
 
 
-def element_type(default: Any) -> type:
-    """Returns the element type of a tuple setting, inferred from its default."""
-    return type(default[0]) if default else int
+def element_type(spec: dataclasses.Field) -> type:
+    """Returns the element type of a tuple setting."""
+    return spec.metadata.get("element", int)
 
 
 def _is_plain(value: Any) -> bool:
@@ -280,7 +294,7 @@ def _convert_value(spec: dataclasses.Field, value: Any, where: str) -> Any:
     if kind is float and type(value) is int:
         value = float(value)
     if kind is tuple and isinstance(value, list | tuple):
-        element = element_type(spec.default)
+        element = element_type(spec)
         if any(type(part) is not element for part in value):
             what = "names" if element is str else "whole numbers"
             raise ValueError(f"{where} must be {what}, not {value!r}")

@@ -62,7 +62,9 @@ class Rows:
                 )
         self._word_starts = tokenizer.word_starts
         self._cdf = masking.ngram_cdf(config.max_ngram)
-        self._num_slots = masking.num_slots(config.seq_len, config.mask_rate)
+        is_held_out = split == "validation"
+        self._mask_rate = config.held_out_mask_rate if is_held_out else config.mask_rate
+        self._num_slots = masking.num_slots(config.seq_len, self._mask_rate)
 
     def make_example(self, seed: int, epoch: int, row: int) -> Batch:
         """Makes one example: a batch's arrays without their first axis."""
@@ -122,7 +124,7 @@ class Rows:
         )
         self._check(layout, examples)
         masked = masking.mask(
-            layout, self._word_starts, config.mask_rate, self._num_slots, self._cdf, rngs
+            layout, self._word_starts, self._mask_rate, self._num_slots, self._cdf, rngs
         )
         yield (
             layout.slots,

@@ -16,6 +16,7 @@ import grain
 import numpy as np
 
 from albert_jax.config import DataConfig, TrainConfig
+from albert_jax.config.phases import Phase, phase_at, phases_of
 from albert_jax.data.row_reader import open_rows
 
 # Larger than any seed that a 63-bit setting can hold, so that no training run has the same masks.
@@ -51,7 +52,7 @@ def row_of(seed: int, num_rows: int, example: int) -> tuple[int, int]:
     Args:
       seed: the run's seed, 0 <= seed < 2**64.
       num_rows: rows in the split, less than 2**32.
-      example: the example's number in the run: step * batch_size + its place in the batch.
+      example: the example's number in its phase: step * batch_size + its place in the batch.
 
     Returns:
       (epoch, row). Every row occurs once per epoch, in a different order each time.
@@ -63,16 +64,17 @@ def row_of(seed: int, num_rows: int, example: int) -> tuple[int, int]:
     return epoch, row
 
 
-def rows_of_step(seed: int, num_rows: int, batch_size: int, step: int) -> list[tuple[int, int]]:
+def rows_of_step(seed: int, num_rows: int, phase: Phase, step: int) -> list[tuple[int, int]]:
     """Returns (epoch, row) of a step's batch; steps count from 1, as in metrics.jsonl."""
-    first = (step - 1) * batch_size
-    return [row_of(seed, num_rows, example) for example in range(first, first + batch_size)]
+    first = (step - phase.first_step - 1) * phase.batch_size
+    return [row_of(seed, num_rows, first + place) for place in range(phase.batch_size)]
 
 
 def documents_of_step(config: DataConfig, train: TrainConfig, step: int) -> list[int]:
     """Returns the corpus numbers of the documents in a step's batch, ascending."""
-    stored = open_rows(config.path, "train")
-    rows = rows_of_step(train.seed, len(stored), train.batch_size, step)
+    phase = phase_at(phases_of(config, train), step)
+    stored = open_rows(phase.data.path, "train")
+    rows = rows_of_step(train.seed, len(stored), phase, step)
     return sorted({int(number) for _, row in rows for number in stored[row]["chunk_documents"]})
 
 

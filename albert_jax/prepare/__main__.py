@@ -52,7 +52,10 @@ def row_arguments(module: str, description: str, epilog: str) -> argparse.Argume
         help="a file, folder, glob, tfds:NAME or python-docs; may be repeated",
     )  # fmt: skip
     add("--output", required=True, metavar="DIR", help="the folder to create")
-    add("--seq_len", type=int, default=RowSettings.seq_len, help="row length in tokens")
+    add(
+        "--seq_len", type=int, nargs="+", default=[RowSettings.seq_len], metavar="N",
+        help="row length in tokens; several for a run with data.phases",
+    )  # fmt: skip
     add(
         "--format", choices=FORMATS, default=Settings.format, dest="file_format",
         help="file format; auto decides by name and first line and never picks sentences",

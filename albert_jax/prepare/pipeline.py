@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from albert_jax.config.phases import folder_of_length
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.prepare.corpus import Corpus
 from albert_jax.prepare.documents import SPLITS, IncomingDocuments, SeenDigests
@@ -44,7 +45,7 @@ def prepare(
     *,
     tokenizer: str | os.PathLike | None = None,
     vocab_size: int | None = None,
-    seq_len: int = RowSettings.seq_len,
+    seq_len: int | Sequence[int] = RowSettings.seq_len,
     file_format: str = Settings.format,
     text_field: str = Settings.text_field,
     validation_fraction: float = Settings.validation_fraction,
@@ -59,6 +60,8 @@ def prepare(
     """Makes training rows from text.
 
     Args: see the command line's help, and
+      seq_len: row length in tokens; of several, the longest gives the rows in `output`, and each
+        shorter one, for `data.phases`, those in a folder of its own there.
       write_rows: makes and writes the rows; None does so in `num_workers` local processes.
 
     Returns:
@@ -73,8 +76,10 @@ def prepare(
     workers = _checked_workers(num_workers)
     given = None if tokenizer is None else Tokenizer(tokenizer)
     trained_size = Settings.vocab_size if vocab_size is None else vocab_size
+    *shorter, longest = sorted({seq_len} if isinstance(seq_len, int) else set(seq_len))
     settings = Settings(
-        rows=RowSettings(seq_len, packing, short_seq_prob, seed),
+        rows=RowSettings(longest, packing, short_seq_prob, seed),
+        shorter=tuple(shorter),
         format=file_format,
         text_field=text_field,
         validation_fraction=validation_fraction,
@@ -123,14 +128,26 @@ def _fill(
     folder: Path, corpus: Corpus, settings: Settings, given: Tokenizer | None, write: WriteRows
 ) -> dict[str, Any]:
     """Writes tokenizer, rows and manifest into an empty folder; returns the manifest."""
-    # Imported here because worker processes import this module, and TFDS takes over a second.
-    from albert_jax.prepare.row_writer import write_dataset_info
-
     if given:
         shutil.copyfile(given.path, folder / TOKENIZER)
     else:
         sentences = training_sentences(corpus, settings)
         train_tokenizer(sentences, folder / TOKENIZER, settings.vocab_size)
+    for shorter in settings.of_shorter():
+        own = folder_of_length(folder, shorter.rows.seq_len)
+        own.mkdir()
+        shutil.copyfile(folder / TOKENIZER, own / TOKENIZER)
+        _write_length(own, corpus, shorter, write)
+    return _write_length(folder, corpus, settings, write)
+
+
+def _write_length(
+    folder: Path, corpus: Corpus, settings: Settings, write: WriteRows
+) -> dict[str, Any]:
+    """Writes rows of one length and their manifest, which it returns, beside the tokenizer."""
+    # Imported here because worker processes import this module, and TFDS takes over a second.
+    from albert_jax.prepare.row_writer import write_dataset_info
+
     tokenizer = Tokenizer(folder / TOKENIZER)
     incoming, counts, shards = write(folder, corpus, settings, tokenizer)
     _check_splits(incoming, counts, settings)
@@ -170,8 +187,9 @@ class LocalRows:
         writers = {split: SplitWriter(folder, split) for split in SPLITS}
         seen_file = folder / "seen.sqlite"
         builder = (str(tokenizer.path), settings.rows)
+        what = f"preparing rows of {settings.rows.seq_len}"
         with (
-            contextlib.closing(Progress(corpus, "preparing")) as progress,
+            contextlib.closing(Progress(corpus, what)) as progress,
             contextlib.closing(SeenDigests(seen_file)) as seen,
             worker_pool(self._num_workers, start_builder, builder) as run,
         ):

@@ -1,6 +1,6 @@
 """The settings that, together with the text, determine prepared rows. Defaults are only here."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from albert_jax.data.row_format import CHUNK_OVERHEAD
@@ -57,6 +57,7 @@ class Settings:
       text_field: the JSON or TFDS field with the text.
       validation_fraction: fraction of documents in the validation split.
       keep_duplicates: whether to keep documents with equal text.
+      shorter: lengths of the rows to make besides those of `rows.seq_len`, ascending.
       vocab_size: size of the vocabulary in pieces.
       tokenizer_sha256: hex digest of the given vocabulary; None if one is trained.
     """
@@ -68,6 +69,7 @@ class Settings:
     keep_duplicates: bool = False
     vocab_size: int = 30_000  # Source: arXiv:1909.11942, section 4.1
     tokenizer_sha256: str | None = None
+    shorter: tuple[int, ...] = ()
 
     def __post_init__(self):
         if not 0 < self.validation_fraction < 1:
@@ -75,7 +77,21 @@ class Settings:
                 f"validation_fraction {self.validation_fraction}: must be between 0 and 1"
             )
 
+        for length in self.shorter:
+            if self.rows.seq_len % length:
+                raise ValueError(
+                    f"seq_len {length}: must divide the longest, {self.rows.seq_len}, so that "
+                    "every step has the same number of tokens"
+                )
+
+    def of_shorter(self) -> list["Settings"]:
+        """Returns the settings of the rows of each shorter length."""
+        rows = [replace(self.rows, seq_len=length) for length in self.shorter]
+        return [replace(self, rows=own, shorter=()) for own in rows]
+
     def as_dict(self) -> dict[str, Any]:
         """Returns one flat dict for the manifest."""
         settings = asdict(self)
+        if not self.shorter:  # then it has the fingerprint of rows from before there were more
+            del settings["shorter"]
         return settings.pop("rows") | settings

@@ -38,7 +38,11 @@ def with_new_names(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dic
 
 
 def draw_curves(
-    metrics_path: Path, output: Path, names: Sequence[str], baselines: Mapping[str, float]
+    metrics_path: Path,
+    output: Path,
+    names: Sequence[str],
+    baselines: Mapping[str, float],
+    seams: Sequence[int] = (),
 ) -> None:
     """Draws training and held-out metrics over the steps.
 
@@ -47,6 +51,7 @@ def draw_curves(
       output: the .png file to write.
       names: the metrics to draw; those never logged are left out.
       baselines: metric -> a level to draw as a dotted line.
+      seams: steps at which the length of rows changes, drawn as vertical lines.
     """
     from matplotlib.figure import Figure  # imported here because the import takes half a second
 
@@ -66,6 +71,10 @@ def draw_curves(
                 axes.plot(*zip(*points, strict=True), style, label=split, markersize=3)
         if name in baselines:
             axes.axhline(baselines[name], ls=":", color="grey", label="unigram entropy")
+        last = max(m["step"] for m in lines)
+        for seam in seams:
+            if seam <= last:
+                axes.axvline(seam, ls=":", color="grey", lw=1)
         unit = {"loss": " (nats)", "accuracy": " (fraction)"}.get(name.rpartition("_")[2], "")
         axes.set(xlabel="step (optimizer updates)", ylabel=f"{name.replace('_', ' ')}{unit}")
         axes.grid(alpha=0.3)

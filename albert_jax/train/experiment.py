@@ -27,7 +27,8 @@ class Experiment(NamedTuple):
       spec: the structure and sharding of the training state.
       train_step: (state, batch, key) -> (state, metrics); the input state is donated.
       train_batches: first step (from 0) -> global batches from that step on.
-      evaluate: parameters -> metrics on the held-out examples, the same ones every time.
+      evaluate: (parameters, step) -> metrics on the held-out examples, the same ones every time;
+        before a seam, on rows of that phase's length.
       flops: metric sums over training steps -> model FLOPs of those steps.
       curves: names of the metrics plotted in curves.png.
       baselines: metric -> a reference level to compare it with.
@@ -35,6 +36,7 @@ class Experiment(NamedTuple):
       best: the metric that selects the best checkpoint to keep; None keeps only the newest.
       documents: step (from 1) -> numbers of the documents in its batch, if there are documents.
       notes: lines to log when the run starts.
+      seams: first step of a later phase, in which batches have another shape -> a line to log.
       renamed: metric -> its name in runs from before November 2026, if it was different.
     """
 
@@ -44,7 +46,7 @@ class Experiment(NamedTuple):
     spec: StateSpec
     train_step: Callable[[Any, Batch, Any], tuple[Any, Metrics]]
     train_batches: Callable[[int], Generator[Batch, None, None]]
-    evaluate: Callable[[Any], dict[str, float]]
+    evaluate: Callable[[Any, int], dict[str, float]]
     flops: Callable[[MeanSums], float]
     curves: tuple[str, ...]
     baselines: Mapping[str, float]
@@ -52,6 +54,7 @@ class Experiment(NamedTuple):
     best: str | None = None
     documents: Callable[[int], Sequence[int]] | None = None
     notes: tuple[str, ...] = ()
+    seams: Mapping[int, str] = {}
     renamed: Mapping[str, str] = {}
 
 

@@ -143,12 +143,14 @@ def _prefix(split: str) -> str:
 
 def _evaluation(
     config: Config, task: FinetuningTask, splits: dict[str, Split], spec: StateSpec, mesh: Mesh
-) -> Callable[[Any], dict[str, float]]:
-    """Returns a function from parameters to the task's metrics on the validation splits."""
+) -> Callable[[Any, int], dict[str, float]]:
+    """Returns a function from parameters and step to the metrics on the validation splits."""
     outputs, batch_size = compile_outputs(task.outputs, spec, mesh), config.train.batch_size
     local = local_rows(mesh, batch_size)
 
-    def evaluate(params: Any) -> dict[str, float]:
+    def evaluate(params: Any, step: int) -> dict[str, float]:
+        del step  # the examples are always the same
+
         def run(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             part = {name: array[local] for name, array in batch.items()}
             return jax.device_get(outputs(params, global_batch(part, mesh, batch_size)))

@@ -58,6 +58,9 @@ def train(experiment: Experiment) -> TrainState:
         requests, saves = stack.enter_context(StopRequests()), SaveTimes(settings)
         stops, is_due = False, False
         for step, batch in enumerate(batches, first_step + 1):
+            if step in experiment.seams:
+                meter.pause()  # rates leave out the time to compile the new shape
+                log.say(experiment.seams[step])
             state, metrics = experiment.train_step(state, batch, dropout_key)
             meter.push(step, metrics)
             if settings.debug_nans and metrics["skipped"].total:
@@ -68,7 +71,7 @@ def train(experiment: Experiment) -> TrainState:
             stops = stops or (requests.at(step) and not is_last)
             if step % settings.eval_every == 0 or is_last:
                 meter.pause()
-                found = experiment.evaluate(state.params)
+                found = experiment.evaluate(state.params, step)
                 log.write(step, "validation", found)
                 _draw(experiment)
             is_due = saves.at(step) or is_due or is_last or stops
@@ -105,6 +108,7 @@ def _draw(experiment: Experiment) -> None:
             experiment.workdir / "curves.png",
             experiment.curves,
             experiment.baselines,
+            tuple(experiment.seams),
         )
 
 
