@@ -250,15 +250,39 @@ class A:
     write(tmp_path / "pkg" / "bad.py", "def (:\n")
     write(tmp_path / "pkg" / "tests" / "c.py", '"""Test doc."""')
     monkeypatch.setattr(python_docs.sysconfig, "get_path", lambda name: str(tmp_path / "pkg"))
+    write(tmp_path / "paths" / "chosen" / "deep" / "d.py", '"""Doc of a chosen package."""')
+    write(tmp_path / "paths" / "chosen" / "__init__.py", "")
+    write(tmp_path / "paths" / "other" / "__init__.py", '"""Doc of another package."""')
+    monkeypatch.syspath_prepend(tmp_path / "paths")
+    packages = {"chosen": "numpy", "not_installed_at_all": "jax"}
+    monkeypatch.setattr(python_docs, "PACKAGES", packages)
     corpus = Corpus(["python-docs"])
-    *topics, first, second = (d.paragraphs for d in corpus)
+    *topics, first, second, third = (d.paragraphs for d in corpus)
     expected = "Module doc.|Wrapped line:|Class doc.|Heading|Text.|Method doc.|Inner doc."
     assert first == expected.split("|")
     assert second == ["Module doc of b."]
+    assert third == ["Doc of a chosen package."]
     assert len(topics) > 50
     for _ in range(2):  # the second pass need not parse again
         assert corpus.sources[0].counts == {"unparsable_files": 1, "repeated_docstrings": 1}
-        assert [d.paragraphs for d in corpus] == [*topics, first, second]
+        assert [d.paragraphs for d in corpus] == [*topics, first, second, third]
+
+
+def test_python_docs_are_the_same_whatever_else_is_installed(monkeypatch):
+    before = Corpus(["python-docs"]).sources[0].sha256
+    version = python_docs.importlib.metadata.version
+    newer = {"numpy": "99", "hypothesis": "99"}
+
+    def install(name):
+        monkeypatch.setattr(
+            python_docs.importlib.metadata,
+            "version",
+            lambda asked: newer[name] if asked == name else version(asked),
+        )
+        return Corpus(["python-docs"]).sources[0].sha256
+
+    assert install("hypothesis") == before
+    assert install("numpy") != before
 
 
 def test_paragraphs_lose_nothing():
