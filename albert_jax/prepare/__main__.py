@@ -13,9 +13,9 @@ from albert_jax.prepare.settings import RowSettings, Settings
 
 INPUTS = """\
 --input may be repeated. It takes files, folders (all files below, hidden ones left out), globs,
-tfds:NAME (the train split of a TFDS dataset) and python-docs (the documentation of this
-Python and of JAX, SciPy and others). Files may be plain, .gz or .zst. The format of each file is told by its
-name and its first line; set it with --format.
+tfds:NAME (the train split of a TFDS dataset) and python-docs (the documentation of this Python
+and of JAX, SciPy and others). Files may be plain, .gz or .zst. The format of each file is told
+by its name and its first line; set it with --format.
 
   text        one document per file; blank lines separate paragraphs; in .md files, headings and
               emphasis marks are removed
