@@ -264,7 +264,7 @@ class A:
     assert third == ["Doc of a chosen package."]
     assert len(topics) > 50
     for _ in range(2):  # the second pass need not parse again
-        assert corpus.sources[0].counts == {"unparsable_files": 1, "repeated_docstrings": 1}
+        assert corpus.sources[0].counts == {"unparsable_files": 1, "repeated_paragraphs": 1}
         assert [d.paragraphs for d in corpus] == [*topics, first, second, third]
 
 
