@@ -20,7 +20,7 @@ DISCOUNT = 0.75
 
 def random_text(seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    chunks = [rng.integers(5, VOCAB_SIZE, rng.integers(1, 9)).tolist() for _ in range(200)]
+    chunks = [rng.integers(5, VOCAB_SIZE, rng.integers(1, 9)).tolist() for _ in range(600)]
     parts = [[SEP, SEP], *([*chunk, SEP, SEP] for chunk in chunks)]
     return np.concatenate(parts).astype(np.int64)
 
