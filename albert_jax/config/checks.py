@@ -55,6 +55,7 @@ def check_values(config: Any) -> None:
         _require_range(config, "model", name, 0, 0.999)
     _require_range(config, "data", "mask_rate", 1e-6, 1)
     _require_range(config, "data", "eval_mask_rate", 0, 1)
+    _require_range(config, "data", "sentence_weight", 0, math.inf)
     _require_range(config, "data", "num_workers", 0, math.inf)
     _require_range(config, "train", "eval_batches", 0, _MOST)
     for name in ("max_loss_rise", "checkpoint_minutes"):

@@ -86,6 +86,8 @@ class DataConfig:
       max_ngram: longest run of whole words masked together; p(n) is proportional to 1/n.
       sentence_objective: sentence order (`sop`), next sentence (`nsp`), or `none`; one of
         `sentence_pairs.OBJECTIVES`.
+      sentence_weight: weight of the sentence loss; masked LM has 1. With few sentence pairs a
+        step, their gradient is mostly noise, and a small weight lets masked LM learn faster.
       num_workers: reader processes; 0 reads in threads of this process.
     """
 
@@ -97,6 +99,7 @@ class DataConfig:
     eval_mask_rate: float = 0.0
     max_ngram: int = 3
     sentence_objective: str = "sop"
+    sentence_weight: float = 1.0
     num_workers: int = 0
 
     @property

@@ -85,13 +85,13 @@ class Task(Protocol):
     """The interface a training step needs of a task; see also `finetuning.FinetuningTask`.
 
     Attributes:
-      loss_terms: the metrics whose means add up to the loss.
+      loss_terms: metric -> the weight of its mean in the loss.
     """
 
-    loss_terms: tuple[str, ...]
+    loss_terms: Mapping[str, float]
 
-    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """Returns the divisor of each loss term."""
+    def loss_counts(self, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the number that each loss term is the mean of, over the whole batch."""
         ...
 
     def metrics(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> Metrics:

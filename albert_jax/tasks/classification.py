@@ -37,7 +37,7 @@ class Classification(FinetuningTask):
         """Returns classes (int32) or scores (float32) [B,1], and their weights."""
         return batch["label"][:, None], batch["weights"][:, None]
 
-    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+    def loss_counts(self, batch: Batch) -> dict[str, jax.Array]:
         """Returns the divisor of the loss: the number of rows, without those that only pad."""
         return {"task_loss": jnp.sum(batch["weights"])}
 

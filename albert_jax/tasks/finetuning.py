@@ -41,7 +41,7 @@ class FinetuningTask(abc.ABC):
 
     Attributes:
       kind: what its models are for, a key of `model.heads.KINDS`.
-      loss_terms: the metrics whose means add up to the loss.
+      loss_terms: metric -> the weight of its mean in the loss.
       spec: the task's entry in the table.
       config: `config.task`.
       labels: names of the classes; empty where the task has none.
@@ -49,7 +49,7 @@ class FinetuningTask(abc.ABC):
     """
 
     kind: ClassVar[str]
-    loss_terms: tuple[str, ...] = ("task_loss",)
+    loss_terms: Mapping[str, float] = {"task_loss": 1.0}
 
     def __init__(self, spec: "TaskSpec", config: TaskConfig, labels: Sequence[str] = ()):
         """Keeps the settings."""
@@ -73,7 +73,7 @@ class FinetuningTask(abc.ABC):
     def targets(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """The right classes, int32 [B,N], and their weights, float32 [B,N]; 0 leaves one out."""
 
-    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+    def loss_counts(self, batch: Batch) -> dict[str, jax.Array]:
         """What the loss is divided by."""
         return {"task_loss": jnp.sum(self.targets(batch)[1])}
 

@@ -1,5 +1,6 @@
 """Pretraining: masked LM with sentence-order or next-sentence prediction."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,23 +10,24 @@ from albert_jax.tasks.base import Batch, Mean, Metrics, cross_entropy
 
 
 class Pretraining:
-    """Masked LM and a sentence objective, equally weighted.
+    """Masked LM and a sentence objective.
 
     Attributes:
       kind: the purpose of its models, a key of `model.heads.KINDS`.
-      loss_terms: the metrics whose means add up to the loss.
+      loss_terms: metric -> the weight of its mean in the loss.
     """
 
     kind = "pretraining"
 
-    def __init__(self, sentence_objective: str):
+    def __init__(self, sentence_objective: str, sentence_weight: float = 1.0):
         """Names the sentence metrics after the objective: `sop`, `nsp` or `none`."""
         self._objective = sentence_objective
-        has_sentences = sentence_objective != "none"
-        self.loss_terms = ("mlm_loss", f"{sentence_objective}_loss")[: 1 + has_sentences]
+        terms = {"mlm_loss": 1.0, f"{sentence_objective}_loss": sentence_weight}
+        terms.pop("none_loss", None)
+        self.loss_terms: Mapping[str, float] = terms
 
-    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """Returns the divisor of each loss term: its count over the whole batch."""
+    def loss_counts(self, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the number that each loss term is the mean of, over the whole batch."""
         weights = (jnp.sum(batch[name]) for name in ("mlm_weights", "sentence_weights"))
         return dict(zip(self.loss_terms, weights, strict=False))
 
@@ -37,7 +39,7 @@ class Pretraining:
         ).last_hidden_state
         mlm_logits_BPV = model.mlm_logits(x_BTD, batch["mlm_positions"])
         loss, correct = cross_entropy(mlm_logits_BPV, batch["mlm_labels"], batch["mlm_weights"])
-        counts = self.loss_weights(batch)
+        counts = self.loss_counts(batch)
         found = {
             "mlm_loss": Mean(loss, counts["mlm_loss"]),
             "mlm_accuracy": Mean(correct, counts["mlm_loss"]),

@@ -46,7 +46,8 @@ def pretraining_experiment(
     validate_for_devices(config, len(devices))
     phases = phases_of(config.data, config.train)
     manifests = _checked_manifests(phases, config.model.vocab_size)
-    mesh, task = make_mesh(config.mesh, devices), Pretraining(config.data.sentence_objective)
+    mesh = make_mesh(config.mesh, devices)
+    task = Pretraining(config.data.sentence_objective, config.data.sentence_weight)
     spec = state_spec(model_builder(config, task.kind), optimizer_of(config), mesh)
     train_step, eval_step = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
     train_stream, eval_stream = _streams(config, phases, mesh)
@@ -57,7 +58,8 @@ def pretraining_experiment(
             sums.add(eval_step(params, batch))
         means = sums.means()
         length = {"seq_len": phase.data.seq_len} if len(phases) > 1 else {}
-        return {"loss": sum(means.get(name, 0.0) for name in task.loss_terms)} | means | length
+        loss = sum(weight * means.get(name, 0.0) for name, weight in task.loss_terms.items())
+        return {"loss": loss} | means | length
 
     tokenizer = Tokenizer(Path(config.data.path) / "tokenizer.model")
     start = read_start(config, tokenizer) if wants_start(config, workdir) else None

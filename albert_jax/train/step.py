@@ -34,19 +34,20 @@ def train_step(
     """
 
     def loss_fn(
-        params: Any, loss_weights: dict[str, jax.Array], batch: Batch, dropout_keys_B: jax.Array
+        params: Any, loss_counts: dict[str, jax.Array], batch: Batch, dropout_keys_B: jax.Array
     ) -> tuple[jax.Array, Metrics]:
         metrics = task.metrics(nnx.merge(graphdef, params), batch, dropout_keys_B)
         terms = [
-            metrics[name].total / jnp.maximum(loss_weights[name], 1) for name in task.loss_terms
+            weight * metrics[name].total / jnp.maximum(loss_counts[name], 1)
+            for name, weight in task.loss_terms.items()
         ]
         return sum(terms, start=jnp.zeros(())), metrics
 
     sums = partial(_accumulate, jax.value_and_grad(loss_fn, has_aux=True), accum_steps)
-    loss_weights = task.loss_weights(batch)
+    loss_counts = task.loss_counts(batch)
     num_rows = len(next(iter(batch.values())))
     dropout_keys_B = jax.random.split(jax.random.fold_in(key, state.step), num_rows)
-    (loss, metrics), grads = _over_rows(sums)(state.params, loss_weights, batch, dropout_keys_B)
+    (loss, metrics), grads = _over_rows(sums)(state.params, loss_counts, batch, dropout_keys_B)
     norm = optax.tree.norm(grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -63,7 +64,7 @@ def train_step(
 
 
 def _over_rows(sums: Callable[..., Any]) -> Callable[..., Any]:
-    """Runs `sums(params, loss_weights, batch, keys)` on each device's rows; all-reduces once.
+    """Runs `sums(params, loss_counts, batch, keys)` on each device's rows; all-reduces once.
 
     ALBERT's layers share their weights, so each layer contributes to the same gradient. If the
     program is left to XLA's partitioner, it all-reduces that gradient in every layer and for
@@ -88,24 +89,24 @@ def _accumulate(
     value_and_grad: Callable,
     accum_steps: int,
     params: Any,
-    loss_weights: Any,
+    loss_counts: Any,
     batch: Batch,
     dropout_keys_B: Any,
 ) -> Any:
     """Returns `value_and_grad` summed over `accum_steps` parts of the batch."""
     if accum_steps == 1:
-        return value_and_grad(params, loss_weights, batch, dropout_keys_B)
+        return value_and_grad(params, loss_counts, batch, dropout_keys_B)
 
     def split(x: jax.Array) -> jax.Array:
         # Takes every accum_steps-th row, so each part spans all devices just as the batch does.
         return jnp.swapaxes(x.reshape(-1, accum_steps, *x.shape[1:]), 0, 1)
 
     def add(sums: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, sums, value_and_grad(params, loss_weights, *part)), None
+        return jax.tree.map(jnp.add, sums, value_and_grad(params, loss_counts, *part)), None
 
     parts = jax.tree.map(split, (batch, dropout_keys_B))
     first = jax.tree.map(lambda x: x[0], parts)
-    shapes = jax.eval_shape(value_and_grad, params, loss_weights, *first)
+    shapes = jax.eval_shape(value_and_grad, params, loss_counts, *first)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return jax.lax.scan(add, zeros, parts)[0]
 

@@ -22,7 +22,7 @@ from albert_jax.train.step import compile_steps
 def run(config: Config, num_devices: int = 1, steps: int = 4) -> tuple[TrainState, list[float]]:
     """A few updates on fixed batches: the final state and the losses."""
     mesh = make_mesh(config.mesh, jax.devices()[:num_devices])
-    task = Pretraining(config.data.sentence_objective)
+    task = Pretraining(config.data.sentence_objective, config.data.sentence_weight)
     spec = state_spec(model_builder(config, task.kind), optimizer_of(config), mesh)
     losses = []
     with jax.set_mesh(mesh):
@@ -74,6 +74,15 @@ def test_accumulation_changes_nothing_but_rounding(num_devices):
     whole = run(tiny_config())
     parts = run(tiny_config(train={"grad_accum_steps": 4}), num_devices)
     assert_same(parts, whole)
+
+
+def test_the_sentence_loss_counts_by_its_weight():
+    def loss(**data: float) -> float:
+        return run(tiny_config(data=data), steps=1)[1][0]
+
+    whole, half, without = (loss(sentence_weight=weight) for weight in (1.0, 0.5, 0.0))
+    assert whole > without
+    assert half == pytest.approx((whole + without) / 2, rel=1e-6)
 
 
 @pytest.mark.slow
