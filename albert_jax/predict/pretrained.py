@@ -72,7 +72,12 @@ class PretrainedModel:
         def mask_probs(params: Any, x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
             return jax.nn.softmax(nnx.merge(graphdef, params).mlm_logits(x_BTD, positions_BP))
 
+        def in_order(params: Any, x_BTD: jax.Array) -> jax.Array:
+            cls_B1 = jnp.zeros((len(x_BTD), 1), jnp.int32)
+            return jax.nn.softmax(nnx.merge(graphdef, params).sop_logits(x_BTD, cls_B1))[:, 0, 0]
+
         self._encode, self._mask_probs = jax.jit(encode), jax.jit(mask_probs)
+        self._in_order = jax.jit(in_order)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -127,6 +132,18 @@ class PretrainedModel:
             ]
             for best, probs in zip(best_PK, probs_PV, strict=True)
         ]
+
+    def in_order(self, firsts: Sequence[str], seconds: Sequence[str]) -> np.ndarray:
+        """Returns the probability [B] that each second text follows the first.
+
+        For a model trained on next-sentence prediction: that they are from the same document.
+
+        Raises:
+          ValueError: if the model has no sentence head, or as calling the model does.
+        """
+        if "sop" not in self.heads:
+            raise ValueError(f"the model has no sentence head, only {', '.join(self.heads)}")
+        return np.asarray(self._in_order(self.params, self(firsts, seconds).last_hidden_state))
 
     def _ids(self, text: str) -> list[int]:
         """Returns the ids of the text between masks, and of the masks."""

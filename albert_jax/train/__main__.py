@@ -14,9 +14,9 @@ from albert_jax.train import make_experiment
 from albert_jax.train.distributed import HELP, agreed, fatal_errors, joined, wait_for_all
 from albert_jax.train.experiment import Experiment
 from albert_jax.train.failures import hide_late_writes
-from albert_jax.train.loop import _take, train
+from albert_jax.train.loop import take_directory, train
 from albert_jax.train.preemption import EXIT_CODE, StoppedError
-from albert_jax.train.report import _report
+from albert_jax.train.report import report
 from albert_jax.train.seeds import run_seeds
 
 
@@ -32,7 +32,8 @@ def _run(experiment: Experiment) -> str:
     if int(state.step) < experiment.config.train.num_steps:
         raise StoppedError
     if jax.process_index() == 0:
-        print(*_report(experiment), sep="\n")
+        for line in report(experiment):
+            print(line, flush=True)
     return experiment.best or "loss"
 
 
@@ -64,7 +65,7 @@ def _command(file: str, overrides: Sequence[str], workdir: Path) -> int:
             config = load_config(file, overrides)
         if config.task.seeds:
             with ExitStack() as stack:
-                _take(workdir, stack)
+                take_directory(workdir, stack)
                 return run_seeds(config, workdir, lambda c, d: _run(make_experiment(c, d)))
         experiment = make_experiment(config, workdir)
     except USER_ERRORS as error:

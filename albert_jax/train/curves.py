@@ -8,7 +8,7 @@ from typing import Any
 
 from albert_jax.data.files import replace_text, replacing
 
-METRICS_FILE = "metrics.jsonl"  # in a run directory
+METRICS_FILE, CURVES_FILE = "metrics.jsonl", "curves.png"  # in a run directory
 _COLUMNS = 4
 
 

@@ -13,7 +13,13 @@ from albert_jax.config.errors import RunError
 from albert_jax.data.row_reader import DamagedRowsError
 from albert_jax.model.flops import peak_flops
 from albert_jax.tasks.base import MeanSums
-from albert_jax.train.curves import METRICS_FILE, draw_curves, rename_metrics, with_new_names
+from albert_jax.train.curves import (
+    CURVES_FILE,
+    METRICS_FILE,
+    draw_curves,
+    rename_metrics,
+    with_new_names,
+)
 from albert_jax.train.distributed import agreed
 from albert_jax.train.experiment import Experiment
 from albert_jax.train.failures import BadSteps, disk_full_as_run_error, first_nan
@@ -36,7 +42,7 @@ def train(experiment: Experiment) -> TrainState:
     settings = experiment.config.train
     with ExitStack() as stack:
         stack.enter_context(disk_full_as_run_error(experiment.workdir, DamagedRowsError))
-        lines = _take(experiment.workdir, stack)
+        lines = take_directory(experiment.workdir, stack)
         stack.enter_context(jax.set_mesh(experiment.mesh))
         checkpoints = stack.enter_context(
             Checkpoints(
@@ -105,7 +111,7 @@ def _draw(experiment: Experiment) -> None:
     if jax.process_index() == 0:
         draw_curves(
             experiment.workdir / METRICS_FILE,
-            experiment.workdir / "curves.png",
+            experiment.workdir / CURVES_FILE,
             experiment.curves,
             experiment.baselines,
             tuple(experiment.seams),
@@ -120,7 +126,7 @@ def _begin(experiment: Experiment, key: jax.Array, log: RunLog) -> TrainState:
     return state._replace(params=start_with(experiment.start, state.params))
 
 
-def _take(workdir: Path, stack: ExitStack) -> list[str]:
+def take_directory(workdir: Path, stack: ExitStack) -> list[str]:
     """Locks the run directory for the lifetime of `stack`; returns lines to log."""
     lines = []
     try:

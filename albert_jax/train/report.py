@@ -1,21 +1,32 @@
 """The report printed at the end of a run."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from albert_jax.data.row_reader import open_rows
+from albert_jax.config import DataConfig
+from albert_jax.data.row_reader import open_rows, read_manifest
+from albert_jax.data.sentence_pairs import RowSource
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.predict.load import load
-from albert_jax.train.curves import METRICS_FILE, read_metrics
+from albert_jax.predict.pretrained import PretrainedModel
+from albert_jax.tasks.ngram_baseline import ngram_baseline
+from albert_jax.train.curves import CURVES_FILE, METRICS_FILE, read_metrics
 from albert_jax.train.experiment import Experiment
 
+_MASKS, _PAIRS, _CANDIDATES = 5, 2, 5
+_LENGTHS = range(10, 31)  # of sentences shown, in tokens
+_MOSTLY_WORDS = 0.9  # the fraction of a sentence's tokens that are letters; less is often code
+# The most frequent tokens are mostly function words, which a model guesses without understanding.
+# SentencePiece numbers tokens by frequency.
+_FUNCTION_WORDS = 150
+_CHEAP = 10_000_000  # tokens that are counted in half a minute
 
-def cloze(
-    rows: Iterable[Mapping[str, np.ndarray]], tokenizer: Tokenizer, count: int
-) -> list[tuple[str, str]]:
-    """Returns sentences with one word masked, to show how a model fills it in.
+
+def cloze(rows: RowSource, tokenizer: Tokenizer, count: int) -> list[tuple[str, str]]:
+    """Returns sentences with one content word masked, to show how a model fills it in.
 
     Args:
       rows: prepared rows.
@@ -26,41 +37,109 @@ def cloze(
       A (text with "[MASK]", masked word) pair for each sentence.
     """
     found = []
-    for row in itertools.islice(rows, 20 * count):
-        ends = np.cumsum(row["sentence_lengths"])
-        for end, length in zip(ends, row["sentence_lengths"], strict=True):
-            ids = row["pieces"][end - length : end].tolist()
-            pieces = tokenizer.pieces(ids)
-            words = [  # whole words that are a single piece
-                i
-                for i, (piece, after) in enumerate(itertools.pairwise(pieces))
-                if piece[1:].isalpha() and len(piece) > 4 and piece[0] == after[0] == "▁"
-            ]
-            if 10 <= length <= 30 and words:
+    for sentences in _spread(rows, count):
+        for ids in sentences:
+            words = _content_words(tokenizer, ids)
+            if len(ids) in _LENGTHS and words and _is_prose(tokenizer, ids):
                 i = words[len(words) // 2]
                 before, after = tokenizer.decode(ids[:i]), tokenizer.decode(ids[i + 1 :])
-                found.append((f"{before} [MASK] {after}".strip(), pieces[i][1:]))
+                found.append((f"{before} [MASK] {after}".strip(), tokenizer.pieces(ids)[i][1:]))
                 break
         if len(found) == count:
             break
     return found
 
 
-def _report(experiment: Experiment) -> list[str]:
-    """Returns lines that summarize a finished run; for pretraining, with filled-in masks."""
+def neighbours(rows: RowSource, tokenizer: Tokenizer, count: int) -> list[tuple[str, str]]:
+    """Returns pairs of sentences that follow each other, each pair from a different row."""
+    found = []
+    for sentences in _spread(rows, count):
+        for first, second in itertools.pairwise(sentences):
+            if all(len(ids) in _LENGTHS and _is_prose(tokenizer, ids) for ids in (first, second)):
+                found.append((tokenizer.decode(first), tokenizer.decode(second)))
+                break
+        if len(found) == count:
+            break
+    return found
+
+
+def _spread(rows: RowSource, count: int) -> Iterator[list[list[int]]]:
+    """Yields the sentences of rows, as ids, from places far apart."""
+    stride = max(1, len(rows) // (8 * count))
+    for number in (n for first in range(stride) for n in range(first, len(rows), stride)):
+        row = rows[number]
+        # Sentences of two chunks are not neighbours: an empty one goes between.
+        ends = np.cumsum(row["sentence_lengths"])
+        sentences = [part.tolist() for part in np.split(row["pieces"], ends[:-1])]
+        for end in np.cumsum(row["chunk_sentences"])[:-1][::-1]:
+            sentences.insert(int(end), [])
+        yield sentences
+
+
+def _content_words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+    """Returns the places of whole words of four letters or more that are a single token."""
+    pieces = tokenizer.pieces(list(ids))
+    return [
+        i
+        for i, (piece, after) in enumerate(itertools.pairwise(pieces))
+        if ids[i] >= _FUNCTION_WORDS
+        and piece[0] == "▁"
+        and piece[1:].isalpha()
+        and len(piece) > 4
+        and not after[0].isalnum()
+    ]
+
+
+def _is_prose(tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
+    """Whether a sentence is made of words and ends in punctuation."""
+    letters = [piece.strip("▁").isalpha() for piece in tokenizer.pieces(list(ids))]
+    return bool(letters) and not letters[-1] and sum(letters) >= _MOSTLY_WORDS * len(letters)
+
+
+def report(experiment: Experiment) -> Iterator[str]:
+    """Yields lines that summarize a finished run; for pretraining, with masks filled in."""
     lines = [
         m for m in read_metrics(experiment.workdir / METRICS_FILE) if m["split"] == "validation"
     ]
     if experiment.best is not None:
         name = experiment.best
         best = max(lines, key=lambda m: m[name])
-        return [f"best {name} {best[name]:.4f} at step {best['step']}"]
-    model = load(experiment.workdir)
-    loss, entropy = lines[-1]["mlm_loss"], experiment.baselines["mlm_loss"]
-    said = [f"held-out MLM loss {loss:.3f} nats per token; unigram entropy {entropy:.3f}"]
-    rows = open_rows(experiment.config.data.path, "validation")
-    for text, answer in cloze((rows[i] for i in range(len(rows))), model.tokenizer, count=5):
-        (candidates,) = model.fill_mask(text, top_k=4)
-        shown = ", ".join(f"{c.piece.lstrip('▁')} {c.probability:.2f}" for c in candidates)
-        said.append(f"  {text}\n    [MASK] → {shown}   (was: {answer})")
-    return said
+        yield f"best {name} {best[name]:.4f} at step {best['step']}"
+        return
+    data = experiment.config.data
+    yield from _losses(data, lines[-1], experiment.baselines["mlm_loss"])
+    model, rows = load(experiment.workdir), open_rows(data.path, "validation")
+    yield from _masks(model, rows)
+    if data.sentence_objective == "sop":
+        yield from _pairs(model, rows)
+    if (curves := experiment.workdir / CURVES_FILE).exists():
+        yield f"curves: {curves}"
+
+
+def _losses(data: DataConfig, last: dict[str, Any], entropy: float) -> Iterator[str]:
+    yield (
+        f"held-out MLM loss {last['mlm_loss']:.3f} nats per token, "
+        f"{last['mlm_accuracy']:.1%} right"
+    )
+    yield f"  unigram entropy {entropy:.3f} nats"
+    if read_manifest(data)["pieces"]["train"] <= _CHEAP:
+        counting = ngram_baseline(data)
+        yield f"  counting n-grams {counting.loss:.3f} nats, {counting.accuracy:.1%} right"
+    objective = data.sentence_objective
+    if f"{objective}_accuracy" in last:
+        yield f"held-out {objective.upper()} {last[f'{objective}_accuracy']:.1%} right, chance 50%"
+
+
+def _masks(model: PretrainedModel, rows: RowSource) -> Iterator[str]:
+    yield "masks of held-out sentences, each with the likeliest tokens:"
+    for text, answer in cloze(rows, model.tokenizer, _MASKS):
+        (candidates,) = model.fill_mask(text, top_k=_CANDIDATES)
+        shown = ", ".join(f"{c.piece.strip('▁') or '▁'} {c.probability:.2f}" for c in candidates)
+        yield f"  {text}\n    [MASK] → {shown}   (was: {answer})"
+
+
+def _pairs(model: PretrainedModel, rows: RowSource) -> Iterator[str]:
+    yield "probability that two held-out sentences are in order:"
+    for first, second in neighbours(rows, model.tokenizer, _PAIRS):
+        right, swapped = model.in_order([first, second], [second, first])
+        yield f"  A {first}\n  B {second}\n    A before B {right:.2f}, B before A {swapped:.2f}"

@@ -14,7 +14,6 @@ from albert_jax.data.tokenizer import CLS, MASK, SEP, Tokenizer
 from albert_jax.model import PRETRAINING, Albert
 from albert_jax.predict.pretrained import PretrainedModel
 from albert_jax.prepare.vocabulary import train_tokenizer
-from albert_jax.train.report import cloze
 
 TEXTS = ["a short text", "a rather longer text, with more of the words", "the third text"]
 
@@ -66,20 +65,14 @@ def test_masks_are_filled_in_order_with_probabilities(model):
     assert first != second
 
 
-def test_cloze_masks_one_whole_word_of_a_sentence(model):
-    tokenizer = model.tokenizer
-    sentences = ["short words", "words and more words and more words and more words"]
-    ids = [tokenizer.encode(sentence) for sentence in sentences]
-    row = {
-        "pieces": np.concatenate(ids).astype(np.uint16),
-        "sentence_lengths": np.array([len(i) for i in ids], np.uint16),
-    }
-    assert len(ids[0]) < 10 <= len(ids[1]) <= 30
-    ((text, word),) = cloze([row, row], tokenizer, count=1)
-    assert word in ("words", "more")
-    assert text.replace("[MASK]", word) == sentences[1]
-    assert cloze([row, row], tokenizer, count=2) == [(text, word)] * 2
-    assert cloze([], tokenizer, count=2) == []
+def test_the_order_of_two_texts_has_a_probability(model):
+    texts, others = ["words and more", "other words"], ["more words", "a text"]
+    probabilities = model.in_order(texts, others)
+    assert probabilities.shape == (2,)
+    assert ((probabilities > 0) & (probabilities < 1)).all()
+    for text, other, probability in zip(texts, others, probabilities, strict=True):
+        assert model.in_order([text], [other])[0] == pytest.approx(probability, abs=1e-6)
+    assert abs(model.in_order(others, texts) - probabilities).max() > 1e-6
 
 
 @pytest.mark.parametrize(
