@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import sentencepiece as spm
 
+from albert_jax.data.scripts import is_within_word
+
 PAD, UNK, CLS, SEP, MASK = 0, 1, 2, 3, 4
 NUM_SPECIAL = 5
 MAX_VOCAB_SIZE = 65_535  # piece ids are stored as uint16
@@ -49,6 +51,14 @@ def normalize(text: str) -> str:
     return text.lower()
 
 
+def count_removed_marks(text: str) -> int:
+    """Returns how many accents, vowel signs and other combining marks `normalize` removes."""
+    if text.isascii():
+        return 0
+    found = MAYBE_COMBINING.findall(unicodedata.normalize("NFKD", text))
+    return sum(unicodedata.combining(char) != 0 for char in found)
+
+
 def normalize_with_offsets(text: str) -> tuple[str, list[int]]:
     """Returns `normalize(text)` and the origin of each of its characters.
 
@@ -69,9 +79,7 @@ def normalize_with_offsets(text: str) -> tuple[str, list[int]]:
         origins.append(i)
     end = len(text) if pending_space is None else pending_space
     for quote in ("``", "''"):
-        while (at := "".join(collapsed).find(quote)) >= 0:
-            collapsed[at : at + 2] = ['"']
-            del origins[at + 1]
+        collapsed, origins = _with_plain_quotes(collapsed, origins, quote)
     chars, offsets = [], []
     for char, origin in zip(collapsed, origins, strict=True):
         plain = [c for c in unicodedata.normalize("NFKD", char) if not unicodedata.combining(c)]
@@ -79,6 +87,18 @@ def normalize_with_offsets(text: str) -> tuple[str, list[int]]:
         offsets += [origin] * len(plain)
     # Lower case depends on adjacent characters (final sigma), so it is applied to the whole text.
     return "".join(chars).lower(), [*offsets, end]
+
+
+def _with_plain_quotes(
+    chars: list[str], origins: list[int], quote: str
+) -> tuple[list[str], list[int]]:
+    """Replaces each pair of quotes by one double quote, which starts where the pair does."""
+    starts = [match.start() for match in re.finditer(quote, "".join(chars))]
+    gone = {at + 1 for at in starts}
+    for at in starts:
+        chars[at] = '"'
+    kept = [i for i in range(len(chars)) if i not in gone]
+    return [chars[i] for i in kept], [origins[i] for i in kept]
 
 
 class Tokenizer:
@@ -237,13 +257,9 @@ class Tokenizer:
     def word_starts(self) -> np.ndarray:
         """bool[vocab_size], True where a piece begins a word (for whole-word masking).
 
-        A piece continues a word only if it consists of plain letters: in punctuation, digits and
-        scripts written without spaces, every piece begins a word. So do special ids.
+        A piece continues a word only if it consists of letters and their marks: in punctuation,
+        digits and scripts written without spaces, every piece begins a word. So do special ids.
         """
-        starts = [p.startswith(WORD_MARK) or not _plain_letters(p) for p in self._vocabulary]
+        starts = [p.startswith(WORD_MARK) or not is_within_word(p) for p in self._vocabulary]
         starts[:NUM_SPECIAL] = [True] * NUM_SPECIAL
         return np.array(starts, bool)
-
-
-def _plain_letters(piece: str) -> bool:
-    return all(c.isalpha() and unicodedata.east_asian_width(c) not in "WF" for c in piece)

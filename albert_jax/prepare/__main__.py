@@ -14,14 +14,20 @@ from albert_jax.prepare.settings import RowSettings, Settings
 INPUTS = """\
 --input may be repeated. It takes files, folders (all files below, hidden ones left out), globs,
 tfds:NAME (the train split of a TFDS dataset) and python-docs (the documentation of this Python
-and of JAX, SciPy and others). Files may be plain, .gz or .zst. The format of each file is told
-by its name and its first line; set it with --format.
+and of JAX, SciPy and others). Files may be compressed (.gz, .bz2, .xz, .zst) and are UTF-8, or
+UTF-16 with its mark. The format of each file is told by its name and its first line; set it with
+--format.
 
   text        one document per file; blank lines separate paragraphs; in .md files, headings and
               emphasis marks are removed
   sentences   one sentence per line, a blank line between documents (never picked by auto)
   wiki        WikiExtractor's <doc ...> blocks, one document each
-  jsonl       one JSON object per line, text in --text_field
+  jsonl       one JSON object per line, text in --text_field, which may be nested (doc.text), or a
+              list of paragraphs; other JSON of objects and arrays of them is read into memory
+  parquet     the column --text_field, one document per row; likewise arrow (.arrow, .feather)
+
+--validation FILES gives the validation split text of its own. Otherwise it gets a fraction of
+the documents, or, of a single document, the last sentences.
 
 Without --tokenizer, a SentencePiece vocabulary of --vocab_size is trained on the corpus. A model
 given as --tokenizer must have ALBERT's special ids (0 pad, 1 unk, 2 [CLS], 3 [SEP], 4 [MASK]).
@@ -69,6 +75,10 @@ def row_arguments(module: str, description: str, epilog: str) -> argparse.Argume
         "--short_seq_prob", type=float, default=RowSettings.short_seq_prob,
         help="fraction of chunks with a random length",
     )  # fmt: skip
+    add(
+        "--character_coverage", type=float, default=Settings.character_coverage,
+        help="fraction of the characters that a trained vocabulary spells",
+    )  # fmt: skip
     add("--keep_duplicates", action="store_true", help="keep documents with equal text")
     add("--no_packing", action="store_false", dest="packing", help="one chunk per row")
     add("--seed", type=int, default=RowSettings.seed, help="seed of the split and of short chunks")
@@ -84,6 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     vocabulary.add_argument(
         "--vocab_size", type=int, metavar="N",
         help=f"size of the vocabulary to train (default: {Settings.vocab_size})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--validation", action="append", metavar="X",
+        help="like --input, for the validation split; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--num_workers", type=int, help="processes (default: one per core); no effect on rows"
@@ -107,14 +121,22 @@ def run(**options: Any) -> int:
 
 
 def summary(manifest: dict[str, Any]) -> str:
-    """Returns the manifest's numbers as two lines."""
+    """Returns the manifest's numbers, and what was changed or is unusual, a line each."""
     rows, fill = manifest["rows"], manifest["fill"]
-    return (
+    found = (
         f"{manifest['documents']:,} documents ({manifest['duplicates_dropped']:,} duplicates), "
-        f"{sum(manifest['pieces'].values()):,} pieces\n"
+        f"{sum(manifest['pieces'].values()):,} pieces"
+    )
+    made = (
         f"{rows['train']:,} train and {rows['validation']:,} validation rows of "
         f"{manifest['seq_len']}, {fill['train']:.1%} full"
     )
+    lines = [found, made]
+    if manifest.get("is_divided"):
+        lines.append("there is only one document: its last sentences are the validation split")
+    if marks := manifest.get("removed_marks"):
+        lines.append(f"{marks:,} accents and other combining marks were removed, as ALBERT does")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,9 @@ class Corpus:
         if not inputs:
             raise ValueError("no input given; pass a file, folder, glob or tfds:NAME")
         self.sources: list[Source] = []
-        for name in [os.fspath(i) for i in inputs]:
+        self._first_sources: list[int] = []
+        for name in [os.path.expanduser(i) for i in inputs]:
+            self._first_sources.append(len(self.sources))
             if name.startswith(TFDS_PREFIX):
                 self.sources.append(TfdsSource(name, text_field, data_dir))
             elif name == PYTHON_DOCS:
@@ -88,6 +90,10 @@ class Corpus:
                 files = _find_files(name)
                 self.sources += [FileSource(f, file_format, text_field) for f in files]
         self.bytes_total = sum(s.bytes for s in self.sources)
+
+    def first_source(self, number: int) -> int:
+        """Returns the index of the first source of an input, given the input's number from 0."""
+        return self._first_sources[number]
 
     @property
     def bytes_read(self) -> int:

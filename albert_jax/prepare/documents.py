@@ -1,13 +1,14 @@
 """Selection of documents: numbers, duplicates, splits and blocks."""
 
 import hashlib
+import itertools
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from albert_jax.prepare.corpus import Corpus, Document
-from albert_jax.prepare.row_builder import NumberedDocument
+from albert_jax.prepare.row_builder import NumberedDocument, split_sentences
 from albert_jax.prepare.settings import Settings
 
 SPLITS = ("train", "validation")
@@ -21,6 +22,13 @@ def content_digest(document: Document) -> int:
     """Returns a 64-bit hash of the document's text."""
     text = "\n".join(document.paragraphs).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def split_of(document: Document, digest: int, settings: Settings) -> str:
+    """Returns the split of a document: by its source if the validation text has its own."""
+    if settings.first_validation_source is None:
+        return split_of_digest(digest, settings)
+    return SPLITS[document.source >= settings.first_validation_source]
 
 
 def split_of_digest(digest: int, settings: Settings) -> str:
@@ -73,6 +81,7 @@ class IncomingDocuments:
     documents: int = 0
     duplicates: int = 0
     per_source: dict[int, list[int]] = field(default_factory=dict)  # first document, documents
+    is_divided: bool = False  # whether the only document is in both splits
 
     def blocks(
         self, corpus: Corpus, settings: Settings, seen: SeenDigests
@@ -80,19 +89,43 @@ class IncomingDocuments:
         """Yields (split, documents) blocks of about `BLOCK_CHARS`, each of one split."""
         waiting: dict[str, list[NumberedDocument]] = {split: [] for split in SPLITS}
         block_ends = BlockEnds()
+        for split, document in self._split(self._new(corpus, settings, seen), settings):
+            waiting[split].append(document)
+            if block_ends.after(split, sum(map(len, document.paragraphs))):
+                yield split, waiting[split]
+                waiting[split] = []
+        yield from ((split, documents) for split, documents in waiting.items() if documents)
+
+    def _new(
+        self, corpus: Corpus, settings: Settings, seen: SeenDigests
+    ) -> Iterator[tuple[str, NumberedDocument]]:
+        """Yields documents that are not duplicates, each with its split."""
         for document in corpus:
             number = self.documents
             self.documents += 1
             self.per_source.setdefault(document.source, [number, 0])[1] += 1
             digest = content_digest(document)
-            if not settings.keep_duplicates and not seen.add(digest):
+            if settings.keep_duplicates or seen.add(digest):
+                yield (
+                    split_of(document, digest, settings),
+                    NumberedDocument(number, digest, document.paragraphs, document.is_sentences),
+                )
+            else:
                 self.duplicates += 1
-                continue
-            split = split_of_digest(digest, settings)
-            waiting[split].append(
-                NumberedDocument(number, digest, document.paragraphs, document.is_sentences)
-            )
-            if block_ends.after(split, document.chars):
-                yield split, waiting[split]
-                waiting[split] = []
-        yield from ((split, documents) for split, documents in waiting.items() if documents)
+
+    def _split(
+        self, documents: Iterator[tuple[str, NumberedDocument]], settings: Settings
+    ) -> Iterator[tuple[str, NumberedDocument]]:
+        """Yields the documents as they are, but a single one in two parts, one for each split."""
+        first = list(itertools.islice(documents, 2))
+        if len(first) != 1 or settings.first_validation_source is not None:
+            yield from itertools.chain(first, documents)
+            return
+        ((_, document),) = first
+        sentences = document.paragraphs
+        if not document.is_sentences:
+            sentences = split_sentences(sentences)
+        cut = len(sentences) - max(1, round(settings.validation_fraction * len(sentences)))
+        self.is_divided = cut > 0
+        for split, part in zip(SPLITS, (sentences[:cut], sentences[cut:]), strict=True):
+            yield split, document._replace(paragraphs=part, is_sentences=True)

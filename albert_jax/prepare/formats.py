@@ -4,35 +4,24 @@ Readers never guess: input that is not understood raises an error that names the
 byte.
 """
 
-import gzip
 import html
 import json
+import os
 import re
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from typing import BinaryIO
 
-import zstandard
+from albert_jax.data.text_files import name_without_compression, utf8_chunks
+from albert_jax.prepare.paragraphs import Items, Lines, paragraphs_of
+from albert_jax.prepare.records import read_arrow, read_json, read_parquet
 
-from albert_jax.data.files import parse_json
-
-FORMATS = ("auto", "text", "sentences", "wiki", "jsonl")
-
-CHUNK_BYTES = 1 << 20
-# The lines of a block are joined, as hard-wrapped text, if none is longer than this.
-# Editors and mail wrap at 70 to 100 columns; a paragraph on one line is nearly always longer.
-WRAP_COLUMNS = 100
+FORMATS = ("auto", "text", "sentences", "wiki", "jsonl", "parquet", "arrow")
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 MARKDOWN_SUFFIXES = (".md", ".markdown")
-NOT_TEXT = re.compile(r".*\.(csv|tsv|html?|xml|pdf|parquet|arrow|zip|tar|tgz|bz2|xz|7z|npz|npy)")
-
-_HALF = re.compile("[\ud800-\udfff]")
-
-Lines = Iterator[tuple[int, str]]
-# The items a reader yields: paragraphs, and None where a document ends.
-Items = Iterator[str | None]
+BINARY_SUFFIXES = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"}
+NOT_TEXT = re.compile(r".*\.(csv|tsv|html?|xml|pdf|docx?|epub|zip|tar|tgz|7z|npz|npy)")
 
 
 def format_of(path: str) -> str:
@@ -41,14 +30,17 @@ def format_of(path: str) -> str:
     Raises:
       ValueError: if the name shows that it is not text.
     """
+    name = name_without_compression(path).lower()
+    if known := BINARY_SUFFIXES.get(os.path.splitext(name)[1]):
+        return known
+    if NOT_TEXT.fullmatch(name):
+        raise ValueError(f"{path}: not a known kind of text file; convert it, or pass --format")
     with open(path, "rb") as raw:
         first = next((text for _, text in _lines(raw, path) if text.strip()), "")
     if first.startswith("<doc "):
         return "wiki"
-    if _stem(path).endswith(JSON_SUFFIXES):
+    if name.endswith(JSON_SUFFIXES):
         return "jsonl"
-    if NOT_TEXT.fullmatch(_stem(path)):
-        raise ValueError(f"{path}: unknown kind of file; pass --format")
     try:
         return "jsonl" if isinstance(json.loads(first), dict) else "text"
     except (ValueError, RecursionError):  # not JSON; a number with thousands of digits; "[[[[…"
@@ -62,7 +54,7 @@ def read_items(raw: BinaryIO, path: str, file_format: str, text_field: str) -> I
       raw: the file.
       path: its name; the suffix shows the compression, and whether text is Markdown.
       file_format: one of `FORMATS`, but not "auto".
-      text_field: the JSON field that holds the text.
+      text_field: the field or column of records that holds the text; `a.b` is within `a`.
 
     Yields:
       Paragraphs, and None where a document ends (not needed at the end of the file).
@@ -71,59 +63,30 @@ def read_items(raw: BinaryIO, path: str, file_format: str, text_field: str) -> I
       ValueError: if the file is damaged, not UTF-8 or not in this format.
     """
     lines = _lines(raw, path)
-    if file_format == "wiki":
+    if file_format == "parquet":
+        yield from read_parquet(raw, path, text_field)
+    elif file_format == "arrow":
+        yield from read_arrow(raw, path, text_field)
+    elif file_format == "wiki":
         yield from _read_wiki(lines, path)
     elif file_format == "jsonl":
-        yield from _read_jsonl(lines, path, text_field)
+        yield from read_json(lines, path, text_field)
     elif file_format == "sentences":
         yield from (text.strip() or None for _, text in lines)
-    elif _stem(path).endswith(MARKDOWN_SUFFIXES):
+    elif name_without_compression(path).lower().endswith(MARKDOWN_SUFFIXES):
         yield from _read_markdown(text for _, text in lines)
     else:
         yield from paragraphs_of(text for _, text in lines)
 
 
-def _stem(path: str) -> str:
-    return path.lower().removesuffix(".gz").removesuffix(".zst")
-
-
 # ---- bytes to lines ----
-
-
-def _chunks(raw: BinaryIO, path: str) -> Iterator[bytes]:
-    """Yields the decompressed bytes of a file, whatever its compression."""
-    if path.endswith(".zst"):
-        yield from _unzstd(raw, path)
-        return
-    stream = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
-    try:
-        while chunk := stream.read(CHUNK_BYTES):
-            yield chunk
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path}: damaged gzip file ({error}); fetch it again") from None
-
-
-def _unzstd(raw: BinaryIO, path: str) -> Iterator[bytes]:
-    # Frame by frame, because zstandard's stream reader does not detect a truncated file.
-    frame, between_frames = zstandard.ZstdDecompressor().decompressobj(), True
-    while data := raw.read(CHUNK_BYTES):
-        while data:
-            try:
-                yield frame.decompress(data)
-            except zstandard.ZstdError as error:
-                raise ValueError(f"{path}: damaged zstd file ({error}); fetch it again") from None
-            data, between_frames = frame.unused_data, frame.eof
-            if frame.eof:
-                frame = zstandard.ZstdDecompressor().decompressobj()
-    if not between_frames:
-        raise ValueError(f"{path}: damaged zstd file (truncated); fetch it again")
 
 
 def _lines(raw: BinaryIO, path: str) -> Lines:
     """Yields (line number from 1, line without its end)."""
     number, offset = 0, 0
     parts: list[bytes] = []  # of a line that continues in the next chunk
-    for chunk in chain(_chunks(raw, path), [None]):
+    for chunk in chain(utf8_chunks(raw, path), [None]):
         first, *pieces = [b""] if chunk is None else chunk.split(b"\n")
         parts.append(first)
         if not pieces and chunk is not None:
@@ -143,25 +106,7 @@ def _lines(raw: BinaryIO, path: str) -> Lines:
             yield number, text.rstrip("\r")
 
 
-# ---- lines to paragraphs ----
-
-
-def paragraphs_of(lines: Iterable[str]) -> Iterator[str]:
-    """Yields paragraphs, separated by blank lines, or by any line end if not hard-wrapped."""
-    block = []
-    for line in chain(lines, [""]):
-        if line.strip():
-            block.append(line)
-        elif block:
-            yield from _join(block)
-            block = []
-
-
-def _join(block: list[str]) -> list[str]:
-    """Returns the paragraphs of a block of lines between blank ones."""
-    if max(map(len, block)) <= WRAP_COLUMNS:
-        return [" ".join(line.strip() for line in block)]
-    return [line.strip() for line in block]
+# ---- lines to documents ----
 
 
 HEADER_LINE = re.compile(r"#+\s*[\w ]+:\s*\S.*")  # "# Title: Emma"
@@ -218,24 +163,3 @@ def _read_wiki(lines: Lines, path: str) -> Items:
             yield html.unescape(text).strip()
     if opened:
         raise ValueError(f"{path}:{opened}: <doc> is not closed; is the file truncated?")
-
-
-def _read_jsonl(lines: Lines, path: str, text_field: str) -> Items:
-    for number, line in lines:
-        if not line.strip():
-            continue
-        record = parse_json(line, path, number)
-        if not isinstance(record, dict) or not isinstance(record.get(text_field), str):
-            has = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-            raise ValueError(
-                f"{path}:{number}: no text in field {text_field!r} (has: {has}); "
-                "name the field with --text_field"
-            )
-        text = record[text_field]
-        if _HALF.search(text):
-            raise ValueError(
-                f"{path}:{number}: {text_field!r} contains half a surrogate pair (\\ud800 to "
-                "\\udfff), which is not a character; correct the text"
-            )
-        yield from paragraphs_of(text.splitlines())
-        yield None

@@ -70,6 +70,8 @@ def manifest_of(
         "fill": {split: c.used_slots / (c.rows * rows.seq_len) for split, c in counts.items()},
         "sentences_split": sum(c.sentences_split for c in counts.values()),
         "empty_sentences": sum(c.empty_sentences for c in counts.values()),
+        "is_divided": incoming.is_divided,
+        "removed_marks": sum(c.removed_marks for c in counts.values()),
         "unigram_entropy": counts["train"].entropy(),
         "settings": settings.as_dict(),
         "sources": sources,

@@ -51,6 +51,8 @@ def prepare(
     validation_fraction: float = Settings.validation_fraction,
     short_seq_prob: float = RowSettings.short_seq_prob,
     keep_duplicates: bool = Settings.keep_duplicates,
+    character_coverage: float = Settings.character_coverage,
+    validation: Sequence[str | os.PathLike] = (),
     packing: bool = RowSettings.packing,
     num_workers: int | None = None,
     seed: int = RowSettings.seed,
@@ -73,10 +75,12 @@ def prepare(
     """
     if tokenizer is not None and vocab_size is not None:
         raise ValueError("pass either tokenizer or vocab_size, not both")
+    tokenizer = tokenizer and os.path.expanduser(tokenizer)
     workers = _checked_workers(num_workers)
     given = None if tokenizer is None else Tokenizer(tokenizer)
     trained_size = Settings.vocab_size if vocab_size is None else vocab_size
     *shorter, longest = sorted({seq_len} if isinstance(seq_len, int) else set(seq_len))
+    corpus = Corpus([*inputs, *validation], file_format, text_field, data_dir, workers)
     settings = Settings(
         rows=RowSettings(longest, packing, short_seq_prob, seed),
         shorter=tuple(shorter),
@@ -86,10 +90,11 @@ def prepare(
         keep_duplicates=keep_duplicates,
         vocab_size=given.vocab_size if given else trained_size,
         tokenizer_sha256=given.sha256 if given else None,
+        character_coverage=character_coverage,
+        first_validation_source=corpus.first_source(len(inputs)) if validation else None,
     )
-    output = Path(os.path.abspath(output))
-    corpus = Corpus(inputs, file_format, text_field, data_dir, workers)
-    _check_apart(output, inputs)
+    output = Path(os.path.abspath(os.path.expanduser(output)))
+    _check_apart(output, [*inputs, *validation])
     if manifest := already_prepared(output, corpus, settings):
         print(f"{output}: already prepared", file=sys.stderr)
         return manifest
@@ -102,6 +107,7 @@ def _check_apart(output: Path, inputs: Sequence[str | os.PathLike]) -> None:
     """Checks that the output is not inside an input, where the next run would read it as text."""
     above = Path(os.path.realpath(output)).parents
     for name in inputs:
+        name = os.path.expanduser(name)
         if os.path.isdir(name) and Path(os.path.realpath(name)) in above:
             raise ValueError(
                 f"output {output}: is inside the input {name} and would become part of it; "
@@ -132,7 +138,9 @@ def _fill(
         shutil.copyfile(given.path, folder / TOKENIZER)
     else:
         sentences = training_sentences(corpus, settings)
-        train_tokenizer(sentences, folder / TOKENIZER, settings.vocab_size)
+        train_tokenizer(
+            sentences, folder / TOKENIZER, settings.vocab_size, settings.character_coverage
+        )
     for shorter in settings.of_shorter():
         own = folder_of_length(folder, shorter.rows.seq_len)
         own.mkdir()
@@ -160,14 +168,25 @@ def _write_length(
 def _check_splits(
     incoming: IncomingDocuments, counts: dict[str, RowCounts], settings: Settings
 ) -> None:
-    for split in SPLITS:
-        if not counts[split].rows:
-            raise ValueError(
-                f"validation_fraction {settings.validation_fraction}: of {incoming.documents} "
-                f"documents ({incoming.duplicates} duplicates) none are in the {split} split; "
-                f"{'raise' if split == 'validation' else 'lower'} --validation_fraction or give "
-                "more documents (a plain text file is one)"
-            )
+    empty = [split for split in SPLITS if not counts[split].rows]
+    new = incoming.documents - incoming.duplicates
+    if empty and settings.first_validation_source is not None:
+        raise ValueError(
+            f"no text is left for the {empty[0]} split ({incoming.documents} documents, "
+            f"{incoming.duplicates} duplicates); give other files as --validation"
+        )
+    if empty and new < 2:
+        raise ValueError(
+            f"{incoming.documents} documents ({incoming.duplicates} duplicates) are not enough "
+            "for a train and a validation split; give more text"
+        )
+    for split in empty:
+        raise ValueError(
+            f"validation_fraction {settings.validation_fraction}: of {incoming.documents} "
+            f"documents ({incoming.duplicates} duplicates) none are in the {split} split; "
+            f"{'raise' if split == 'validation' else 'lower'} --validation_fraction, or give "
+            "files of their own as --validation"
+        )
 
 
 class LocalRows:

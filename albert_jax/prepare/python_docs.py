@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from albert_jax.prepare.formats import Items
+from albert_jax.prepare.paragraphs import Items
 from albert_jax.prepare.sources import Source
 from albert_jax.prepare.workers import worker_pool
 

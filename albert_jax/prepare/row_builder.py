@@ -4,6 +4,7 @@ Everything here is a pure function of the documents' content and the settings.
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 import sentencex
 
 from albert_jax.data.row_format import CHUNK_OVERHEAD
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizer import Tokenizer, count_removed_marks
 from albert_jax.prepare.packing import SentenceRange, pack
 from albert_jax.prepare.settings import RowSettings
 
@@ -45,6 +46,7 @@ class RowCounts:
       used_slots: Σ over chunks of pieces + 3.
       sentences_split: sentences too long for a row, cut into parts.
       empty_sentences: sentences that are empty after normalisation (such as accents only).
+      removed_marks: accents, vowel signs and other marks that normalisation removed.
     """
 
     histogram: np.ndarray
@@ -52,6 +54,7 @@ class RowCounts:
     used_slots: int = 0
     sentences_split: int = 0
     empty_sentences: int = 0
+    removed_marks: int = 0
 
     def add(self, other: "RowCounts") -> None:
         """Adds the counts of other rows."""
@@ -60,6 +63,7 @@ class RowCounts:
         self.used_slots += other.used_slots
         self.sentences_split += other.sentences_split
         self.empty_sentences += other.empty_sentences
+        self.removed_marks += other.removed_marks
 
     @property
     def pieces(self) -> int:
@@ -72,10 +76,28 @@ class RowCounts:
         return float(-(p * np.log(p)).sum())
 
 
+# The time of `sentencex.segment` grows with the square of the length if not all is ASCII.
+_MOST_CHARS = 8000
+_SENTENCE_END = re.compile(r"[。！？]+[」』）”’]*|[.!?…।؟۔]+[\"'”’)]*\s")
+
+
 def split_sentences(paragraphs: Iterable[str]) -> list[str]:
     """Returns the sentences of all paragraphs in order; only white space is dropped."""
-    parts = (part for paragraph in paragraphs for part in sentencex.segment("en", paragraph))  # pyright: ignore
-    return [sentence for part in parts if (sentence := part.strip())]
+    parts = itertools.chain.from_iterable(map(_bounded, paragraphs))
+    found = (sentence for part in parts for sentence in sentencex.segment("en", part))  # pyright: ignore
+    return [sentence for text in found if (sentence := text.strip())]
+
+
+def _bounded(paragraph: str) -> Iterator[str]:
+    """Yields the parts of a long paragraph, cut after sentences where possible."""
+    at = 0
+    while len(paragraph) - at > _MOST_CHARS and not paragraph.isascii():
+        window = paragraph[at : at + _MOST_CHARS]
+        ends = [match.end() for match in _SENTENCE_END.finditer(window)]
+        cut = ends[-1] if ends else window.rfind(" ") + 1 or _MOST_CHARS
+        yield window[:cut]
+        at += cut
+    yield paragraph[at:]
 
 
 def cut_sentence(starts: np.ndarray, limit: int) -> list[int]:
@@ -150,6 +172,7 @@ class RowBuilder:
         pieces, sizes = self._tokenizer.encode_flat(list(itertools.chain(*texts)))
         counts.histogram += np.bincount(pieces, minlength=len(counts.histogram))
         counts.empty_sentences += int((sizes == 0).sum())
+        counts.removed_marks += sum(map(count_removed_marks, itertools.chain(*texts)))
         parts = self._cut(pieces, sizes.tolist(), counts)
         lengths: list[int] = []
         runs = []

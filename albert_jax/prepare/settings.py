@@ -57,6 +57,10 @@ class Settings:
       text_field: the JSON or TFDS field with the text.
       validation_fraction: fraction of documents in the validation split.
       keep_duplicates: whether to keep documents with equal text.
+      character_coverage: fraction of the text's characters that the trained vocabulary spells;
+        the rest become unknown. Source: the default is google-research/albert README.
+      first_validation_source: the number of the first source that is for validation alone; None
+        takes a fraction of the documents.
       shorter: lengths of the rows to make besides those of `rows.seq_len`, ascending.
       vocab_size: size of the vocabulary in pieces.
       tokenizer_sha256: hex digest of the given vocabulary; None if one is trained.
@@ -70,13 +74,18 @@ class Settings:
     vocab_size: int = 30_000  # Source: arXiv:1909.11942, section 4.1
     tokenizer_sha256: str | None = None
     shorter: tuple[int, ...] = ()
+    character_coverage: float = 0.99995
+    first_validation_source: int | None = None
 
     def __post_init__(self):
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"validation_fraction {self.validation_fraction}: must be between 0 and 1"
             )
-
+        if not 0.98 <= self.character_coverage <= 1:  # SentencePiece's limits
+            raise ValueError(
+                f"character_coverage {self.character_coverage}: must be from 0.98 to 1"
+            )
         for length in self.shorter:
             if self.rows.seq_len % length:
                 raise ValueError(
@@ -92,6 +101,8 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Returns one flat dict for the manifest."""
         settings = asdict(self)
-        if not self.shorter:  # then it has the fingerprint of rows from before there were more
-            del settings["shorter"]
+        # Without them, rows from before these settings existed keep their fingerprint.
+        for name in ("shorter", "character_coverage", "first_validation_source"):
+            if getattr(self, name) == getattr(Settings, name):
+                del settings[name]
         return settings.pop("rows") | settings

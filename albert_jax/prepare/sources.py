@@ -10,7 +10,8 @@ from itertools import chain
 
 from albert_jax.data.files import file_sha256
 from albert_jax.data.tfds import TFDS_PREFIX, open_tfds, tfds_errors
-from albert_jax.prepare.formats import Items, format_of, paragraphs_of, read_items
+from albert_jax.prepare.formats import format_of, read_items
+from albert_jax.prepare.paragraphs import Items, paragraphs_of
 
 # A larger document is passed on in parts, so that memory stays bounded even for one huge file.
 MAX_DOCUMENT_CHARS = 16 << 20

@@ -17,6 +17,18 @@ from albert_jax.model.heads import KINDS
 from albert_jax.tasks.base import Batch, MeanSums, Metrics
 
 
+class Seam(NamedTuple):
+    """What changes where rows become longer.
+
+    Attributes:
+      line: what to log.
+      known_positions: the number of positions that were trained so far.
+    """
+
+    line: str
+    known_positions: int
+
+
 class Experiment(NamedTuple):
     """Everything the training loop needs.
 
@@ -36,7 +48,7 @@ class Experiment(NamedTuple):
       best: the metric that selects the best checkpoint to keep; None keeps only the newest.
       documents: step (from 1) -> numbers of the documents in its batch, if there are documents.
       notes: lines to log when the run starts.
-      seams: first step of a later phase, in which batches have another shape -> a line to log.
+      seams: first step of a later phase -> what changes in it.
       renamed: metric -> its name in runs from before November 2026, if it was different.
     """
 
@@ -54,7 +66,7 @@ class Experiment(NamedTuple):
     best: str | None = None
     documents: Callable[[int], Sequence[int]] | None = None
     notes: tuple[str, ...] = ()
-    seams: Mapping[int, str] = {}
+    seams: Mapping[int, Seam] = {}
     renamed: Mapping[str, str] = {}
 
 

@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from albert_jax.checkpoints.read import read
@@ -13,6 +15,7 @@ from albert_jax.checkpoints.run_dir import check_vocabulary
 from albert_jax.checkpoints.weights import Weights, check_same_model
 from albert_jax.config import Config, ModelConfig
 from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.model.sharding import path_of
 
 SCRATCH = "scratch"  # config.init_from: an explicit request for random parameters
 
@@ -61,6 +64,25 @@ def start_with(weights: Weights, params: Any) -> Any:
         part: jax.tree.map(_put, weights.params[part], fresh) if part in weights.params else fresh
         for part, fresh in params.items()
     }
+
+
+def repeat_positions(params: Any, known: int) -> Any:
+    """Returns the parameters with the first `known` positions copied over those after them.
+
+    Rows of the next length then start with attention to near neighbours as it was learnt on
+    short rows, instead of positions that were never trained.
+
+    Source: arXiv:2004.05150, section 5.
+    """
+
+    def repeat(path: tuple, leaf: jax.Array) -> jax.Array:
+        if path_of(path) != "embeddings/position_embed/embedding":
+            return leaf
+        return leaf[jnp.arange(len(leaf)) % known]
+
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
+    changed = jax.jit(partial(jax.tree_util.tree_map_with_path, repeat), out_shardings=shardings)
+    return changed(params)
 
 
 def describe_start(weights: Weights, params: Mapping[str, Any]) -> str:

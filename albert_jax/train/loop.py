@@ -23,7 +23,7 @@ from albert_jax.train.curves import (
 from albert_jax.train.distributed import agreed
 from albert_jax.train.experiment import Experiment
 from albert_jax.train.failures import BadSteps, disk_full_as_run_error, first_nan
-from albert_jax.train.initialization import describe_start, start_with
+from albert_jax.train.initialization import describe_start, repeat_positions, start_with
 from albert_jax.train.loggers import RunLog, open_log
 from albert_jax.train.metrics import Meter
 from albert_jax.train.optimizer import make_schedule
@@ -66,7 +66,9 @@ def train(experiment: Experiment) -> TrainState:
         for step, batch in enumerate(batches, first_step + 1):
             if step in experiment.seams:
                 meter.pause()  # rates leave out the time to compile the new shape
-                log.say(experiment.seams[step])
+                log.say(experiment.seams[step].line)
+                known = experiment.seams[step].known_positions
+                state = state._replace(params=repeat_positions(state.params, known))
             state, metrics = experiment.train_step(state, batch, dropout_key)
             meter.push(step, metrics)
             if settings.debug_nans and metrics["skipped"].total:

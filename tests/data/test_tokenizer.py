@@ -238,6 +238,24 @@ def test_every_piece_of_a_script_without_spaces_starts_a_word(tmp_path):
     assert not tokenizer.word_starts[plain].any()
 
 
+def test_the_words_of_a_script_with_vowel_signs_are_whole(tmp_path):
+    words = ["हिन्दी", "किताब", "विद्यालय", "में", "पढ़ती", "लड़की"]
+    text = [" ".join(words[(i + j * j) % 6] for j in range(9)) for i in range(200)]
+    train_tokenizer(text, tmp_path / "m", 38)
+    tokenizer = Tokenizer(tmp_path / "m")
+    for word in words:
+        starts = tokenizer.word_starts[tokenizer.encode(word)]
+        assert starts.tolist() == [True] + [False] * (len(starts) - 1)
+
+
+def test_many_quotes_are_normalised_with_offsets():
+    text = "say ``yes'' and ''no``  now``` " * 2000
+    plain, offsets = normalize_with_offsets(text)
+    assert plain == normalize(text)
+    assert len(offsets) == len(plain) + 1
+    assert all(text[offsets[i]] in "`'" for i, char in enumerate(plain) if char == '"')
+
+
 def test_training_is_reproducible_and_has_the_ids(small, tmp_path):
     train_tokenizer(iter(make_text(500)), tmp_path / "again.model", 50)
     assert (tmp_path / "again.model").read_bytes() == small.path.read_bytes()
@@ -272,7 +290,7 @@ def test_errors_name_the_file_and_the_way_out(tmp_path):
     (tmp_path / "empty.model").write_bytes(b"")
     with pytest.raises(ValueError, match=r"empty\.model"):
         Tokenizer(tmp_path / "empty.model")
-    with pytest.raises(ValueError, match="vocab_size 5000: cannot train"):
+    with pytest.raises(ValueError, match="vocab_size 5000: this text has too few"):
         train_tokenizer(make_text(50), tmp_path / "x.model", 5000)
     for size in (3, 70_000):
         with pytest.raises(ValueError, match=f"vocab_size {size}: must be from"):

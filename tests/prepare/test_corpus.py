@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import zstandard
 
-from albert_jax.prepare import formats as readers
+from albert_jax.data import text_files
 from albert_jax.prepare import python_docs, sources
 from albert_jax.prepare.corpus import Corpus
-from albert_jax.prepare.formats import paragraphs_of
+from albert_jax.prepare.paragraphs import paragraphs_of
 
 WIKI = """<doc id="1" url="x" title="A &amp; B">
 A &amp; B
@@ -49,9 +49,24 @@ def test_text_is_one_document_with_paragraphs(tmp_path):
 
 
 def test_last_line_without_newline_and_lines_across_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "CHUNK_BYTES", 3)
+    monkeypatch.setattr(text_files, "CHUNK_BYTES", 3)
     file = write(tmp_path / "a.txt", "Äö ü\n\nlast")
     assert documents(file) == [["Äö ü", "last"]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("今天天气\n很好。", "今天天气很好。"),
+        ("日本語の\nテキスト", "日本語のテキスト"),
+        ("ภาษา\nไทย", "ภาษาไทย"),
+        ("한국어\n문장", "한국어 문장"),
+        ("English\nwords", "English words"),
+        ("中文\nEnglish", "中文 English"),
+    ],
+)
+def test_wrapped_lines_are_joined_as_their_script_is_written(tmp_path, lines, expected):
+    assert documents(write(tmp_path / "a.txt", f"{lines}\n")) == [[expected]]
 
 
 def test_markdown_loses_its_marks_only(tmp_path):
@@ -164,7 +179,7 @@ def test_huge_documents_come_in_parts(tmp_path, monkeypatch):
     ("name", "text", "message"),
     [
         ("a.jsonl", '{"text": "x"}\n{"text": 3}\n', r"a\.jsonl:2: no text in field 'text'"),
-        ("a.jsonl", "[1]\n", r"a\.jsonl:1: no text in field"),
+        ("a.jsonl", "[1]\n", r"a\.jsonl: record 0: no text in field 'text' \(has: int\)"),
         ("a", '<doc id="1">\nx\n<doc id="2">\n', r"a:1: <doc> is not closed before line 3"),
         ("a", '<doc id="1">\nx\n', r"a:1: <doc> is not closed"),
         ("a", '<doc id="1">\nx\n</doc>\nstray\n', r"a:4: text outside <doc>"),
@@ -304,4 +319,4 @@ def test_reading_needs_no_more_memory_for_more_text(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 40_000
-    assert peak < 12 * readers.CHUNK_BYTES
+    assert peak < 12 * text_files.CHUNK_BYTES

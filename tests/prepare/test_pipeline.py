@@ -5,6 +5,8 @@ import itertools
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,15 +170,19 @@ def test_again_is_already_prepared_and_other_is_refused(
 def test_errors_leave_nothing_behind(model_file, tmp_path):
     (tmp_path / "one.txt").write_text("One sentence.")
     output = tmp_path / "out" / "rows"
-    with pytest.raises(ValueError, match="are in the validation split; raise"):
+    with pytest.raises(ValueError, match="not enough for a train and a validation split"):
         prepare([tmp_path / "one.txt"], output, tokenizer=model_file, **COMMON)
-    with pytest.raises(ValueError, match="are in the train split; lower"):
-        prepare(
-            [tmp_path / "one.txt"],
-            output,
-            tokenizer=model_file,
-            **with_changes({"validation_fraction": 0.9999}),
-        )
+    (tmp_path / "two.txt").write_text("Another sentence.")
+    two = [tmp_path / "one.txt", tmp_path / "two.txt"]
+    for fraction, message in (
+        (0.0001, "are in the validation split; raise"),
+        (0.9999, "are in the train split; lower"),
+    ):
+        changed = with_changes({"validation_fraction": fraction})
+        with pytest.raises(ValueError, match=message):
+            prepare(two, output, tokenizer=model_file, **changed)
+    with pytest.raises(ValueError, match="no text is left for the validation split"):
+        prepare(two, output, validation=two[:1], tokenizer=model_file, **COMMON)
     good = write_corpus(tmp_path / "bad.jsonl")
     with open(good, "a") as f:
         f.write("not json\n")
@@ -184,6 +190,71 @@ def test_errors_leave_nothing_behind(model_file, tmp_path):
         with pytest.raises(ValueError, match="not JSON"):
             prepare([good], output, tokenizer=model_file, **with_changes({"num_workers": workers}))
     assert list(output.parent.iterdir()) == []
+
+
+def test_a_single_document_is_divided_between_the_splits(model_file, tmp_path):
+    (tmp_path / "book.txt").write_text("\n\n".join(["tanos bured siled."] * 100))
+    found = prepare([tmp_path / "book.txt"], tmp_path / "rows", tokenizer=model_file, **COMMON)
+    assert found["is_divided"]
+    assert found["documents"] == 1
+    texts = {split: text_of(tmp_path / "rows", split) for split in ("train", "validation")}
+    assert [text.count("tanos") for text in texts.values()] == [90, 10]
+
+
+def text_of(folder, split):
+    tokenizer = Tokenizer(folder / "tokenizer.model")
+    ids = [np.frombuffer(row["pieces"], np.uint16) for row in read_rows(folder, split)]
+    return " ".join(map(tokenizer.decode, ids))
+
+
+def test_validation_text_of_its_own(model_file, corpus_file, tmp_path, monkeypatch):
+    (tmp_path / "held_out.txt").write_text("paxia paxia luned luned. " * 9)
+    (tmp_path / "extra.txt").write_text("ritos ritia. " * 9)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = ["--input", str(corpus_file), "--input", "~/extra.txt", "--output", "~/rows"]
+    arguments += ["--validation", "~/held_out.txt", "--tokenizer", str(model_file)]
+    assert main([*arguments, "--seq_len", "64", "--num_workers", "2"]) == 0
+    train, held_out = (text_of(tmp_path / "rows", split) for split in ("train", "validation"))
+    assert "paxia paxia luned luned" in held_out
+    assert "paxia paxia luned luned" not in train
+    assert "ritos ritia" in train
+    found = json.loads((tmp_path / "rows" / "manifest.json").read_text())
+    assert found["settings"]["first_validation_source"] == 2
+    assert main([*arguments, "--seq_len", "64", "--num_workers", "1"]) == 0  # already prepared
+
+
+def test_removed_marks_are_counted(model_file, tmp_path, capsys):
+    for n in range(9):
+        (tmp_path / f"{n}.txt").write_text(f"Café number {n}. Zwei Bücher für {n} Mädchen.")
+    arguments = ["--input", f"{tmp_path}/*.txt", "--output", str(tmp_path / "rows")]
+    arguments += ["--tokenizer", str(model_file), "--validation_fraction=.3"]
+    assert main([*arguments, "--num_workers=1"]) == 0
+    assert "36 accents and other combining marks were removed" in capsys.readouterr().out
+
+
+# The remedies are tried: SentencePiece's own cannot be followed.
+def test_the_remedy_for_a_vocabulary_that_does_not_fit_works(tmp_path, capsys):
+    characters = [chr(0x4E00 + n) for n in range(300)]
+    words = [a + b for a, b in itertools.product(characters[:150], characters[150:])]
+    for n in range(20):
+        text = "".join(words[(n * 7919 + k * k) % 1500 * 15] for k in range(2000))
+        (tmp_path / f"{n}.txt").write_text(text)
+    arguments = ["--input", f"{tmp_path}/*.txt", "--output", str(tmp_path / "rows")]
+    arguments += ["--validation_fraction=.2", "--seq_len=64", "--num_workers=1"]
+    for size in ("50", "9000"):
+        assert main([*arguments, "--vocab_size", size]) == 1
+        (remedy,) = re.findall(r"pass --vocab_size (\d+)", capsys.readouterr().err)
+        assert main([*arguments, "--vocab_size", remedy]) == 0
+        shutil.rmtree(tmp_path / "rows")
+
+
+def test_long_lines_are_cut_between_sentences_and_nothing_is_lost():
+    text = "今天天气很好。我们去公园吧！" * 2000 + "x" * 20_000 + "é no end " * 3000
+    found = split_sentences([text])
+    assert "".join(found).replace(" ", "") == text.replace(" ", "")
+    assert found[:2] == ["今天天气很好。", "我们去公园吧！"]
+    assert found.count("今天天气很好。") == 2000
+    assert max(map(len, found)) <= 8000
 
 
 # The command with blocks as small as here: work for all workers, and none of them busy for long.
@@ -220,7 +291,10 @@ def test_command_with_workers_writes_the_same_bytes(
     [
         (["--input", "/none", "--tokenizer", "{model}"], "error: input /none: no such file"),
         (["--input", "{corpus}", "--tokenizer", "/none"], "error: tokenizer /none: no such file"),
-        (["--input", "{corpus}", "--vocab_size", "60000"], "error: vocab_size 60000: cannot"),
+        (
+            ["--input", "{corpus}", "--vocab_size", "60000"],
+            "error: vocab_size 60000: this text has too few",
+        ),
         (["--input", "{corpus}", "--seq_len", "4"], "error: seq_len 4: must be"),
         (["--input", "{corpus}", "--validation_fraction", "0"], "error: validation_fraction 0.0"),
         (["--input", "{corpus}", "--num_workers", "0"], "error: num_workers 0: must be"),
