@@ -18,6 +18,7 @@ from albert_jax.inspect import main as inspect
 from albert_jax.prepare.__main__ import main as prepare
 from albert_jax.train import make_experiment
 from albert_jax.train.experiment import Experiment
+from albert_jax.train.initialization import repeat_positions
 from albert_jax.train.loop import train
 
 SHORT = {"phases": ("16:0.25", "32:0.5")}  # steps 1 to 3, 4 to 9 and 10 to 12
@@ -128,9 +129,23 @@ def test_positions_are_learnt_once_rows_reach_them(whole):
         changed = (tables[before] != tables[after]).any(axis=1)
         return [bool(part.any()) for part in np.split(changed, [16, 32])]
 
-    assert moved(2, 4) == [True, True, False]
+    # Those that short rows do not have are copied when rows grow, at steps 4 and 10.
+    assert moved(2, 4) == [True, True, True]
     assert moved(4, 8) == [True, True, False]
     assert moved(8, 12) == [True, True, True]
+
+
+def test_learnt_positions_are_repeated(rows, tmp_path):
+    config = phased(rows)
+    spec = experiment_in(tmp_path / "run", rows).spec
+    params = spec.init(jax.random.key(0)).params
+    repeated = repeat_positions(params, 16)
+    before, after = (p["embeddings"]["position_embed"]["embedding"] for p in (params, repeated))
+    count = config.model.max_position_embeddings
+    np.testing.assert_array_equal(after, np.asarray(before)[np.arange(count) % 16])
+    assert after.sharding == before.sharding
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), params, repeated)
+    assert sum(jax.tree.leaves(changed)) == 1
 
 
 def test_held_out_rows_are_of_the_phase(whole):
