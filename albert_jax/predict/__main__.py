@@ -21,8 +21,8 @@ def predict(checkpoint: str, source: str, output: Path, split: str | None = None
       checkpoint: the fine-tuned model, anything that `load` reads.
       source: examples, anything that the task reads: a directory, a file, `tfds:NAME`.
       output: the directory to write to.
-      split: one split. By default every test split; if there is none, every split but `train`;
-        if there is no other, `train`.
+      split: one split of a directory. By default every test split; if there is none, every split
+        but `train`; if there is no other, `train`. A file is predicted whole.
 
     Returns:
       Lines that report what was written, and the metrics if the examples have labels.
@@ -33,7 +33,7 @@ def predict(checkpoint: str, source: str, output: Path, split: str | None = None
     """
     model = load(checkpoint)
     task, validation = model.task, model.validation
-    data = read_task(task.config.name, source)
+    data = read_task(task.config.name, source, to_predict=True)
     # Prepares all splits before the first is written, so that an error leaves nothing behind.
     chosen = {
         name: _relabelled(task, data, name, source) for name in _chosen(list(data.splits), split)
@@ -41,16 +41,18 @@ def predict(checkpoint: str, source: str, output: Path, split: str | None = None
     said = list(data.notes)
     for name, examples in chosen.items():
         outputs, features = model.run(examples)
+        notes = [f"{name}: {count:,} {what}" for what, count in features.notes.items() if count]
         scores = {}
         if task.has_labels(examples):
             scores = task.score(outputs, features, examples, validation)
         task.write(output, name, examples, outputs, features, validation)
-        said.append(f"{output}: {name}, {len(examples):,} examples")
+        said += [f"{output}: {name}, {len(examples):,} examples", *notes]
         said += [json.dumps(scores)] if scores else []
     return said
 
 
 def _chosen(splits: list[str], split: str | None) -> list[str]:
+    """Returns the splits to predict."""
     if split is not None:
         if split not in splits:
             raise ValueError(f"--split {split!r} must be one of {', '.join(splits)}")
@@ -65,10 +67,15 @@ def _relabelled(task: FinetuningTask, data: TaskData, split: str, source: str) -
     if not theirs or tuple(theirs) == ours or not task.has_labels(examples):
         return examples
     places = {label: i for i, label in enumerate(ours)}
+    if not places.keys() & set(theirs):  # numbers, for classes that have names
+        places = {str(i): i for i in range(len(ours))}
 
     def number(k: int) -> int:
         if theirs[k] not in places:
-            raise ValueError(f"{source}: the model has no class {theirs[k]!r}, only {list(ours)}")
+            raise ValueError(
+                f"{source}: the model has no class {theirs[k]!r}, only {', '.join(ours)}; rename "
+                "it, or drop the column of labels"
+            )
         return places[theirs[k]]
 
     return task.relabelled(examples, number)

@@ -1,6 +1,7 @@
 """Inference with a fine-tuned model: classes of texts, answers, tags and choices."""
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -111,6 +112,8 @@ class FinetunedModel(PretrainedModel):
     ) -> list[Classified]:
         """Returns the class, or the score, of each text, or of each text with its pair.
 
+        Texts longer than those the model was fine-tuned on are cut, with a warning.
+
         Raises:
           ValueError: if the model is of another kind, an argument is not a list of strings or is
             empty, or the numbers of texts and pairs differ.
@@ -121,7 +124,12 @@ class FinetunedModel(PretrainedModel):
         if len(seconds) != len(firsts):
             raise ValueError(f"{len(firsts)} texts but {len(seconds)} pairs")
         both = enumerate(zip(firsts, seconds, strict=True))
-        outputs, _ = self.run([TextExample(str(i), a, b, None) for i, (a, b) in both])
+        outputs, features = self.run([TextExample(str(i), a, b, None) for i, (a, b) in both])
+        if cut := features.notes["texts cut"]:
+            warnings.warn(
+                f"{cut} of {len(firsts)} texts were cut to {self.task.config.max_length} tokens",
+                stacklevel=2,
+            )
         if not self.labels:
             return [Classified(float(output["logits"][0]), {}) for output in outputs]
         found = []

@@ -123,7 +123,7 @@ class PretrainedModel:
             raise ValueError(f"no {_MASK_TEXT} in {text!r}")
         probs_PV = np.asarray(
             self._mask_probs(self.params, encoded.last_hidden_state, positions[None])
-        )[0]
+        )[0, :, : self.tokenizer.vocab_size]  # a model may have more rows than there are tokens
         best_PK = np.argsort(-probs_PV, axis=-1)[:, :top_k]
         return [
             [

@@ -100,7 +100,7 @@ def _lines(raw: BinaryIO, path: str) -> Lines:
             except UnicodeDecodeError as error:
                 raise ValueError(
                     f"{path}: invalid UTF-8 at byte {offset + error.start} (line {number}); "
-                    "convert the file to UTF-8"
+                    "convert the file, for example with iconv -f WINDOWS-1252 -t UTF-8"
                 ) from None
             offset += len(line) + 1
             yield number, text.rstrip("\r")

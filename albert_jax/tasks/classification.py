@@ -77,7 +77,14 @@ class Classification(FinetuningTask):
         if self.labels:
             probabilities = softmax(np.stack([o["logits"] for o in outputs]), axis=-1)
         write_text_predictions(
-            self.spec.files, output, split, ids, found, self.labels, probabilities
+            self.spec.files,
+            output,
+            split,
+            ids,
+            found,
+            self.labels,
+            probabilities,
+            [example.columns for example in examples],
         )
 
 

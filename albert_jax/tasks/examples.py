@@ -1,5 +1,6 @@
 """Fine-tuning examples as every reader returns them: plain text, no token ids or arrays."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 # The start of an answer whose text does not occur in its context.
@@ -14,12 +15,14 @@ class TextExample(NamedTuple):
       text: the first text.
       pair: the second text, or None if the task has only one.
       label: index into the labels, or the score; None if the file has none (test).
+      columns: column -> cell, what else the row has; kept beside the prediction.
     """
 
     id: str
     text: str
     pair: str | None
     label: int | float | None
+    columns: Mapping[str, str] = {}
 
 
 class ChoiceExample(NamedTuple):
@@ -99,6 +102,11 @@ class TaskData(NamedTuple):
     splits: dict[str, list[Any]]
     labels: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+def compared_values(example: Any) -> Any:
+    """Returns what makes examples the same: all fields but the other columns of a table."""
+    return example[:-1] if isinstance(example, TextExample) else example
 
 
 # Names of classes and fields from the time when the digest of a run's examples included them.

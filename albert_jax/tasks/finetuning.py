@@ -146,6 +146,8 @@ class TaskSpec:
       name: what `config.task.name` calls it.
       family: the class that computes it.
       read: (name, source) -> examples, from a folder or file.
+      read_to_predict: like `read`, for examples to predict: they need no labels, keep the ids of
+        their file, and a file is read whole, whatever its name; None reads them as `read` does.
       metrics: what is reported, as `metrics.METRICS` names it; the first chooses the checkpoint,
         larger is better.
       read_tfds: (name, "tfds:NAME", data_dir) -> examples; None where TFDS does not have it.
@@ -159,6 +161,7 @@ class TaskSpec:
     read: Callable[[str, str], TaskData]
     metrics: tuple[str, ...]
     read_tfds: Callable[[str, str, str | None], TaskData] | None = None
+    read_to_predict: Callable[[str, str], TaskData] | None = None
     recipe: Recipe | None = None
     recipe_v2: Recipe | None = None
     files: LeaderboardFiles | None = None

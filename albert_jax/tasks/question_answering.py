@@ -126,8 +126,9 @@ class QuestionAnswering(FinetuningTask):
         return metrics | {"null_threshold": threshold}
 
     def has_labels(self, examples: Sequence[QuestionExample]) -> bool:
-        """Returns whether any question has an answer; a v2.0 file may have some without."""
-        return any(example.answers for example in examples)
+        """Returns whether the questions have answers; in v2.0, some may have none."""
+        has_answers = [bool(example.answers) for example in examples]
+        return any(has_answers) if self.may_be_unanswerable else all(has_answers)
 
     def write(
         self,

@@ -7,6 +7,7 @@ every command knows its tasks.
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -49,6 +50,7 @@ def _glue(
         name=f"glue/{name}",
         family=Classification,
         read=read_glue,
+        read_to_predict=partial(read_glue, to_predict=True),
         read_tfds=glue_from_tfds,
         metrics=metrics,
         recipe=recipe,
@@ -61,6 +63,7 @@ def _race(name: str, recipe: Recipe | None = None, recipe_v2: Recipe | None = No
         name=name,
         family=MultipleChoice,
         read=read_race,
+        read_to_predict=partial(read_race, to_predict=True),
         read_tfds=race_from_tfds,
         metrics=("accuracy",),
         recipe=recipe,
@@ -95,6 +98,7 @@ _SPECS = (
         name="squad/v1.1",
         family=QuestionAnswering,
         read=read_squad_task,
+        read_to_predict=partial(read_squad_task, to_predict=True),
         read_tfds=squad_from_tfds,
         metrics=("f1", "exact"),
         recipe=Recipe(5e-5, 48, 0.0, 3649, 365, 384),
@@ -103,6 +107,7 @@ _SPECS = (
         name="squad/v2.0",
         family=QuestionAnsweringWithNull,
         read=read_squad_task,
+        read_to_predict=partial(read_squad_task, to_predict=True),
         read_tfds=squad_from_tfds,
         metrics=("best_f1", "best_exact", "f1", "exact"),
         recipe=Recipe(3e-5, 48, 0.0, 8144, 814, 512),
@@ -120,6 +125,7 @@ _SPECS = (
         name="conll2003",
         family=TokenClassification,
         read=read_conll,
+        read_to_predict=partial(read_conll, to_predict=True),
         read_tfds=conll_from_tfds,
         metrics=("f1", "precision", "recall"),
         recipe=Recipe(3e-5, 32, 0.0, 1756, 176, 512),
@@ -128,6 +134,7 @@ _SPECS = (
         name="classification",
         family=Classification,
         read=read_table,
+        read_to_predict=partial(read_table, to_predict=True),
         read_tfds=texts_from_tfds,
         metrics=("accuracy", "macro_f1"),
     ),
@@ -135,6 +142,7 @@ _SPECS = (
         name="regression",
         family=Classification,
         read=read_table,
+        read_to_predict=partial(read_table, to_predict=True),
         read_tfds=texts_from_tfds,
         metrics=("pearson", "spearman", "mean_squared_error"),
     ),
@@ -164,13 +172,16 @@ def spec_of(name: str) -> TaskSpec:
     return SPECS[name]
 
 
-def read_task(name: str, source: str | os.PathLike, data_dir: str | None = None) -> TaskData:
+def read_task(
+    name: str, source: str | os.PathLike, data_dir: str | None = None, to_predict: bool = False
+) -> TaskData:
     """Reads all splits there are of a task, and checks every row of them.
 
     Args:
       name: the task.
       source: a folder or file with the task's official files (see each reader), or `tfds:NAME`.
       data_dir: where TFDS data sets lie; TFDS's own default if None.
+      to_predict: whether the examples are to be predicted; see `TaskSpec.read_to_predict`.
 
     Returns:
       The examples, in the order of their files.
@@ -180,11 +191,12 @@ def read_task(name: str, source: str | os.PathLike, data_dir: str | None = None)
       ValueError: if the name is unknown, or a file is malformed: the message names the file, the
         line (or place in the JSON), the reason and the remedy.
     """
-    spec, source = spec_of(name), os.fspath(source)
+    spec, source = spec_of(name), os.path.expanduser(source)
     if not source:
         raise ValueError(f"task {name}: no data given; pass a folder, a file or tfds:NAME")
     if not source.startswith(TFDS_PREFIX):
-        return spec.read(name, source)
+        read = spec.read_to_predict if to_predict and spec.read_to_predict else spec.read
+        return read(name, source)
     if spec.read_tfds is None:
         raise ValueError(f"task {name} is not read from TFDS ({source}); give a folder or a file")
     return spec.read_tfds(name, source, data_dir)

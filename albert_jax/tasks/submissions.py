@@ -40,6 +40,7 @@ def write_text_predictions(
     predictions: np.ndarray,
     labels: Sequence[str] = (),
     probabilities: np.ndarray | None = None,
+    others: Sequence[Mapping[str, str]] = (),
 ) -> Path:
     """Writes the classes or scores of texts.
 
@@ -48,8 +49,9 @@ def write_text_predictions(
     others, STS-B's scores clipped to 0..5 with three decimals.
 
     Anything else becomes `SPLIT_predictions.tsv`: tab-separated `id`, `prediction` (the class's
-    name, or the score), and for each class its probability under `probability of CLASS`.
-    A field that holds a tab, a quote or a line break is quoted as in CSV.
+    name, or the score), for each class its probability under `probability of CLASS`, and the
+    other columns of the input; one of the same name as these becomes `input NAME`. A field that
+    holds a tab, a quote or a line break is quoted as in CSV.
 
     Args:
       files: the leaderboard's format, if there is one.
@@ -59,6 +61,7 @@ def write_text_predictions(
       predictions: [N], classes (integers) or scores.
       labels: the names of the K classes, in order; () for scores.
       probabilities: [N,K]; None leaves them out. GLUE's files have no place for them.
+      others: [N], for each row column -> cell. GLUE's files have no place for them either.
 
     Returns:
       The path of the file.
@@ -78,6 +81,10 @@ def write_text_predictions(
         table = {"id": ids, "prediction": _class_names(predictions, labels)}
         if probabilities is not None:
             table |= _probability_columns(probabilities, len(ids), labels)
+    if not name:
+        for column in dict.fromkeys(column for row in others for column in row):
+            new = f"input {column}" if column in table else column
+            table[new] = [row.get(column, "") for row in others]
     path = Path(directory) / (name or f"{split}_predictions.tsv")
     _write_all({path: _tsv(table)})
     return path

@@ -28,7 +28,7 @@ from albert_jax.model.sharding import (
 )
 from albert_jax.tasks.base import Batch
 from albert_jax.tasks.batching import outputs_of, train_batches
-from albert_jax.tasks.examples import TaskData, earlier_repr
+from albert_jax.tasks.examples import TaskData, compared_values, earlier_repr
 from albert_jax.tasks.features import Features, total_notes
 from albert_jax.tasks.finetuning import FinetuningTask
 from albert_jax.tasks.registry import make_task, read_task
@@ -124,7 +124,8 @@ def fingerprint(data: TaskData) -> str:
 
     Renaming the package's classes or fields therefore does not change it.
     """
-    values = json.dumps([data.splits, data.labels], default=lambda number: number.item())
+    splits = {name: list(map(compared_values, data.splits[name])) for name in data.splits}
+    values = json.dumps([splits, data.labels], default=lambda number: number.item())
     return hashlib.sha256(values.encode()).hexdigest()
 
 
@@ -200,7 +201,7 @@ def _resolve(config: Config, start: Weights | None, workdir: Path) -> tuple[Conf
         tokenizer = Tokenizer(config.task.tokenizer)
     dropout = {name: getattr(config.model, name) for name in _DROPOUT}
     config = dataclasses.replace(config, model=dataclasses.replace(model, **dropout))
-    if tokenizer.vocab_size != config.model.vocab_size:
+    if tokenizer.vocab_size > config.model.vocab_size:
         raise ValueError(
             f"config.model.vocab_size={config.model.vocab_size}, but the vocabulary of "
             f"{tokenizer.path} has {tokenizer.vocab_size} tokens; set "

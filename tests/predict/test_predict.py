@@ -164,7 +164,7 @@ def test_scores(make_run, predict, data):
     write_lines(data / "dev.csv", "text,score", *rows)
     files, said = predict(run)
     table = files["validation_predictions.tsv"]
-    assert list(table[0]) == ["id", "prediction"]
+    assert list(table[0]) == ["id", "prediction", "text", "score"]
     scores = [float(one.label) for one in albert_jax.load(run).classify(TEXTS)]
     assert [float(row["prediction"]) for row in table] == pytest.approx(scores, abs=1e-5)
     errors = [(score - i / 10) ** 2 for i, score in enumerate(scores)]
@@ -259,11 +259,90 @@ def test_answers_by_the_threshold_of_the_run(make_run, predict, data, monkeypatc
     assert 0 < official["f1"] < 1
 
 
+ROWS = "1001,Great music.,en\n1007,Awful day.,de\n"
+
+
+@pytest.mark.parametrize("name", ["reviews.csv", "train_like.csv", "dev.csv"])
+def test_a_file_of_any_name_keeps_its_ids_and_columns(name, make_run, predict, data):
+    (data / name).write_text(f"ID,Text,lang\n{ROWS}")
+    files, said = predict(make_run(*CLASSIFIER), "--input", str(data / name))
+    assert len(said) == 1
+    ((file, table),) = files.items()
+    stem = name.removesuffix(".csv").replace("dev", "validation")
+    assert file == f"{stem}_predictions.tsv"
+    assert [row["id"] for row in table] == ["1001", "1007"]
+    assert [row["Text"] for row in table] == ["Great music.", "Awful day."]
+    assert [row["lang"] for row in table] == ["en", "de"]
+    assert list(table[0])[:2] == ["id", "prediction"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "accuracy"),
+    [
+        (["a\tgood", "b\tbad"], True),
+        (["a\t0", "b\t1"], True),  # numbers of the model's classes
+        (["a\t-1", "b\t-1"], False),
+        (["a\tgood", "b\t"], False),
+    ],
+)
+def test_labels_are_used_if_all_rows_have_them(lines, accuracy, make_run, predict, data):
+    run = make_run(*CLASSIFIER)
+    write_lines(data / "train.tsv", "text\tlabel", *lines)
+    files, said = predict(run, "--input", str(data / "train.tsv"))
+    assert "train_predictions.tsv" in files
+    assert ("accuracy" in said[-1]) == accuracy
+    assert ("1 of 2 rows have no label" in said[0]) == ("b\t" in lines)
+    if accuracy:
+        right = [one.label == label for one, label in zip(
+            albert_jax.load(run).classify(["a", "b"]), ("good", "bad"), strict=True
+        )]  # fmt: skip
+        assert json.loads(said[-1])["accuracy"] == pytest.approx(sum(right) / 2)
+
+
+def test_a_table_for_a_glue_task(make_run, predict, data):
+    run = make_run("classification", "glue/sst2", ("negative", "positive"))
+    write_lines(data / "mine.jsonl", *(json.dumps({"text": t, "label": 1}) for t in TEXTS))
+    files, said = predict(run, "--input", str(data / "mine.jsonl"))
+    labels = [row["prediction"] for row in files["mine_predictions.tsv"]]
+    assert json.loads(said[-1])["accuracy"] == pytest.approx(labels.count("positive") / 40)
+
+
+def test_columns_named_like_the_output_are_kept(make_run, predict, data):
+    write_lines(data / "a.csv", "text,prediction", "x,mine")
+    files, _ = predict(make_run(*CLASSIFIER), "--input", str(data / "a.csv"))
+    assert files["a_predictions.tsv"][0]["input prediction"] == "mine"
+
+
+def article(number: int, **more: Any) -> dict[str, Any]:
+    question = {"id": number, "question": "words?"} | more
+    return {"title": f"T{number}", "paragraphs": [{"context": TEXTS[0], "qas": [question]}]}
+
+
+@pytest.mark.parametrize("name", ["labelled.json", "train-v2.0.json"])
+@pytest.mark.parametrize("version", ["v1.1", "v2.0"])
+@pytest.mark.parametrize("has_answers", [True, False])
+def test_all_questions_of_a_file_are_answered(name, version, has_answers, make_run, predict, data):
+    answers = {"answers": [{"text": TEXTS[0].split()[0], "answer_start": 0}]}
+    articles = [article(n, **answers if has_answers else {}) for n in range(10)]
+    (data / name).write_text(json.dumps({"data": articles}))
+    run = make_run("question_answering", f"squad/{version}")
+    files, said = predict(run, "--input", str(data / name))
+    assert list(files["predictions.json"]) == [str(n) for n in range(10)]
+    assert ("f1" in said[-1]) == has_answers
+
+
+def test_words_in_a_file_of_any_name_are_tagged(make_run, predict, data):
+    write_lines(data / "my_words", "Ann", "ran", "", "Bo")
+    files, _ = predict(make_run(*TAGGER), "--input", str(data / "my_words"))
+    lines = files["my_words_predictions.txt"].splitlines()
+    assert [line.split()[0] for line in lines if line] == ["Ann", "ran", "Bo"]
+
+
 CLASSIFIER = ("classification", "classification", ("good", "bad", "fair"))
 TAGGER = ("token_classification", "conll2003", TAGS)
 # The run, the file in the folder of data, its lines, the message.
 ERRORS: list[tuple[Any, str, list[str], str]] = [
-    (CLASSIFIER, "dev.tsv", ["text\tlabel", "a\tugly", "b\tgood"], "class 'ugly', only ['good'"),
+    (CLASSIFIER, "dev.tsv", ["text\tlabel", "a\tugly", "b\tgood"], "no class 'ugly', only good"),
     (TAGGER, "test.txt", ["a B-ORG", "b O"], "has no class 'B-ORG'"),
     (("pretraining", "pretrain"), "test.tsv", ["text", "a"], "pretraining: it was not fine-tuned"),
     ((*CLASSIFIER, False), "test.tsv", ["text", "a"], "came without a SentencePiece vocabulary"),

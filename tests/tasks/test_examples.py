@@ -27,9 +27,10 @@ DATA = TaskData({"train": list(EXAMPLES), "validation": [EXAMPLES[0]]}, ("no", "
 
 
 def test_the_earlier_digest_is_that_of_python_s_own_repr():
+    later = ", columns={}"  # a field that there was not yet
     for example in EXAMPLES:
-        assert earlier_repr(example) == repr(example)
-    shown = repr((DATA.splits, DATA.labels))
+        assert earlier_repr(example) == repr(example).replace(later, "")
+    shown = repr((DATA.splits, DATA.labels)).replace(later, "")
     assert earlier_fingerprint(DATA) == hashlib.sha256(shown.encode()).hexdigest()
 
 

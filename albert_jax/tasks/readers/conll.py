@@ -4,12 +4,14 @@ Source: https://www.clips.uantwerpen.be/conll2003/ner/: one word per line with i
 column, blank lines between sentences, -DOCSTART- between documents.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from albert_jax.data.text_files import name_without_compression
 from albert_jax.tasks.examples import TaggedExample, TaskData
-from albert_jax.tasks.readers.files import find_splits, read_lines, split_in_name
+from albert_jax.tasks.readers.files import find_splits, read_lines, split_in_name, split_of_lone
 
 DOCUMENT = "-DOCSTART-"
 OUTSIDE = "O"
@@ -36,16 +38,18 @@ class Sentence(NamedTuple):
     lines: tuple[int, ...]
 
 
-def read_conll(name: str, source: str) -> TaskData:
+def read_conll(name: str, source: str, to_predict: bool = False) -> TaskData:
     """Reads a task in columns.
 
-    The tags may be IOB1, IOB2, IOBES (BIOES) or BILOU. The scheme is inferred from each file as
-    a whole, and all are converted to IOB2. The entity types are those of train, or of all files
-    if there is no train. A test file may consist of words alone.
+    The tags may be IOB1, IOB2, IOBES (BIOES), BILOU, or plain types (IO). The scheme is inferred
+    from each file as a whole, and all are converted to IOB2. The entity types are those of train,
+    or of all files if there is no train. A test file may consist of words alone.
 
     Args:
       name: the task; all tasks have the same layout.
       source: a folder with the files of `LOOKED_FOR`, or one of them.
+      to_predict: whether the sentences are to be predicted: a file may have any name, and no
+        tags.
 
     Returns:
       The splits that exist. The labels are "O" and then B-X and I-X for each type X, sorted;
@@ -57,24 +61,30 @@ def read_conll(name: str, source: str) -> TaskData:
         train.
     """
     del name
-    files = find_splits(source, _split_of, LOOKED_FOR, None)
+    if to_predict and os.path.isfile(source):
+        files = {split_of_lone(source): source}
+    else:
+        files = find_splits(source, _split_of, LOOKED_FOR, None)
     notes: list[str] = []
-    found = {s: (path, to_iob2(read_columns(path, s), path, notes)) for s, path in files.items()}
+    found = {
+        s: (path, to_iob2(read_columns(path, to_predict or s == "test"), path, notes))
+        for s, path in files.items()
+    }
     return tagged_data(found)._replace(notes=tuple(notes))
 
 
 def _split_of(name: str) -> str | None:
-    ending = name.rpartition(".")[2]
+    ending = name_without_compression(name).rpartition(".")[2]
     columns = {"train": "train", "testa": "validation", "testb": "test"}
     return columns.get(ending) or (split_in_name(name) if ending in ("txt", "conll") else None)
 
 
-def read_columns(path: str, split: str) -> list[Sentence]:
+def read_columns(path: str, untagged: bool) -> list[Sentence]:
     """Returns the sentences of a file.
 
     Args:
       path: the file.
-      split: "test" may have no tags.
+      untagged: whether it may consist of words alone.
 
     Raises:
       ValueError: if lines differ in their number of columns, or there is no tag or no sentence.
@@ -92,7 +102,7 @@ def read_columns(path: str, split: str) -> list[Sentence]:
                     f"{path}:{number}: {len(row)} columns, but the file has {width}; "
                     "restore the word or the tag"
                 )
-            if width == 1 and split != "test":
+            if width == 1 and not untagged:
                 raise ValueError(f"{path}:{number}: no tag next to the word; give a tagged file")
             rows.append((number, row))
         elif rows:
@@ -116,11 +126,17 @@ def to_iob2(sentences: Sequence[Sentence], path: str, notes: list[str]) -> list[
     Raises:
       ValueError: if a tag is invalid, or the file fits no tagging scheme.
     """
+    if types := _plain_types(sentences):
+        notes.append(
+            f"{path}: the tags are plain types ({', '.join(types)[:100]}); neighbouring words of "
+            "one type are one entity"
+        )
+        sentences = [s._replace(tags=_with_inside(s.tags)) for s in sentences]
     first: dict[str, int] = {}
     for sentence in sentences:
         for tag, line in zip(sentence.tags, sentence.lines, strict=bool(sentence.tags)):
-            letter, hyphen, kind = tag.partition("-")
-            if tag != OUTSIDE and not (letter in tuple("BIESLU") and hyphen and kind):
+            letter = tag.partition("-")[0]
+            if tag != OUTSIDE and not _is_schemed(tag):
                 raise ValueError(
                     f"{path}:{line}: tag {tag!r} is neither O nor B-, I-, E-, S-, L- or U- plus a "
                     "type; are the tags in the last column?"
@@ -136,6 +152,22 @@ def to_iob2(sentences: Sequence[Sentence], path: str, notes: list[str]) -> list[
         return [s._replace(tags=convert(s)) for s in sentences]
     _check_open(sentences, path, notes)
     return [s._replace(tags=_open(s.tags)) for s in sentences]
+
+
+def _is_schemed(tag: str) -> bool:
+    """Whether a tag is a letter of a tagging scheme, a hyphen and a type."""
+    letter, _, kind = tag.partition("-")
+    return letter in tuple("BIESLU") and bool(kind)
+
+
+def _plain_types(sentences: Sequence[Sentence]) -> list[str]:
+    """Returns the tags, sorted, if they are types without a scheme such as PER; else none."""
+    tags = {tag for s in sentences for tag in s.tags} - {OUTSIDE}
+    return sorted(tags) if all(tag.replace("_", "").isalnum() for tag in tags) else []
+
+
+def _with_inside(tags: Sequence[str]) -> tuple[str, ...]:
+    return tuple(tag if tag == OUTSIDE else f"I-{tag}" for tag in tags)
 
 
 def _continues(tags: Sequence[str], i: int) -> bool:

@@ -6,7 +6,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from albert_jax.data.text_files import name_without_compression, utf8_chunks
 from albert_jax.data.tfds import WORDS, in_order
+
+TO_UTF_8 = "convert the file, for example with iconv -f WINDOWS-1252 -t UTF-8"
+
+
+def split_of_lone(path: str) -> str:
+    """Returns what to call the examples of a single file that is predicted: by its name."""
+    stem = os.path.basename(name_without_compression(path)).partition(".")[0]
+    return WORDS.get(stem.lower(), stem) or "test"
 
 
 def split_in_name(name: str) -> str | None:
@@ -61,19 +70,19 @@ def find_splits(
 
 
 def read_text(path: str) -> str:
-    """Returns a UTF-8 file's text, without its byte-order mark.
+    """Returns the text of a UTF-8 or UTF-16 file, compressed or not, without a byte-order mark.
 
     Raises:
       ValueError: if a line is not UTF-8, or there is nothing but white space.
     """
     with open(path, "rb") as f:
-        data = f.read()
+        data = b"".join(utf8_chunks(f, path))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         # If there is a byte-order mark, `start` counts from after it.
         line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}:{line}: invalid UTF-8; convert the file to UTF-8") from None
+        raise ValueError(f"{path}:{line}: invalid UTF-8; {TO_UTF_8}") from None
     if not text.strip():
         raise ValueError(f"{path}: the file is empty; fetch it again")
     return text

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from albert_jax.tasks.examples import TaskData, TextExample
 from albert_jax.tasks.readers.files import finite, read_lines
+from albert_jax.tasks.readers.tables import read_table
 
 NLI = ("entailment", "neutral", "contradiction")
 TWO_WAY = ("entailment", "not_entailment")
@@ -90,7 +91,7 @@ GLUE_TASKS = {
 COLA_HEADER = ["source", "label", "mark", "sentence"]
 
 
-def read_glue(name: str, source: str) -> TaskData:
+def read_glue(name: str, source: str, to_predict: bool = False) -> TaskData:
     """Reads a GLUE task.
 
     A test row's id is the index in its file; any other row's id is its number in the file from 0,
@@ -106,6 +107,8 @@ def read_glue(name: str, source: str) -> TaskData:
       name: "glue/" and one of `GLUE_TASKS`.
       source: the folder with all tasks' folders (CoLA, SST-2, …), the task's own, or one file of
         it.
+      to_predict: whether the rows are to be predicted: a file of any other name is then read as
+        a table (see `tables`).
 
     Returns:
       The splits whose files exist.
@@ -116,6 +119,9 @@ def read_glue(name: str, source: str) -> TaskData:
     """
     task_name = name.removeprefix("glue/")
     task = GLUE_TASKS[task_name]
+    official = {file for names in task.files.values() for file in names}
+    if to_predict and os.path.isfile(source) and os.path.basename(source) not in official:
+        return read_table("classification" if task.labels else "regression", source, to_predict)
     files = _find_files(task, name, source)
     notes: list[str] = []
     splits = {split: _read_file(task_name, path, split, notes) for split, path in files.items()}

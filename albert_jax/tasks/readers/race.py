@@ -1,21 +1,30 @@
-"""Reader of RACE: reading comprehension with four options per question.
+"""Reader of RACE: reading comprehension with several options per question.
 
 Source: https://www.cs.cmu.edu/~glai1/data/race/: train|dev|test/middle|high/*.txt, each a JSON
 object with `id`, `article`, `questions`, `options` (four per question) and `answers` (a letter
-per question). Also reads the same objects one per line, as train*.jsonl, dev*.jsonl, test*.jsonl.
+per question). Other data in this layout may have any number of options, the same in a file.
+Also reads the same objects one per line, as train*.jsonl, dev*.jsonl, test*.jsonl.
 """
 
 import os
 import re
+import string
 from collections.abc import Iterable
 from typing import Any
 
 from albert_jax.data.files import parse_json
 from albert_jax.data.tfds import WORDS, in_order
 from albert_jax.tasks.examples import ChoiceExample, TaskData
-from albert_jax.tasks.readers.files import find_splits, read_lines, read_text, split_in_name
+from albert_jax.tasks.readers.files import (
+    find_splits,
+    read_lines,
+    read_text,
+    split_in_name,
+    split_of_lone,
+)
+from albert_jax.tasks.readers.records import suffix_of
 
-LETTERS = "ABCD"
+LETTERS = string.ascii_uppercase
 LEVELS = ("middle", "high")
 LOOKED_FOR = "train|dev|test/middle|high/*.txt, train*.jsonl, dev*.jsonl, test*.jsonl"
 
@@ -23,7 +32,7 @@ LOOKED_FOR = "train|dev|test/middle|high/*.txt, train*.jsonl, dev*.jsonl, test*.
 Passages = Iterable[tuple[str, str | None, Any]]
 
 
-def read_race(name: str, source: str) -> TaskData:
+def read_race(name: str, source: str, to_predict: bool = False) -> TaskData:
     """Reads RACE, or one of its halves.
 
     Args:
@@ -31,6 +40,7 @@ def read_race(name: str, source: str) -> TaskData:
         starts.
       source: the folder with the official folders (or with RACE, which has them) or with JSONL
         files, or one JSONL file.
+      to_predict: whether the questions are to be predicted and need no answers.
 
     Returns:
       The splits that exist; `notes` counts blank questions and options, which are kept.
@@ -42,14 +52,19 @@ def read_race(name: str, source: str) -> TaskData:
     level = name.partition("/")[2] or None
     notes: list[str] = []
     found = {
-        split: read_passages(passages, path, level, split != "test", notes)
-        for split, (path, passages) in _find_passages(source, level).items()
+        split: read_passages(passages, path, level, not (to_predict or split == "test"), notes)
+        for split, (path, passages) in _find_passages(source, level, to_predict).items()
     }
-    return TaskData({split: found[split] for split in in_order(found)}, (), tuple(notes))
+    order = in_order(found) if len(found) > 1 else list(found)
+    return TaskData({split: found[split] for split in order}, (), tuple(notes))
 
 
-def _find_passages(source: str, level: str | None) -> dict[str, tuple[str, Passages]]:
+def _find_passages(
+    source: str, level: str | None, to_predict: bool
+) -> dict[str, tuple[str, Passages]]:
     """Returns for each split the folder or file and its passages."""
+    if to_predict and os.path.isfile(source):
+        return {split_of_lone(source): (source, _in_jsonl(source))}
     for top in (source, os.path.join(source, "RACE")):
         folders = {
             WORDS[word]: os.path.join(top, word)
@@ -59,7 +74,10 @@ def _find_passages(source: str, level: str | None) -> dict[str, tuple[str, Passa
         if folders:
             return {s: (path, _in_folder(path, level)) for s, path in folders.items()}
     files = find_splits(
-        source, lambda n: split_in_name(n) if n.endswith(".jsonl") else None, LOOKED_FOR, None
+        source,
+        lambda n: split_in_name(n) if suffix_of(n) == ".jsonl" else None,
+        LOOKED_FOR,
+        None,
     )
     return {s: (path, _in_jsonl(path)) for s, path in files.items()}
 
@@ -110,6 +128,13 @@ def read_passages(
         if level is not None and (half or _level(identity, where)) != level:
             continue
         new = _questions(passage, identity, where, answered)
+        for example in new:
+            if len(example.options) != len((examples or new)[0].options):
+                raise ValueError(
+                    f"{where}: question {example.id} has {len(example.options)} options, but the "
+                    f"first question {len((examples or new)[0].options)}; drop one of the two, or "
+                    "give them the same number"
+                )
         blank += sum(not text.strip() for e in new for text in (e.question, *e.options))
         examples += new
     if not examples:
@@ -161,12 +186,18 @@ def _questions(passage: dict, identity: str, where: str, answered: bool) -> list
             raise ValueError(f"{at}: must be a string; is this RACE's layout?")
         if (
             not isinstance(texts, list)
-            or len(texts) != len(LETTERS)
+            or not 2 <= len(texts) <= len(LETTERS)
             or not all(isinstance(text, str) for text in texts)
         ):
-            raise ValueError(f"{at}: must have four options, each a string; correct it or drop it")
-        if letter is not None and (letter not in tuple(LETTERS)):
-            raise ValueError(f"{at}: answer {letter!r} must be one of A, B, C, D; correct it")
+            raise ValueError(
+                f"{at}: must have from 2 to {len(LETTERS)} options, each a string; correct it or "
+                "drop it"
+            )
+        known = tuple(LETTERS[: len(texts)])
+        if letter is not None and letter not in known:
+            raise ValueError(
+                f"{at}: answer {letter!r} must be one of {', '.join(known)}; correct it"
+            )
         label = None if letter is None else LETTERS.index(letter)
         name = f"{identity}-{number}"
         examples.append(ChoiceExample(name, article, question, tuple(texts), label))

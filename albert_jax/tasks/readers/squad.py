@@ -1,27 +1,30 @@
-"""Reader of SQuAD's JSON files, versions 1.1 and 2.0.
+"""Reader of SQuAD's JSON files, versions 1.1 and 2.0, and of Hugging Face's flat layout.
 
 Source: https://rajpurkar.github.io/SQuAD-explorer/: `data` → `paragraphs` → `context`, `qas` →
 `id`, `question`, `answers` (`text`, `answer_start`) and, in 2.0, `is_impossible` and
-`plausible_answers` (which are not read).
+`plausible_answers` (which are not read). In the flat layout, one object per question has `id`,
+`context`, `question` and `answers` with two lists, `text` and `answer_start`.
 """
 
 import hashlib
+import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from albert_jax.data.files import parse_json
 from albert_jax.data.tfds import WORDS
 from albert_jax.tasks.examples import NOT_FOUND, Answer, QuestionExample, TaskData
-from albert_jax.tasks.readers.files import find_splits, read_text
+from albert_jax.tasks.readers.files import find_splits, read_text, split_of_lone
+from albert_jax.tasks.readers.records import read_json_rows
 
 VALIDATION_FRACTION = 0.2
 NAMES = re.compile(r"(train|dev|validation|test)(?:-v(\d\.\d))?\.json")
 
 
-def read_squad_task(name: str, source: str) -> TaskData:
+def read_squad_task(name: str, source: str, to_predict: bool = False) -> TaskData:
     """Reads a SQuAD task.
 
     Files named like the official ones (train-v2.0.json, dev-v2.0.json; the version is optional)
@@ -32,6 +35,8 @@ def read_squad_task(name: str, source: str) -> TaskData:
     Args:
       name: "squad/v1.1" or "squad/v2.0"; the former must have an answer to every question.
       source: a folder or a file.
+      to_predict: whether the questions are to be predicted: none needs answers, and a file is
+        read whole, whatever its name.
 
     Returns:
       The splits whose files exist.
@@ -50,8 +55,12 @@ def read_squad_task(name: str, source: str) -> TaskData:
         return WORDS[match[1]] if match and fits else None
 
     def read(path: str, split: str) -> list[QuestionExample]:
-        return read_squad(path, notes, version == "2.0", split != "test")
+        answered = not to_predict and split != "test"
+        return read_squad(path, notes, to_predict or version == "2.0", answered)
 
+    if to_predict and os.path.isfile(source):
+        lone = split_of_lone(source)
+        return TaskData({lone: read(source, lone)}, (), tuple(notes))
     if lone := _lone_file(source, split_of_name):
         train, validation = split_by_article(read(lone, "train"))
         notes.append(
@@ -105,19 +114,61 @@ def read_squad(
       FileNotFoundError: if there is no such file.
       ValueError: if the file is malformed; the message gives the place in the JSON.
     """
-    root = parse_json(read_text(path), path)
-    return questions_of(root, path, notes, unanswerable, answered)
+    return questions_of(_articles(path), path, notes, unanswerable, answered)
+
+
+def _articles(path: str) -> Iterable[tuple[str, Any]]:
+    """Yields each article with its place; a question of the flat layout is one by itself."""
+    text = read_text(path)
+    if _is_question(text.lstrip().partition("\n")[0]):
+        for row in read_json_rows(path):
+            yield row.where, article_of(row.cells)
+        return
+    root = parse_json(text, path)
+    is_array = isinstance(root, list) and root and "question" in root[0]
+    for number, article in enumerate(root if is_array else _field(root, "data", list, path)):
+        where = f"{path}: data[{number}]"
+        is_question = isinstance(article, dict) and "question" in article
+        yield where, article_of(article) if is_question else article
+
+
+def _is_question(line: str) -> bool:
+    """Whether a line is a question of the flat layout."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and "question" in value
+
+
+def article_of(record: Mapping[str, Any]) -> Any:
+    """Returns a question of the flat layout as an article of the official one.
+
+    What is not in the flat layout stays as it is, to be refused by name.
+    """
+    entry = {key: record[key] for key in ("id", "question", "is_impossible") if key in record}
+    if "answers" in record:
+        entry["answers"] = answers = record["answers"]
+        if isinstance(answers, Mapping) and {"text", "answer_start"} <= answers.keys():
+            pairs = zip(answers["text"], answers["answer_start"], strict=False)
+            entry["answers"] = [{"text": text, "answer_start": start} for text, start in pairs]
+            entry.setdefault("is_impossible", not entry["answers"])
+    paragraph = {"context": record.get("context"), "qas": [entry]}
+    return {"title": record.get("title", ""), "paragraphs": [paragraph]}
 
 
 def questions_of(
-    root: Any, path: str, notes: list[str] | None, unanswerable: bool, answered: bool
+    articles: Iterable[tuple[str, Any]],
+    path: str,
+    notes: list[str] | None,
+    unanswerable: bool,
+    answered: bool,
 ) -> list[QuestionExample]:
-    """Returns the questions of a file's JSON; see `read_squad` for the arguments."""
+    """Returns the questions of articles, given with their places; see `read_squad`."""
     examples: list[QuestionExample] = []
     seen: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for a, article in enumerate(_field(root, "data", list, path)):
-        at_article = f"{path}: data[{a}]"
+    for at_article, article in articles:
         paragraphs = _field(article, "paragraphs", list, at_article)
         title = _field(article, "title", str, at_article) if "title" in article else ""
         for p, paragraph in enumerate(paragraphs):
@@ -127,7 +178,7 @@ def questions_of(
                 raise ValueError(f"{at_paragraph}: the context is empty; drop the paragraph")
             for q, entry in enumerate(_field(paragraph, "qas", list, at_paragraph)):
                 where = f"{at_paragraph}.qas[{q}]"
-                identity = _field(entry, "id", str, where)
+                identity = _identity(entry, where)
                 where = f"{where} (question {identity})"
                 if seen.setdefault(identity, where) != where:
                     raise ValueError(
@@ -142,6 +193,14 @@ def questions_of(
     if notes is not None:
         notes += count_lines(path, counts)
     return examples
+
+
+def _identity(entry: Any, where: str) -> str:
+    """Returns a question's id; a whole number is taken as text."""
+    value = entry.get("id") if isinstance(entry, dict) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _field(entry, "id", str, where)
 
 
 def _field(holder: Any, key: str, kind: type, where: str) -> Any:
@@ -166,16 +225,14 @@ def _answers(
     if impossible and not unanswerable:
         raise ValueError(f"{where}: is_impossible does not exist in v1.1; use the task squad/v2.0")
     found = []
-    if answered or "answers" in entry:
+    if impossible and entry.get("answers"):
+        counts["answers of impossible"] += len(entry["answers"])
+    elif answered or "answers" in entry:
         for i, answer in enumerate(_field(entry, "answers", list, where)):
             place = f"{where}.answers[{i}]"
             text = _field(answer, "text", str, place)
             start = _field(answer, "answer_start", int, place)
             found.append(align(context, text, start, place, counts))
-    if impossible and found:
-        raise ValueError(
-            f"{where}: is_impossible is set, but there are answers; correct one of the two"
-        )
     if answered and not impossible and not found:
         raise ValueError(
             f"{where}: no answer, but is_impossible is not set; correct one of the two"
@@ -216,6 +273,7 @@ def count_lines(path: str, counts: Counter[str]) -> list[str]:
         "moved": "answers were not at their answer_start; moved to the nearest occurrence",
         "not found": "answers do not occur in their context; they cannot be trained on",
         "empty": "questions have no text; kept them",
+        "answers of impossible": "answers of questions with is_impossible were ignored",
     }
     return [f"{path}: {counts[kind]} {text}" for kind, text in words.items() if counts[kind]]
 
@@ -236,7 +294,7 @@ def split_by_article(
     Raises:
       ValueError: if there is only one article, or the fraction leaves one side empty.
     """
-    titles = {example.title for example in examples}
+    titles = {_article_name(example) for example in examples}
     count = max(1, round(fraction * len(titles)))
     if not 0 < fraction < 1 or count >= len(titles):
         raise ValueError(
@@ -247,6 +305,10 @@ def split_by_article(
     ranked = sorted(titles, key=lambda t: hashlib.sha256(f"{seed}:{t}".encode()).digest())
     chosen = set(ranked[:count])
     return (
-        [e for e in examples if e.title not in chosen],
-        [e for e in examples if e.title in chosen],
+        [e for e in examples if _article_name(e) not in chosen],
+        [e for e in examples if _article_name(e) in chosen],
     )
+
+
+def _article_name(example: QuestionExample) -> str:
+    return example.title or example.context

@@ -1,58 +1,43 @@
-"""Reader of your own tables of texts with classes or scores: TSV, CSV or JSON lines."""
+"""Reader of your own tables of texts with classes or scores."""
 
-import csv
-import io
 import os
 import re
-import sys
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
-from albert_jax.data.files import parse_json
 from albert_jax.tasks.examples import TaskData, TextExample
 from albert_jax.tasks.readers.files import (
     find_splits,
     finite,
-    read_lines,
-    read_text,
     split_in_name,
+    split_of_lone,
 )
+from albert_jax.tasks.readers.records import SUFFIXES, Record, as_text, read_rows, suffix_of
 
 TEXT = ("text", "sentence", "sentence1", "text_a")
 PAIR = ("pair", "sentence2", "text_b")
 CLASS = ("label",)
 SCORE = ("score", "label")
-SUFFIXES = (".tsv", ".csv", ".jsonl")
-LOOKED_FOR = "train.*, validation.* or dev.*, test.* with .tsv, .csv or .jsonl"
+ID = ("id",)
+LOOKED_FOR = f"train.*, validation.* or dev.*, test.* with {', '.join(SUFFIXES)}"
+NO_LABEL = "-1"  # in place of labels, where a file has none
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
-class Record(NamedTuple):
-    """One row.
-
-    Attributes:
-      where: the file and the line, for messages.
-      cells: column -> value.
-      id: the row's id; None stands for its number from 0.
-    """
-
-    where: str
-    cells: dict[str, Any]
-    id: str | None = None
-
-
-def read_table(name: str, source: str) -> TaskData:
+def read_table(name: str, source: str, to_predict: bool = False) -> TaskData:
     """Reads a table with one or two texts and a class or score per row.
 
-    The columns (or keys) are one of `TEXT`, one of `PAIR` for a second text, and "label" (or
-    "score" for scores); others are ignored. The first line of TSV (no quoting) and CSV (quoting)
-    names them. A test file may have no labels.
+    The columns (or keys), in upper or lower case, are one of `TEXT`, one of `PAIR` for a second
+    text, and "label" (or "score" for scores). The first line of TSV and CSV names them. A test
+    file may have no labels, which may also be given as -1 throughout.
 
     Args:
       name: "classification" or "regression".
       source: a folder with `LOOKED_FOR`, or one file, which is train unless its name says
         otherwise.
+      to_predict: whether the rows are to be predicted. Then no file needs labels, ids are those
+        of the column "id", and the other columns are kept.
 
     Returns:
       The splits whose files exist. The classes are train's, sorted; by value if all names are
@@ -63,67 +48,19 @@ def read_table(name: str, source: str) -> TaskData:
       FileNotFoundError: if the source or all of the files are missing.
       ValueError: if a file is malformed, a class is not in train, or a score is not finite.
     """
-    files = find_splits(
-        source, lambda n: split_in_name(n) if n.endswith(SUFFIXES) else None, LOOKED_FOR, "train"
-    )
-    found = {split: (path, read_rows(path)) for split, path in files.items()}
-    return text_data(found, name == "regression")
-
-
-def read_rows(path: str) -> list[Record]:
-    """Returns the rows of a file, in the format given by its suffix.
-
-    Raises:
-      ValueError: if the file is malformed.
-    """
-    suffix = os.path.splitext(path)[1]
-    if suffix not in SUFFIXES:
-        raise ValueError(f"{path}: unknown file type; use the suffix {', '.join(SUFFIXES)}")
-    if suffix == ".jsonl":
-        return _read_jsonl(path)
-    (_, header), *rows = _read_tsv(path) if suffix == ".tsv" else _read_csv(path)
-    names = [name.strip() for name in header]
-    if len(set(names)) < len(names):
-        raise ValueError(f"{path}:1: a column's name occurs twice ({', '.join(names)}); keep one")
-    for line, row in rows:
-        if len(row) != len(names):
-            raise ValueError(
-                f"{path}:{line}: {len(row)} columns, but the first line has {len(names)}; "
-                "restore the separators (and in CSV the quotes)"
-            )
-    return [Record(f"{path}:{line}", dict(zip(names, row, strict=True))) for line, row in rows]
-
-
-def _read_tsv(path: str) -> list[tuple[int, list[str]]]:
-    return [(number, line.split("\t")) for number, line in enumerate(read_lines(path), 1)]
-
-
-def _read_csv(path: str) -> list[tuple[int, list[str]]]:
-    """Returns the records of CSV, each with the line where it starts."""
-    text = read_text(path)
-    limit = csv.field_size_limit(sys.maxsize)  # a text may be longer than the default 128 KiB
-    records, line = [], 1
-    try:
-        reader = csv.reader(io.StringIO(text.rstrip(), newline=""), strict=True)
-        for record in reader:
-            records.append((line, record))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise ValueError(f"{path}:{line}: invalid CSV ({error}); correct the quotes") from None
-    finally:
-        csv.field_size_limit(limit)
-    return records
-
-
-def _read_jsonl(path: str) -> list[Record]:
-    rows = []
-    for number, line in enumerate(read_lines(path), 1):
-        if line.strip():
-            cells = parse_json(line, path, number)
-            if not isinstance(cells, dict):
-                raise ValueError(f"{path}:{number}: not a JSON object; write one per line")
-            rows.append(Record(f"{path}:{number}", cells))
-    return rows
+    if to_predict and os.path.isfile(source):
+        files = {split_of_lone(source): source}
+    else:
+        files = find_splits(
+            source,
+            lambda n: split_in_name(n) if suffix_of(n) in SUFFIXES else None,
+            LOOKED_FOR,
+            "train",
+        )
+    notes: list[str] = []
+    found = {split: (path, read_rows(path, notes)) for split, path in files.items()}
+    data = text_data(found, name == "regression", to_predict=to_predict)
+    return data._replace(notes=(*notes, *data.notes))
 
 
 def text_data(
@@ -131,6 +68,7 @@ def text_data(
     regression: bool,
     classes: tuple[str, ...] | None = None,
     blank: bool = False,
+    to_predict: bool = False,
 ) -> TaskData:
     """Returns the examples of rows.
 
@@ -139,12 +77,22 @@ def text_data(
       regression: whether labels are scores.
       classes: the classes in order; None determines them as in `read_table`.
       blank: whether a text may be blank.
+      to_predict: as for `read_table`.
 
     Raises:
       ValueError: if a row is malformed, or its class is unknown.
     """
+    notes: list[str] = []
     splits = {
-        split: _examples(path, rows, regression, split.startswith("test"), blank)
+        split: _examples(
+            path,
+            rows,
+            regression,
+            blank,
+            to_predict or split.startswith("test"),
+            to_predict,
+            notes,
+        )
         for split, (path, rows) in found.items()
     }
     first, *others = splits
@@ -155,9 +103,9 @@ def text_data(
                 "give it in both or in neither"
             )
     if regression:
-        return TaskData(splits, ())
+        return TaskData(splits, (), tuple(notes))
     if classes is None:
-        classes = _classes(splits, found)
+        classes = _classes(splits, found, to_predict)
     ids = {name: i for i, name in enumerate(classes)}
     for split, (_, rows) in found.items():
         for row, example in zip(rows, splits[split], strict=True):
@@ -167,16 +115,17 @@ def text_data(
                     f"({', '.join(classes)[:200]}); correct it"
                 )
         splits[split] = [e._replace(label=ids.get(e.label)) for e in splits[split]]
-    return TaskData(splits, classes)
+    return TaskData(splits, classes, tuple(notes))
 
 
 def _classes(
-    splits: dict[str, list[Any]], found: dict[str, tuple[str, list[Record]]]
+    splits: dict[str, list[Any]], found: dict[str, tuple[str, list[Record]]], to_predict: bool
 ) -> tuple[str, ...]:
     """Returns the classes of train, or of all splits if there is no train, sorted."""
-    known = [splits["train"]] if "train" in splits else list(splits.values())
+    has_train = "train" in splits and not to_predict
+    known = [splits["train"]] if has_train else list(splits.values())
     names = {e.label for examples in known for e in examples if e.label is not None}
-    if "train" in splits and len(names) < 2:
+    if has_train and len(names) < 2:
         raise ValueError(
             f"{found['train'][0]}: every label is {min(names)!r}; at least two classes are needed"
         )
@@ -186,29 +135,67 @@ def _classes(
 
 
 def _examples(
-    path: str, rows: list[Record], regression: bool, is_test: bool, blank: bool
+    path: str,
+    rows: list[Record],
+    regression: bool,
+    blank: bool,
+    unlabelled: bool,
+    to_predict: bool,
+    notes: list[str],
 ) -> list[Any]:
-    """Returns a split's examples, with classes as names."""
+    """Returns a split's examples, with classes as names; see `text_data`."""
     if not rows:
         raise ValueError(f"{path}: contains no row; add some or remove the file")
-    columns = {key: None for row in rows for key in row.cells}
+    columns = list({key: None for row in rows for key in row.cells})
     text = _pick(columns, TEXT, path)
     pair = _pick(columns, PAIR, path, needed=False)
-    label = _pick(columns, SCORE if regression else CLASS, path, needed=not is_test) or ""
-    examples = []
-    for number, row in enumerate(rows):
-        first = _text(row, text, blank)
-        second = _text(row, pair, blank) if pair else None
-        value: Any = _label(row.cells.get(label), regression, row.where)
-        # Labels in only some rows of a test file are a mistake that would skew its scores.
-        if value is None and (not is_test or (examples and examples[0].label is not None)):
-            raise ValueError(f"{row.where}: no label; add one or drop the row")
-        if value is not None and examples and examples[0].label is None:
+    label = _pick(columns, SCORE if regression else CLASS, path, needed=not unlabelled) or ""
+    labels: list[Any] = [_label(row.cells.get(label), regression, row.where) for row in rows]
+    if unlabelled and not regression and all(value == NO_LABEL for value in labels):
+        labels = [None] * len(rows)
+    missing = [row.where for row, value in zip(rows, labels, strict=True) if value is None]
+    if missing and not unlabelled:
+        raise ValueError(f"{missing[0]}: no label; add one or drop the row")
+    if missing and len(missing) < len(rows):
+        # Scores over the others would not be those of the file.
+        if not to_predict:
             raise ValueError(
-                f"{row.where}: has a label, but earlier rows have none; label all rows or none"
+                f"{missing[0]}: no label, but other rows have one; label all rows or none"
             )
-        examples.append(TextExample(row.id or str(number), first, second, value))
-    return examples
+        notes.append(f"{path}: {len(missing)} of {len(rows)} rows have no label; no metrics")
+    ids = _ids(path, columns, rows) if to_predict else [row.id for row in rows]
+    return [
+        TextExample(
+            str(number) if own is None else own,
+            _text(row, text, blank),
+            _text(row, pair, blank) if pair else None,
+            value,
+            _others(row) if to_predict else {},
+        )
+        for number, (row, own, value) in enumerate(zip(rows, ids, labels, strict=True))
+    ]
+
+
+def _ids(path: str, columns: list[str], rows: list[Record]) -> list[str | None]:
+    """Returns the ids that the file gives its rows, if it does."""
+    column = _pick(columns, ID, path, needed=False)
+    if column is None:
+        return [row.id for row in rows]
+    seen: dict[str, str] = {}
+    for row in rows:
+        own = as_text(row.cells.get(column)).strip()
+        if not own:
+            raise ValueError(f"{row.where}: no {column!r}; fill it in or drop the column")
+        if seen.setdefault(own, row.where) != row.where:
+            raise ValueError(
+                f"{row.where}: the id {own} is repeated from {seen[own]}; rename the column, and "
+                "rows are numbered"
+            )
+    return list(seen)
+
+
+def _others(row: Record) -> dict[str, str]:
+    return {name: as_text(value) for name, value in row.cells.items() if name.lower() not in ID}
 
 
 def _label(value: Any, regression: bool, where: str) -> str | float | None:
@@ -228,7 +215,8 @@ def _pick(
     columns: Iterable[str], names: tuple[str, ...], path: str, needed: bool = True
 ) -> str | None:
     """Returns which of these names is a column."""
-    there = [name for name in names if name in columns]
+    exact = [name for name in names if name in columns]
+    there = exact or [column for column in columns if column.lower() in names]
     if len(there) > 1:
         raise ValueError(f"{path}: both {there[0]!r} and {there[1]!r} are columns; keep one")
     if not there and needed:

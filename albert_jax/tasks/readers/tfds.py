@@ -22,8 +22,9 @@ from albert_jax.tasks.examples import TaskData
 from albert_jax.tasks.readers.conll import Sentence, tagged_data, to_iob2
 from albert_jax.tasks.readers.glue import GLUE_TASKS
 from albert_jax.tasks.readers.race import LEVELS, read_passages
-from albert_jax.tasks.readers.squad import questions_of
-from albert_jax.tasks.readers.tables import CLASS, PAIR, SCORE, TEXT, Record, text_data
+from albert_jax.tasks.readers.records import Record
+from albert_jax.tasks.readers.squad import article_of, questions_of
+from albert_jax.tasks.readers.tables import CLASS, PAIR, SCORE, TEXT, text_data
 
 # Tasks whose texts have different names in TFDS and in the official files.
 GLUE_FEATURES = {
@@ -122,7 +123,7 @@ def squad_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
     notes: list[str] = []
     splits = {
         split: questions_of(
-            {"data": [_article(record) for _, record in data.records(split)]},
+            ((where, article_of(record)) for where, record in data.records(split)),
             f"{data.source} {split}",
             notes,
             unanswerable,
@@ -131,16 +132,6 @@ def squad_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
         for split in data.splits
     }
     return _with_notes(data, TaskData(splits, (), tuple(notes)))
-
-
-def _article(record: dict[str, Any]) -> dict[str, Any]:
-    """Returns a record in the form of an article of the official file, with one question."""
-    answers = record["answers"]
-    pairs = zip(answers["text"], answers["answer_start"], strict=True)
-    entry = {key: record[key] for key in ("id", "question", "is_impossible") if key in record}
-    entry["answers"] = [{"text": text, "answer_start": start} for text, start in pairs]
-    paragraph = {"context": record["context"], "qas": [entry]}
-    return {"title": record.get("title", ""), "paragraphs": [paragraph]}
 
 
 def race_from_tfds(name: str, source: str, data_dir: str | None) -> TaskData:
