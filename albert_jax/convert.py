@@ -21,7 +21,7 @@ from albert_jax.checkpoints.state import TrainState
 from albert_jax.checkpoints.weights import HAVE_MOMENTS, Weights, check_same_model, provenance
 from albert_jax.config import Config
 from albert_jax.config.errors import USER_ERRORS, fail
-from albert_jax.config.load import load_config
+from albert_jax.config.load import load_config, user_path
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.train.optimizer import optimizer_of
 
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--input", required=True, help="a run, a transformers or a TensorFlow directory, hf:NAME"
     )
-    parser.add_argument("--output", required=True, type=Path, help="the directory to create")
+    parser.add_argument("--output", required=True, type=user_path, help="the directory to create")
     parser.add_argument(
         "--to", required=True, choices=("hf", "orbax", "tf"), help="orbax: a run directory"
     )

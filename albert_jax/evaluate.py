@@ -1,6 +1,7 @@
 """The command `python -m albert_jax.evaluate`: measures a run on its held-out examples."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -10,18 +11,22 @@ import jax
 
 from albert_jax.checkpoints.manager import Checkpoints
 from albert_jax.checkpoints.run_dir import read_run
+from albert_jax.config import Config
 from albert_jax.config.errors import USER_ERRORS, fail
+from albert_jax.config.load import user_path
+from albert_jax.tasks.registry import PRETRAINING
 from albert_jax.train import make_experiment
 from albert_jax.train.distributed import HELP, agreed, joined, said_by_first
 
 
-def evaluate(workdir: Path, step: int | None = None) -> dict[str, float]:
+def evaluate(workdir: Path, step: int | None = None, data: Path | None = None) -> dict[str, float]:
     """Returns a checkpoint's metrics on the run's held-out examples, computed as in training.
 
     Args:
       workdir: the run directory.
       step: a step that has a checkpoint; by default the best of a fine-tuned run, else the
         newest, skipping damaged ones.
+      data: where the run's rows or examples are, if they have moved.
 
     Raises:
       FileNotFoundError: if there is no run or no checkpoint, or the data is missing.
@@ -29,6 +34,8 @@ def evaluate(workdir: Path, step: int | None = None) -> dict[str, float]:
     """
     with agreed():
         config = read_run(workdir).config
+        if data is not None:
+            config = _with_data(config, str(data))
     experiment = make_experiment(config, workdir)
     folder = workdir / "checkpoints"
     with agreed(), Checkpoints(folder, read_only=True) as checkpoints:
@@ -40,6 +47,12 @@ def evaluate(workdir: Path, step: int | None = None) -> dict[str, float]:
         return {"step": step} | experiment.evaluate(params, step)
 
 
+def _with_data(config: Config, data: str) -> Config:
+    if config.task.name == PRETRAINING:
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, path=data))
+    return dataclasses.replace(config, task=dataclasses.replace(config.task, data=data))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
@@ -47,13 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Prints a run's metrics on its held-out examples, as a JSON object.",
         epilog=HELP,
     )
-    parser.add_argument("--workdir", "--checkpoint", required=True, type=Path, help="the run")
+    parser.add_argument("--workdir", "--checkpoint", required=True, type=user_path, help="the run")
     parser.add_argument("--step", type=int, help="a checkpoint (default: the best or newest)")
+    parser.add_argument(
+        "--data", type=user_path, help="the run's rows or examples, if they have moved"
+    )
     args = parser.parse_args(argv)
     with joined():
         is_first = jax.process_index() == 0
         try:
-            found = evaluate(args.workdir, args.step)
+            found = evaluate(args.workdir, args.step, args.data)
         except USER_ERRORS as error:
             return fail(error) if is_first else 1
         if is_first:

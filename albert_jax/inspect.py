@@ -4,10 +4,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from albert_jax.analysis.batches import RunView, report
 from albert_jax.config.errors import USER_ERRORS, fail
+from albert_jax.config.load import user_path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,13 +16,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m albert_jax.inspect",
         description="Shows the rows of a step's batch: documents, pairs of segments, masks.",
     )
-    parser.add_argument("--workdir", required=True, type=Path, help="a pretraining run")
+    parser.add_argument("--workdir", required=True, type=user_path, help="a pretraining run")
     parser.add_argument(
         "--step", type=int, default=1, help="the step, from 1, as in metrics.jsonl"
     )
     parser.add_argument("--row", type=int, action="append", help="a place in the batch, from 0")
     parser.add_argument("--document", type=int, help="skip to the next step with this document")
-    parser.add_argument("--data", help="the run's rows, if they have moved")
+    parser.add_argument(
+        "--data", type=os.path.expanduser, help="the run's rows, if they have moved"
+    )
     args = parser.parse_args(argv)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     try:

@@ -14,7 +14,7 @@ from albert_jax.analysis.paper_tables import draw_table, write_table
 from albert_jax.analysis.parameters import count_parameters
 from albert_jax.config import Config
 from albert_jax.config.errors import USER_ERRORS, fail
-from albert_jax.config.load import load_config, run_file
+from albert_jax.config.load import load_config, run_file, user_path
 from albert_jax.config.paper import SMALL, TableRow
 from albert_jax.data.files import replace_json
 from albert_jax.predict.load import load
@@ -184,7 +184,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("table", help="paper/tableN, or a file")
     parser.add_argument("--scale", choices=SCALES, default="paper", help="default: paper")
-    parser.add_argument("--output", type=Path, help="default: runs/tableN or runs/tableN-small")
+    parser.add_argument(
+        "--output", type=user_path, help="default: runs/tableN or runs/tableN-small"
+    )
     parser.add_argument(
         "--row", action="append", default=[], help="run only this row; may be repeated"
     )

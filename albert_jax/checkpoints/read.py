@@ -24,7 +24,7 @@ def read(path: str | Path, step: int | None = None, with_moments: bool = False) 
     """
     if isinstance(path, str) and path.startswith(PREFIX):
         path = fetch(path)
-    path = Path(path)
+    path = Path(path).expanduser()
     if not is_hf(path) and not is_tf(path):
         return read_run_weights(path, step, with_moments)
     if step is not None:

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from albert_jax.checkpoints.weights import HAVE_MOMENTS
 from albert_jax.config import Config, config_from_dict
+from albert_jax.config.load import with_paths
 from albert_jax.data.files import read_object, replace_json
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.heads import KINDS
@@ -84,7 +86,8 @@ def open_run(
         names every key that differs.
     """
     record = {
-        "config": config.to_dict(),
+        # Absolute, so that evaluate and inspect find the data from any directory.
+        "config": with_paths(config, os.path.abspath).to_dict(),
         "kind": kind,
         "labels": list(labels),
         "data_fingerprint": data_fingerprint,
@@ -98,15 +101,16 @@ def open_run(
     if path.exists():
         _go_on(workdir, record, tokenizer, earlier_fingerprint)
         return
-    if workdir.exists() and any(workdir.iterdir()):
+    if workdir.exists() and any(file.name != LOCK_FILE for file in workdir.iterdir()):
         raise ValueError(
             f"--workdir {str(workdir)!r} is not empty but has no config.json; "
             "choose a new directory"
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    if tokenizer is not None:
-        (workdir / "tokenizer.model").write_bytes(tokenizer)
-    replace_json(path, record)  # written last, so a directory with config.json is complete
+    with locked(workdir):  # of two that begin at once, only one writes
+        if tokenizer is not None:
+            (workdir / "tokenizer.model").write_bytes(tokenizer)
+        replace_json(path, record)  # written last, so a directory with config.json is complete
 
 
 def _go_on(
@@ -198,6 +202,18 @@ def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) ->
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and not key.startswith(_FREE)
     ]
+    steps = "train.num_steps"
+    remedy = "Restore the settings, or choose another --workdir"
+    if [line.partition(":")[0] for line in differing] == [steps] and before[steps] < after[steps]:
+        remedy = (
+            "The learning rate of the steps done depended on it. To train longer, begin another "
+            f"run with this one's weights: --workdir NEW --config.init_from={workdir}"
+        )
+        if before["optimizer.name"] in HAVE_MOMENTS:
+            remedy += (
+                f"; or go on from its last step: convert --input {workdir} --output NEW --to "
+                f"orbax --config CONFIG --config.{steps}={after[steps]}, then train in NEW"
+            )
     if old["kind"] != new["kind"]:
         differing.append(
             f"the model: was {old['kind']!r}, now {new['kind']!r}, which needs a new run with "
@@ -214,7 +230,7 @@ def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) ->
     if differing:
         raise ValueError(
             f"{str(workdir)!r} holds a run with other settings, which cannot resume with these: "
-            f"{'; '.join(differing)}. Restore the settings, or choose another --workdir"
+            f"{'; '.join(differing)}. {remedy}"
         )
 
 

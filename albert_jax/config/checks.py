@@ -58,7 +58,7 @@ def check_values(config: Any) -> None:
     _require_range(config, "data", "sentence_weight", 0, math.inf)
     _require_range(config, "data", "num_workers", 0, math.inf)
     _require_range(config, "train", "eval_batches", 0, _MOST)
-    for name in ("max_loss_rise", "checkpoint_minutes"):
+    for name in ("max_loss_rise", "checkpoint_minutes", "num_epochs"):
         _require_range(config, "train", name, 0, math.inf)
     _require_range(config, "train", "seed", 0, 2**31 - 1)
     _require_range(config, "optimizer", "warmup_steps", 0, config.train.num_steps - 1)
@@ -67,7 +67,7 @@ def check_values(config: Any) -> None:
     for name in ("max_length", "stride", "max_question", "max_answer", "n_best"):
         _require_range(config, "task", name, 1, _MOST)
     _require_range(config, "task", "classifier_dropout", 0, 0.999)
-    for name in ("b1", "b2", "decay_fraction"):
+    for name in ("b1", "b2", "decay_fraction", "warmup_fraction"):
         _require_range(config, "optimizer", name, 0, 1)
     _check_divisions(config)
     _check_phases(config)
@@ -75,6 +75,15 @@ def check_values(config: Any) -> None:
 
 def _check_divisions(config: Any) -> None:
     model, data, train = config.model, config.data, config.train
+    if train.num_epochs and config.task.name == "pretrain":
+        raise ValueError(
+            f"config.train.num_epochs={train.num_epochs} is for fine-tuning; set train.num_steps"
+        )
+    if config.optimizer.warmup_fraction and not train.num_epochs:
+        raise ValueError(
+            f"config.optimizer.warmup_fraction={config.optimizer.warmup_fraction} needs "
+            "train.num_epochs; set optimizer.warmup_steps"
+        )
     if model.hidden_size % model.num_attention_heads:
         raise ValueError(
             f"model.hidden_size={model.hidden_size} is not divisible by "

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import runpy
 import traceback
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import ml_collections
 
 from albert_jax.config.schema import (
+    TFDS_PREFIX,
     Config,
     Options,
     config_from_dict,
@@ -55,7 +56,26 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     convert(Config, values, "config")  # checks the keys before overrides are applied to them
     for key, text in _parse_overrides(overrides).items():
         _override(values, key, text)
-    return config_from_dict(values)
+    config = with_paths(config_from_dict(values), os.path.expanduser)
+    return dataclasses.replace(config, init_from=os.path.expanduser(config.init_from))
+
+
+def with_paths(config: Config, change: Callable[[str], str]) -> Config:
+    """Returns the settings with every path of data changed."""
+
+    def changed(path: str) -> str:
+        return change(path) if path and not path.startswith(TFDS_PREFIX) else path
+
+    task = dataclasses.replace(
+        config.task, data=changed(config.task.data), tokenizer=changed(config.task.tokenizer)
+    )
+    data = dataclasses.replace(config.data, path=changed(config.data.path))
+    return dataclasses.replace(config, data=data, task=task)
+
+
+def user_path(text: str) -> Path:
+    """Returns the path that a user named; `~` is the home directory."""
+    return Path(text).expanduser()
 
 
 def find_config(name: str) -> str:
@@ -64,9 +84,8 @@ def find_config(name: str) -> str:
     Raises:
       FileNotFoundError: if there is no such file.
     """
-    if name.endswith(".py"):
-        if not Path(name).is_file():
-            raise FileNotFoundError(f"config file {name!r} does not exist")
+    name = os.path.expanduser(name)
+    if name.endswith(".py") and os.path.isfile(name):
         return name
     package = Path(str(resources.files("albert_jax")))
     folder = package / "configs"  # in a wheel
@@ -74,7 +93,10 @@ def find_config(name: str) -> str:
         folder = package.parent / "configs"  # in a checkout
     files = {f.relative_to(folder).with_suffix("").as_posix(): f for f in folder.rglob("*.py")}
     if name not in files:
+        known = name.removesuffix(".py").removeprefix("configs/")
         hint = nearest(name, sorted(files))
+        if known in files:
+            hint = f" here; {known!r} without .py is the installed one"
         raise FileNotFoundError(f"config file {name!r} does not exist{hint}")
     return str(files[name])
 

@@ -71,6 +71,9 @@ class ModelConfig:
         return self.project_embeddings or self.embedding_size != self.hidden_size
 
 
+TFDS_PREFIX = "tfds:"  # before the name of a TFDS data set, where paths may stand too
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Prepared rows and how examples are drawn from them.
@@ -114,6 +117,8 @@ class OptimizerConfig:
 
     Attributes:
       name: `lamb`, `adamw` or `muon`, or the name of an optax optimizer.
+      warmup_fraction: fraction of the steps to warm up, in place of `warmup_steps`, with
+        `train.num_epochs`.
       schedule: after the warmup, `linear` and `cosine` decay to zero at the last step; `wsd`
         stays at the peak and decays linearly over the last `decay_fraction`.
       clip_norm: largest global gradient norm; 0 disables clipping.
@@ -129,6 +134,7 @@ class OptimizerConfig:
     name: str = "lamb"
     learning_rate: float = 0.00176
     warmup_steps: int = 3125
+    warmup_fraction: float = 0.0
     schedule: str = _choice("linear", "cosine", "wsd")
     decay_fraction: float = 0.1
     weight_decay: float = 0.01
@@ -146,6 +152,8 @@ class TrainConfig:
 
     Attributes:
       batch_size: rows per step, over all devices and accumulation steps.
+      num_epochs: passes over the training examples of a fine-tuning task, in place of
+        `num_steps`; the run is then evaluated and saved ten times. 0 uses `num_steps`.
       dtype: dtype of the matrix products; parameters and sums stay float32.
       remat: what the backward pass recomputes: nothing (`none`); everything except dense layers
         and attention's output (`dots`); or the whole layer (`full`).
@@ -167,6 +175,7 @@ class TrainConfig:
 
     batch_size: int = 4096
     num_steps: int = 125_000
+    num_epochs: float = 0.0
     grad_accum_steps: int = 1
     dtype: str = _choice("bfloat16", "float32")
     remat: str = _choice("none", "dots", "full")

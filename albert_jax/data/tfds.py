@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from albert_jax.config.schema import TFDS_PREFIX
+
 WINDOW = 256  # records fetched together
 
 
@@ -112,9 +114,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (bytes, memoryview)):
         return bytes(value).decode()
     return value.item() if isinstance(value, (np.generic, np.ndarray)) else value
-
-
-TFDS_PREFIX = "tfds:"
 
 
 def open_tfds(source: str, data_dir: str | None) -> Any:

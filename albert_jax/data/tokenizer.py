@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import sentencepiece as spm
+from sentencepiece import sentencepiece_model_pb2
 
 from albert_jax.data.scripts import is_within_word
 
@@ -169,6 +170,13 @@ class Tokenizer:
         if not piece.startswith(WORD_MARK) and pieces[0].startswith(WORD_MARK):
             pieces[:1] = [pieces[0][1:]] if len(pieces[0]) > 1 else []
         return [self._sp.PieceToId(p) for p in [*pieces, ","]]
+
+    @property
+    def is_unigram(self) -> bool:
+        """Whether it is a Unigram model without byte fallback, the only kind ALBERT has."""
+        trainer = vars(sentencepiece_model_pb2)["ModelProto"].FromString(self.proto).trainer_spec
+        unigram = type(trainer).ModelType.Value("UNIGRAM")
+        return trainer.model_type == unigram and not trainer.byte_fallback
 
     @cached_property
     def _vocabulary(self) -> list[str]:

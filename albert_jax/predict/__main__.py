@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from albert_jax.config.errors import USER_ERRORS, fail
+from albert_jax.config.load import user_path
 from albert_jax.predict.load import load
 from albert_jax.tasks.examples import TaskData
 from albert_jax.tasks.finetuning import FinetuningTask
@@ -91,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--checkpoint", required=True, help="a run directory, another model directory, or hf:NAME"
     )
     parser.add_argument("--input", required=True, help="a directory, a file, or tfds:NAME")
-    parser.add_argument("--output", required=True, type=Path, help="the directory to write to")
+    parser.add_argument(
+        "--output", required=True, type=user_path, help="the directory to write to"
+    )
     parser.add_argument("--split", help="one split (default: test, or else what exists)")
     args = parser.parse_args(argv)
     try:

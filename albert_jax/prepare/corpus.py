@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from albert_jax.data.tfds import TFDS_PREFIX
+from albert_jax.config.schema import TFDS_PREFIX
 from albert_jax.prepare.formats import FORMATS
 from albert_jax.prepare.python_docs import PYTHON_DOCS, PythonDocs
 from albert_jax.prepare.sources import FileSource, Source, TfdsSource

@@ -99,6 +99,12 @@ def prepare(
         print(f"{output}: already prepared", file=sys.stderr)
         return manifest
     _announce(corpus)
+    if given and not given.is_unigram:
+        print(
+            f"warning: {given.path} is not a Unigram model without byte fallback, so a model "
+            "trained on these rows cannot be converted to Hugging Face's format",
+            file=sys.stderr,
+        )
     with new_folder(output) as folder:
         return _fill(folder, corpus, settings, given, write_rows or LocalRows(workers))
 

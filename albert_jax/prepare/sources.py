@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
+from albert_jax.config.schema import TFDS_PREFIX
 from albert_jax.data.files import file_sha256
-from albert_jax.data.tfds import TFDS_PREFIX, open_tfds, tfds_errors
+from albert_jax.data.tfds import open_tfds, tfds_errors
 from albert_jax.prepare.formats import format_of, read_items
 from albert_jax.prepare.paragraphs import Items, paragraphs_of
 

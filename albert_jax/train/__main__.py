@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from albert_jax.config.errors import USER_ERRORS, RunError, fail
-from albert_jax.config.load import load_config
+from albert_jax.config.load import load_config, user_path
 from albert_jax.train import make_experiment
 from albert_jax.train.distributed import HELP, agreed, fatal_errors, joined, wait_for_all
 from albert_jax.train.experiment import Experiment
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"saves a checkpoint and exits with code {EXIT_CODE}. {HELP}",
     )
     parser.add_argument("--config", required=True, help="configs/X.py, or configs/X.py:ARGUMENT")
-    parser.add_argument("--workdir", required=True, type=Path, help="the run directory")
+    parser.add_argument("--workdir", required=True, type=user_path, help="the run directory")
     args, overrides = parser.parse_known_args(argv)
     with joined():
         try:

@@ -22,11 +22,12 @@ class Seam(NamedTuple):
 
     Attributes:
       line: what to log.
-      known_positions: the number of positions that were trained so far.
+      known_positions: the number of positions trained so far, to be copied to those after them;
+        None if all were trained in the run that this one starts from.
     """
 
     line: str
-    known_positions: int
+    known_positions: int | None
 
 
 class Experiment(NamedTuple):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,6 +73,7 @@ def finetuning_experiment(
     task = make_task(config.task, data.labels)
     start = start and without_other_head(start, task)
     splits = _make_splits(data, task, tokenizer)
+    config = _with_steps(config, len(splits["train"].features.rows))
     mesh = make_mesh(config.mesh, devices)
     spec = state_spec(model_builder(config, task.kind, task.num_labels), _optimizer(config), mesh)
     train_step, _ = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
@@ -217,6 +219,21 @@ def _vocabulary(start: Weights, config: Config) -> bytes:
             "put its spiece.model next to it"
         )
     return start.tokenizer
+
+
+def _with_steps(config: Config, rows: int) -> Config:
+    """Returns the settings with the steps that `train.num_epochs` comes to, if it is set."""
+    train, optimizer = config.train, config.optimizer
+    if not train.num_epochs:
+        return config
+    steps = max(1, math.ceil(train.num_epochs * rows / train.batch_size))
+    tenth = math.ceil(steps / 10)
+    train = dataclasses.replace(train, num_steps=steps, eval_every=tenth, checkpoint_every=tenth)
+    warmup = min(round(optimizer.warmup_fraction * steps), steps - 1)
+    optimizer = dataclasses.replace(optimizer, warmup_steps=warmup)
+    return config_from_dict(
+        dataclasses.replace(config, train=train, optimizer=optimizer).to_dict()
+    )
 
 
 def _make_splits(data: TaskData, task: FinetuningTask, tokenizer: Tokenizer) -> dict[str, Split]:

@@ -30,7 +30,8 @@ def wants_start(config: Config, workdir: Path) -> bool:
 def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
     """Reads `config.init_from` and checks that it fits the run.
 
-    The depth may differ if all layers share one set of parameters.
+    The depth may differ if all layers share one set of parameters, and the run may have more
+    positions.
 
     Args:
       config: the run's settings.
@@ -41,7 +42,7 @@ def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
       ValueError: if it cannot be read, or has different sizes or a different vocabulary.
     """
     weights = read(config.init_from)
-    theirs = _at_depth_of(weights.config, config.model)
+    theirs = _with_more_positions(_at_depth_of(weights.config, config.model), config.model)
     check_same_model(theirs, config.model, f"config.init_from={config.init_from!r}")
     if weights.tokenizer is None:
         raise ValueError(
@@ -58,12 +59,25 @@ def start_with(weights: Weights, params: Any) -> Any:
     """Returns new parameters with the parts found in `weights` replaced by those weights.
 
     Heads missing from the weights keep their new parameters; heads missing from the run are
-    dropped. Parts found in both must have the same shapes.
+    dropped. Positions that the weights do not have are copies of those they have. Other parts
+    found in both must have the same shapes.
     """
+    given = _lengthened(weights.params, weights.config, params)
     return {
-        part: jax.tree.map(_put, weights.params[part], fresh) if part in weights.params else fresh
+        part: jax.tree.map(_put, given[part], fresh) if part in given else fresh
         for part, fresh in params.items()
     }
+
+
+def _lengthened(params: Any, config: ModelConfig, fresh: Any) -> Any:
+    """Returns parameters with as many positions as the new ones."""
+    count = len(fresh["embeddings"]["position_embed"]["embedding"])
+    known = config.max_position_embeddings
+    if count == known:
+        return params
+    table = params["embeddings"]["position_embed"]["embedding"]
+    longer = {"position_embed": {"embedding": table[np.arange(count) % known]}}
+    return {**params, "embeddings": {**params["embeddings"], **longer}}
 
 
 def repeat_positions(params: Any, known: int) -> Any:
@@ -92,7 +106,12 @@ def describe_start(weights: Weights, params: Mapping[str, Any]) -> str:
         "new": [part for part in params if part not in weights.params],
         "not used": [part for part in weights.params if part not in params],
     }
-    return "; ".join(f"{what}: {', '.join(parts)}" for what, parts in groups.items() if parts)
+    said = [f"{what}: {', '.join(parts)}" for what, parts in groups.items() if parts]
+    known = weights.config.max_position_embeddings
+    count = len(params["embeddings"]["position_embed"]["embedding"])
+    if count > known:
+        said.append(f"positions {known} to {count - 1} begin as copies of the first {known}")
+    return "; ".join(said)
 
 
 def _at_depth_of(theirs: ModelConfig, ours: ModelConfig) -> ModelConfig:
@@ -100,6 +119,12 @@ def _at_depth_of(theirs: ModelConfig, ours: ModelConfig) -> ModelConfig:
     if all(model.share == "all" and model.num_hidden_groups == 1 for model in (theirs, ours)):
         return dataclasses.replace(theirs, num_hidden_layers=ours.num_hidden_layers)
     return theirs
+
+
+def _with_more_positions(theirs: ModelConfig, ours: ModelConfig) -> ModelConfig:
+    """Returns `theirs` with the positions of `ours`, if those are more."""
+    count = max(theirs.max_position_embeddings, ours.max_position_embeddings)
+    return dataclasses.replace(theirs, max_position_embeddings=count)
 
 
 def _put(array: np.ndarray, fresh: jax.Array) -> jax.Array:

@@ -67,8 +67,8 @@ def train(experiment: Experiment) -> TrainState:
             if step in experiment.seams:
                 meter.pause()  # rates leave out the time to compile the new shape
                 log.say(experiment.seams[step].line)
-                known = experiment.seams[step].known_positions
-                state = state._replace(params=repeat_positions(state.params, known))
+                if known := experiment.seams[step].known_positions:
+                    state = state._replace(params=repeat_positions(state.params, known))
             state, metrics = experiment.train_step(state, batch, dropout_key)
             meter.push(step, metrics)
             if settings.debug_nans and metrics["skipped"].total:

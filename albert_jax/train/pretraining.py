@@ -23,7 +23,7 @@ from albert_jax.model.sharding import global_batch, local_rows, make_mesh, valid
 from albert_jax.tasks.base import Batch, MeanSums
 from albert_jax.tasks.pretraining import Pretraining
 from albert_jax.train.experiment import Experiment, Seam, flops_of_sums, model_builder
-from albert_jax.train.initialization import read_start, wants_start
+from albert_jax.train.initialization import SCRATCH, read_start, wants_start
 from albert_jax.train.optimizer import optimizer_of
 from albert_jax.train.step import compile_steps
 
@@ -80,13 +80,17 @@ def pretraining_experiment(
         curves=tuple(itertools.chain(*zip(task.loss_terms, accuracies, strict=True))),
         baselines={"mlm_loss": manifests[-1]["unigram_entropy"]},
         start=start,
-        seams={
-            after.first_step + 1: Seam(_describe(after), before.data.seq_len)
-            for before, after in itertools.pairwise(phases)
-        },
+        seams=_seams(phases, is_new=config.init_from in ("", SCRATCH)),
         documents=partial(documents_of_step, config.data, config.train),
         renamed=_RENAMED if config.data.sentence_objective == "nsp" else {},
     )
+
+
+def _seams(phases: Sequence[Phase], is_new: bool) -> dict[int, Seam]:
+    return {
+        after.first_step + 1: Seam(_describe(after), before.data.seq_len if is_new else None)
+        for before, after in itertools.pairwise(phases)
+    }
 
 
 def _describe(phase: Phase) -> str:

@@ -133,6 +133,23 @@ def test_other_json_is_refused(small, tmp_path):
         read_tokenizer(tmp_path / "0")
 
 
+@pytest.mark.parametrize("has_model", [True, False])
+def test_the_normalizer_decides_whether_case_is_kept(small, tmp_path, has_model):
+    write_tokenizer(small, tmp_path)
+    if not has_model:
+        (tmp_path / "spiece.model").unlink()
+
+    def keep_case(values: dict) -> None:
+        steps = values["normalizer"]["normalizers"]
+        values["normalizer"]["normalizers"] = [s for s in steps if s["type"] != "Lowercase"]
+
+    assert read_tokenizer(tmp_path)
+    edit(tmp_path / "tokenizer.json", keep_case)
+    edit(tmp_path / "tokenizer_config.json", lambda values: values.pop("do_lower_case"))
+    with pytest.raises(ValueError, match=r"tokenizer\.json: its normalizer keeps capital letters"):
+        read_tokenizer(tmp_path)
+
+
 def test_models_that_albert_tokenizer_cannot_hold_are_refused(small, tmp_path):
     model = parse_model(small)
     fallback = [*model.pieces, Piece("<0x00>", 0.0, 6)]

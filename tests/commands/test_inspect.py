@@ -9,7 +9,7 @@ import pytest
 from support.tiny_runs import prepare_rows, tiny_config
 
 from albert_jax.analysis.batches import RowView, RunView, Slot, describe, spell
-from albert_jax.checkpoints.run_dir import open_run
+from albert_jax.checkpoints.run_dir import open_run, read_run
 from albert_jax.data.loader import Rows
 from albert_jax.data.row_reader import open_rows
 from albert_jax.data.sampling import row_of
@@ -176,6 +176,17 @@ def test_a_document_is_found_where_it_is_fed_next(rows, begun, capsys):
 def test_what_is_not_there_is_refused(begun, capsys, words, message):
     assert main(["--workdir", str(begun()), *words]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_relative_path_of_data_means_the_same_from_anywhere(
+    begun, rows, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(rows.parent)
+    run = begun(path=rows.name)
+    assert read_run(run).config.data.path == str(rows)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--workdir", "run", "--row", "0"]) == 0
+    assert "row 0" in capsys.readouterr().out
 
 
 def test_other_rows_than_the_runs_are_refused(begun, tmp_path, capsys):

@@ -40,6 +40,28 @@ def test_config_files_load_and_are_documents(file):
     assert f"--config configs/{file.name}" in text
 
 
+def test_the_home_directory_is_expanded_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text(
+        "from albert_jax.config import default_config\nget_config = default_config\n"
+    )
+    words = [f"--config.{name}=~/x" for name in ("data.path", "task.data", "task.tokenizer")]
+    config = load_config("~/mine.py", [*words, "--config.init_from=~/y"])
+    home = str(tmp_path)
+    assert config.data.path == config.task.data == config.task.tokenizer == f"{home}/x"
+    assert config.init_from == f"{home}/y"
+    assert load_config("~/mine.py", ["--config.task.data=tfds:~/x"]).task.data == "tfds:~/x"
+
+
+def test_a_config_of_the_package_is_named_where_its_file_is_not_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("configs/tiny.py", "tiny.py", "configs/finetune/sst2.py"):
+        known = name.removeprefix("configs/").removesuffix(".py")
+        with pytest.raises(FileNotFoundError, match=f"here; '{known}' without .py is the inst"):
+            load_config(name)
+        load_config(known)
+
+
 def test_versions_are_an_argument():
     base = str(FILES[0].parent / "base.py")
     assert load_config(base).model.hidden_dropout_prob == 0.0

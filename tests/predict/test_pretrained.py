@@ -65,6 +65,14 @@ def test_masks_are_filled_in_order_with_probabilities(model):
     assert first != second
 
 
+def test_rows_beyond_the_vocabulary_are_no_candidates(model):
+    config = tiny_model(vocab_size=64)
+    state = nnx.state(Albert(config, PRETRAINING, rngs=nnx.Rngs(0)), nnx.Param)
+    padded = PretrainedModel(config, nnx.to_pure_dict(state), model.tokenizer)
+    (filled,) = padded.fill_mask("a [MASK] text", top_k=128)
+    assert sorted(candidate.id for candidate in filled) == list(range(60))
+
+
 def test_the_order_of_two_texts_has_a_probability(model):
     texts, others = ["words and more", "other words"], ["more words", "a text"]
     probabilities = model.in_order(texts, others)

@@ -203,8 +203,10 @@ def test_a_single_document_is_divided_between_the_splits(model_file, tmp_path):
 
 def text_of(folder, split):
     tokenizer = Tokenizer(folder / "tokenizer.model")
-    ids = [np.frombuffer(row["pieces"], np.uint16) for row in read_rows(folder, split)]
-    return " ".join(map(tokenizer.decode, ids))
+    rows = read_rows(folder, split)
+    return " ".join(
+        tokenizer.decode(np.frombuffer(row["pieces"], np.uint16).tolist()) for row in rows
+    )
 
 
 def test_validation_text_of_its_own(model_file, corpus_file, tmp_path, monkeypatch):

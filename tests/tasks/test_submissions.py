@@ -174,7 +174,7 @@ def test_tags_are_columns(tmp_path):
 @pytest.mark.parametrize("word", ["a\u00a0b", "a\u3000b", "\u200b"])
 def test_words_are_written_as_they_were_read(tmp_path, word):
     path = write_tags(tmp_path, "test", [[word]], [["O"]])
-    (sentence,) = read_columns(str(path), "test")
+    (sentence,) = read_columns(str(path), untagged=True)
     assert sentence.words == (word,)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -189,6 +190,37 @@ def test_a_run_does_not_begin_with_another_model(tmp_path, make_config, whole, c
     with pytest.raises(ValueError, match=message):
         make_experiment(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_may_have_more_positions_than_its_start(tmp_path, make_config, whole, capsys):
+    known = make_config().model.max_position_embeddings
+    longer = {"max_position_embeddings": 2 * known}
+    config = make_config(model=longer, train={"num_steps": 3, "checkpoint_every": 1})
+    train(make_experiment(dataclasses.replace(config, init_from=str(whole)), tmp_path / "run"))
+    found = read(tmp_path / "run", step=1).params  # a step at a rate of 0, the warmup's first
+    given = read(whole).params
+    before, after = (p["embeddings"]["position_embed"]["embedding"] for p in (given, found))
+    np.testing.assert_array_equal(after, np.tile(before, (2, 1)))
+    said = f"positions {known} to {2 * known - 1} begin as copies of the first {known}"
+    assert said in capsys.readouterr().out
+    config = make_config(model={"max_position_embeddings": 64}, data={"seq_len": 64})
+    shorter = dataclasses.replace(config, init_from=str(tmp_path / "run"))
+    with pytest.raises(ValueError, match=f"max_position_embeddings is {2 * known}, but this run"):
+        make_experiment(shorter, tmp_path / "shorter")
+
+
+def test_more_steps_are_refused_with_ways_that_work(tmp_path, settings, make_config, whole):
+    more = {"train": {"num_steps": 14}}
+    with pytest.raises(
+        ValueError, match=r"config\.init_from=.*; or go on from its last step"
+    ) as e:
+        make_experiment(make_config(**more), whole)
+    file = write_config(tmp_path / "some.py", settings())
+    (words,) = re.findall(r"convert (--input .*), then train", str(e.value))
+    words = words.replace("CONFIG", str(file)).replace("NEW", str(tmp_path / "new")).split()
+    assert convert(words) == 0
+    train(make_experiment(make_config(**more), tmp_path / "new"))
+    assert {n["step"] for n in numbers(tmp_path / "new")} == {14}
 
 
 def test_a_run_does_not_begin_with_another_vocabulary(tmp_path, make_config, whole):

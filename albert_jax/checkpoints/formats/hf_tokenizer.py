@@ -69,6 +69,8 @@ def read_tokenizer(directory: Path) -> bytes:
     """
     _check_config(directory / "tokenizer_config.json")
     proto, pipeline = directory / "spiece.model", directory / "tokenizer.json"
+    if pipeline.is_file():
+        _check_lower_case(pipeline)
     if proto.is_file():
         return proto.read_bytes()
     if not pipeline.is_file():
@@ -86,6 +88,23 @@ def read_tokenizer(directory: Path) -> bytes:
         ) from None
     _check(model, str(pipeline))
     return build_model(model)
+
+
+def _check_lower_case(pipeline: Path) -> None:
+    """Checks that a tokenizer.json lower-cases, if it is one of a library's: it then decides.
+
+    Raises:
+      ValueError: if it keeps capital letters.
+    """
+    values = read_object(pipeline)
+    normalizer = values.get("normalizer") or {}
+    steps = normalizer.get("normalizers", [normalizer]) if isinstance(normalizer, dict) else []
+    kinds = [step.get("type") for step in steps if isinstance(step, dict)]
+    if "model" in values and "Lowercase" not in kinds:
+        raise ValueError(
+            f"{pipeline}: its normalizer keeps capital letters, but this package lower-cases all "
+            "text; use an uncased model"
+        )
 
 
 def tokenizer_files(directory: Path) -> list[Path]:

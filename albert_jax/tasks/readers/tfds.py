@@ -17,7 +17,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from albert_jax.data.tfds import TFDS_PREFIX, TfdsSplits, in_order
+from albert_jax.config.schema import TFDS_PREFIX
+from albert_jax.data.tfds import TfdsSplits, in_order
 from albert_jax.tasks.examples import TaskData
 from albert_jax.tasks.readers.conll import Sentence, tagged_data, to_iob2
 from albert_jax.tasks.readers.glue import GLUE_TASKS
