@@ -32,7 +32,8 @@ if (($# == 0)); then
   # prepare writes the manifest last: without it, the data is not complete.
   if [[ ! -f $ROOT/data/python-docs/manifest.json ]]; then
     run "$VENV/bin/python" -m albert_jax.prepare \
-      --input python-docs --output data/python-docs --vocab_size 8000 --seq_len 128
+      --input python-docs --output data/python-docs --vocab_size 8000 --seq_len 32 128 \
+      --validation_fraction 0.02
   fi
   set -- --config configs/tiny.py --workdir runs/tiny
 fi

@@ -170,7 +170,8 @@ def test_dry_run_prints_the_two_commands_of_the_default(repo_root, tmp_path):
     prepare, train = (line for line in said.splitlines() if " -m albert_jax." in line)
     assert prepare == (
         f"{python} -m albert_jax.prepare"
-        " --input python-docs --output data/python-docs --vocab_size 8000 --seq_len 128"
+        " --input python-docs --output data/python-docs --vocab_size 8000 --seq_len 32 128"
+        " --validation_fraction 0.02"
     )
     assert train == f"{python} -m albert_jax.train --config configs/tiny.py --workdir runs/tiny"
     assert f"cd {tmp_path}" in said

@@ -42,7 +42,7 @@ def test_the_package_is_the_wheels(scripts, tmp_path):
 def test_a_corpus_is_prepared_and_trained_on(scripts, tmp_path):
     write_corpus(tmp_path / "texts.jsonl")
     command = scripts / "albert-jax"
-    words = ["--input", "texts.jsonl", "--vocab_size", VOCAB_SIZE, "--seq_len", 64]
+    words = ["--input", "texts.jsonl", "--vocab_size", VOCAB_SIZE, "--seq_len", 32, 64]
     done = run(command, "prepare", *words, "--output", "rows", "--num_workers", 2, cwd=tmp_path)
     assert done[0] == 0, done[2]
     settings = {
