@@ -24,7 +24,13 @@ _OPENERS = {
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
 }
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Mark at the start -> encoding. That of UTF-32 begins with that of UTF-16.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 # `zstd --long` takes windows of up to 2 GiB, which is also the memory that they need.
 _LARGEST_WINDOW = 1 << 31
 
@@ -36,7 +42,7 @@ def name_without_compression(path: str) -> str:
 
 
 def utf8_chunks(raw: BinaryIO, path: str) -> Iterator[bytes]:
-    """Yields a text file's decompressed bytes, with UTF-16 (told by its mark) turned into UTF-8.
+    """Yields a text file's decompressed bytes; UTF-16 and UTF-32, told by their marks, as UTF-8.
 
     The bytes of other files are not checked.
 
@@ -45,22 +51,25 @@ def utf8_chunks(raw: BinaryIO, path: str) -> Iterator[bytes]:
       path: its name.
 
     Raises:
-      ValueError: if the compressed file is damaged, or UTF-16 is.
+      ValueError: if the compressed file is damaged, or the UTF-16 or UTF-32 is.
     """
     chunks = decompressed(raw, path)
     first = next(chunks, b"")
-    if not first.startswith(_UTF_16):
+    code = next((code for mark, code in _MARKS.items() if first.startswith(mark)), None)
+    if code is None:
         yield first
         yield from chunks
         return
-    decoder = codecs.getincrementaldecoder("utf-16")()
+    decoder = codecs.getincrementaldecoder(code)()
     try:
         yield decoder.decode(first).encode()
         for chunk in chunks:
             yield decoder.decode(chunk).encode()
         decoder.decode(b"", final=True)
     except UnicodeError as error:
-        raise ValueError(f"{path}: damaged UTF-16 text ({error}); fetch it again") from None
+        raise ValueError(
+            f"{path}: damaged {code.upper()} text ({error}); fetch it again"
+        ) from None
 
 
 def decompressed(raw: BinaryIO, path: str) -> Iterator[bytes]:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -57,18 +58,16 @@ def _values(text: str, path: str) -> Iterator[Any]:
 
 def read_parquet(raw: BinaryIO, path: str, text_field: str) -> Items:
     """Reads a Parquet file, one row group at a time."""
-    try:
+    with _named_damage(path, "Parquet"):
         file = pq.ParquetFile(raw)
         column = _column(file.schema_arrow.names, path, text_field)
         batches = file.iter_batches(columns=[column])
         yield from _read_batches(batches, path, text_field)
-    except pa.ArrowException as error:
-        raise ValueError(f"{path}: damaged Parquet file ({error}); fetch it again") from None
 
 
 def read_arrow(raw: BinaryIO, path: str, text_field: str) -> Items:
     """Reads an Arrow (Feather) file or stream, one batch of records at a time."""
-    try:
+    with _named_damage(path, "Arrow"):
         if raw.read(6) == b"ARROW1":
             raw.seek(0)
             file = pa.ipc.open_file(raw)
@@ -78,8 +77,18 @@ def read_arrow(raw: BinaryIO, path: str, text_field: str) -> Items:
             file = batches = pa.ipc.open_stream(raw)
         column = _column(file.schema.names, path, text_field)
         yield from _read_batches((batch.select([column]) for batch in batches), path, text_field)
-    except pa.ArrowException as error:
-        raise ValueError(f"{path}: damaged Arrow file ({error}); fetch it again") from None
+
+
+@contextmanager
+def _named_damage(path: str, kind: str) -> Generator[None]:
+    """Turns pyarrow's errors into one that names the file; those of the disk stay."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: damaged {kind} file ({reason}); fetch it again") from None
 
 
 def _column(names: list[str], path: str, text_field: str) -> str:

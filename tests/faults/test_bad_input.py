@@ -206,7 +206,7 @@ CORPORA = [
     of_corpus(
         "a.txt", b"One.\nTwo \xff.\n", r"a\.txt: invalid UTF-8 at byte 9 \(line 2\); conver"
     ),
-    of_corpus("a.txt", "One.".encode("utf-16"), r"a\.txt: invalid UTF-8 at byte 0 \(line 1\)"),
+    of_corpus("a.txt", "One.".encode("utf-16")[:-1], r"a\.txt: damaged UTF-16 text"),
     of_corpus("a.txt", "", r"a\.txt: contains no text; is --format correct"),
     of_corpus("a.txt", " \n\t\n\r\n", r"a\.txt: contains no text"),
     of_corpus("a.txt.gz", gzip.compress(b"One two. " * 99)[:-9], r"a\.txt\.gz: damaged \.gz file"),
@@ -227,7 +227,7 @@ CORPORA = [
         "a.txt", "plain\n", r"a\.txt:1: text outside <doc>; pass another --format", "--format wiki"
     ),
     of_corpus(
-        "a.txt", "One. Two.\n", "of 1 documents .* none are in the", "--validation_fraction 0.5"
+        "a.txt", "One.\n", "1 documents .* are not enough for a", "--validation_fraction 0.5"
     ),
     of_input("--input {tmp}/*.txt", r"input .*\*\.txt: matches no file"),
     of_input("--input {tmp}/none", "input .*none: no such file or folder"),
@@ -268,7 +268,7 @@ CORPORA = [
     Case(
         "prepare",
         "--input {good}/texts.jsonl --output {tmp}/out --vocab_size 60000",
-        "vocab_size 60000: cannot train",
+        "vocab_size 60000: this text has too few different words",
     ),
 ]
 TOKENIZERS = [
