@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
     config.optimizer.update(name="muon", learning_rate=0.01, warmup_steps=40, b2=0.98)
     config.train.update(
         batch_size=16,
-        num_steps=1600,
+        num_steps=1900,
         dtype="float32",
         log_every=20,
         eval_every=400,

@@ -58,10 +58,12 @@ def read_squad_task(name: str, source: str, to_predict: bool = False) -> TaskDat
         answered = not to_predict and split != "test"
         return read_squad(path, notes, to_predict or version == "2.0", answered)
 
-    if to_predict and os.path.isfile(source):
-        lone = split_of_lone(source)
-        return TaskData({lone: read(source, lone)}, (), tuple(notes))
-    if lone := _lone_file(source, split_of_name):
+    lone = _lone_file(source, split_of_name)
+    if to_predict and (lone or os.path.isfile(source)):
+        path = lone or source
+        name = split_of_lone(path)
+        return TaskData({name: read(path, name)}, (), tuple(notes))
+    if lone:
         train, validation = split_by_article(read(lone, "train"))
         notes.append(
             f"{lone}: the name does not show a split; split by article into {len(train)} "
