@@ -1,14 +1,14 @@
 """The report printed at the end of a run."""
 
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from albert_jax.config import DataConfig
 from albert_jax.data.row_reader import open_rows, read_manifest
-from albert_jax.data.sentence_pairs import RowSource
+from albert_jax.data.sentence_pairs import RowSource, StoredRow
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.predict.load import load
 from albert_jax.predict.pretrained import PretrainedModel
@@ -23,6 +23,9 @@ _MOSTLY_WORDS = 0.9  # the fraction of a sentence's tokens that are letters; les
 # SentencePiece numbers tokens by frequency.
 _FUNCTION_WORDS = 150
 _CHEAP = 10_000_000  # tokens that are counted in half a minute
+_MOST_ROWS = 100  # read for one sentence
+
+_Found = TypeVar("_Found")
 
 
 def cloze(rows: RowSource, tokenizer: Tokenizer, count: int) -> list[tuple[str, str]]:
@@ -36,44 +39,50 @@ def cloze(rows: RowSource, tokenizer: Tokenizer, count: int) -> list[tuple[str, 
     Returns:
       A (text with "[MASK]", masked word) pair for each sentence.
     """
-    found = []
-    for sentences in _spread(rows, count):
+
+    def find(sentences: Sequence[list[int]]) -> tuple[str, str] | None:
         for ids in sentences:
             words = _content_words(tokenizer, ids)
             if len(ids) in _LENGTHS and words and _is_prose(tokenizer, ids):
                 i = words[len(words) // 2]
                 before, after = tokenizer.decode(ids[:i]), tokenizer.decode(ids[i + 1 :])
-                found.append((f"{before} [MASK] {after}".strip(), tokenizer.pieces(ids)[i][1:]))
-                break
-        if len(found) == count:
-            break
-    return found
+                return f"{before} [MASK] {after}".strip(), tokenizer.pieces(ids)[i][1:]
+        return None
+
+    return list(_one_of_each_part(rows, count, find))
 
 
 def neighbours(rows: RowSource, tokenizer: Tokenizer, count: int) -> list[tuple[str, str]]:
     """Returns pairs of sentences that follow each other, each pair from a different row."""
-    found = []
-    for sentences in _spread(rows, count):
+
+    def find(sentences: Sequence[list[int]]) -> tuple[str, str] | None:
         for first, second in itertools.pairwise(sentences):
             if all(len(ids) in _LENGTHS and _is_prose(tokenizer, ids) for ids in (first, second)):
-                found.append((tokenizer.decode(first), tokenizer.decode(second)))
+                return tokenizer.decode(first), tokenizer.decode(second)
+        return None
+
+    return list(_one_of_each_part(rows, count, find))
+
+
+def _one_of_each_part(
+    rows: RowSource, count: int, find: Callable[[Sequence[list[int]]], _Found | None]
+) -> Iterator[_Found]:
+    """Yields what is found first in the sentences of each of `count` equal parts of the rows."""
+    for part in range(count):
+        first, end = (len(rows) * edge // count for edge in (part, part + 1))
+        for number in range(first, min(end, first + _MOST_ROWS)):
+            if (found := find(_sentences(rows[number]))) is not None:
+                yield found
                 break
-        if len(found) == count:
-            break
-    return found
 
 
-def _spread(rows: RowSource, count: int) -> Iterator[list[list[int]]]:
-    """Yields the sentences of rows, as ids, from places far apart."""
-    stride = max(1, len(rows) // (8 * count))
-    for number in (n for first in range(stride) for n in range(first, len(rows), stride)):
-        row = rows[number]
-        # Sentences of two chunks are not neighbours: an empty one goes between.
-        ends = np.cumsum(row["sentence_lengths"])
-        sentences = [part.tolist() for part in np.split(row["pieces"], ends[:-1])]
-        for end in np.cumsum(row["chunk_sentences"])[:-1][::-1]:
-            sentences.insert(int(end), [])
-        yield sentences
+def _sentences(row: StoredRow) -> list[list[int]]:
+    """Returns a row's sentences as ids, with an empty one between chunks."""
+    ends = np.cumsum(row["sentence_lengths"])
+    sentences = [part.tolist() for part in np.split(row["pieces"], ends[:-1])]
+    for end in np.cumsum(row["chunk_sentences"])[:-1][::-1]:
+        sentences.insert(int(end), [])
+    return sentences
 
 
 def _content_words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
