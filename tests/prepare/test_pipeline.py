@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sentencepiece as spm
 import tensorflow_datasets as tfds
 from support.texts import VOCAB_SIZE, write_corpus
 
+from albert_jax.checkpoints.formats.hf_tokenizer import write_tokenizer
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.prepare import documents as incoming
 from albert_jax.prepare import manifest
@@ -232,6 +234,28 @@ def test_removed_marks_are_counted(model_file, tmp_path, capsys):
     arguments += ["--tokenizer", str(model_file), "--validation_fraction=.3"]
     assert main([*arguments, "--num_workers=1"]) == 0
     assert "36 accents and other combining marks were removed" in capsys.readouterr().out
+
+
+def test_a_vocabulary_that_cannot_be_exported_is_said_at_once(corpus_file, tmp_path, capsys):
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(["words and more words"] * 50),
+        model_prefix=str(tmp_path / "bpe"),
+        model_type="bpe",
+        vocab_size=25,
+        pad_id=0,
+        unk_id=1,
+        bos_id=-1,
+        eos_id=-1,
+        control_symbols=["[CLS]", "[SEP]", "[MASK]"],
+        minloglevel=2,
+    )
+    arguments = ["--input", str(corpus_file), "--output", str(tmp_path / "rows")]
+    arguments += ["--seq_len=64", "--num_workers=1", "--validation_fraction=.1", "--tokenizer"]
+    assert main([*arguments, str(tmp_path / "bpe.model")]) == 0
+    assert "bpe.model is not a Unigram model" in capsys.readouterr().err
+    proto = (tmp_path / "bpe.model").read_bytes()
+    with pytest.raises(ValueError, match="not a Unigram model"):
+        write_tokenizer(proto, tmp_path / "hf")
 
 
 # The remedies are tried: SentencePiece's own cannot be followed.
