@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import sentencepiece as spm
-from sentencepiece import sentencepiece_model_pb2
 
 from albert_jax.data.scripts import is_within_word
 
@@ -173,10 +172,13 @@ class Tokenizer:
 
     @property
     def is_unigram(self) -> bool:
-        """Whether it is a Unigram model without byte fallback, the only kind ALBERT has."""
-        trainer = vars(sentencepiece_model_pb2)["ModelProto"].FromString(self.proto).trainer_spec
-        unigram = type(trainer).ModelType.Value("UNIGRAM")
-        return trainer.model_type == unigram and not trainer.byte_fallback
+        """Whether it is a Unigram model without byte fallback, the only kind ALBERT has.
+
+        A Unigram model's scores are log-probabilities, a BPE model's the whole numbers 0, -1, ….
+        """
+        ids = range(NUM_SPECIAL, self.vocab_size)
+        has_bytes = any(self._sp.IsByte(i) for i in ids)
+        return not has_bytes and not all(self._sp.GetScore(i).is_integer() for i in ids)
 
     @cached_property
     def _vocabulary(self) -> list[str]:

@@ -62,21 +62,21 @@ def start_with(weights: Weights, params: Any) -> Any:
     dropped. Positions that the weights do not have are copies of those they have. Other parts
     found in both must have the same shapes.
     """
-    given = _lengthened(weights.params, weights.config, params)
+    given = _lengthened(weights.params, params)
     return {
         part: jax.tree.map(_put, given[part], fresh) if part in given else fresh
         for part, fresh in params.items()
     }
 
 
-def _lengthened(params: Any, config: ModelConfig, fresh: Any) -> Any:
+def _lengthened(params: Any, fresh: Any) -> Any:
     """Returns parameters with as many positions as the new ones."""
-    count = len(fresh["embeddings"]["position_embed"]["embedding"])
-    known = config.max_position_embeddings
-    if count == known:
+    if "embeddings" not in fresh:
         return params
-    table = params["embeddings"]["position_embed"]["embedding"]
-    longer = {"position_embed": {"embedding": table[np.arange(count) % known]}}
+    given, new = (p["embeddings"]["position_embed"]["embedding"] for p in (params, fresh))
+    if len(given) == len(new):
+        return params
+    longer = {"position_embed": {"embedding": given[np.arange(len(new)) % len(given)]}}
     return {**params, "embeddings": {**params["embeddings"], **longer}}
 
 
