@@ -86,7 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m albert_jax.predict",
-        description="Writes a fine-tuned model's predictions in the format of leaderboards.",
+        description="Writes a fine-tuned model's predictions, in the format of leaderboards if "
+        "there is one. Examples need no labels; if they have some, metrics are printed.",
+        epilog="A file is predicted whole, whatever its name: TSV, CSV, JSON or Parquet with the "
+        "columns text and, if there is a second text, pair; SQuAD's JSON; words one per line. Ids "
+        "and other columns of a table are kept.",
     )
     parser.add_argument(
         "--checkpoint", required=True, help="a run directory, another model directory, or hf:NAME"
