@@ -140,15 +140,19 @@ def _losses(data: DataConfig, last: dict[str, Any], entropy: float) -> Iterator[
 
 
 def _masks(model: PretrainedModel, rows: RowSource) -> Iterator[str]:
-    yield "masks of held-out sentences, each with the likeliest tokens:"
-    for text, answer in cloze(rows, model.tokenizer, _MASKS):
+    shown = cloze(rows, model.tokenizer, _MASKS)
+    if shown:  # there may be no prose, or a script without spaces
+        yield "masks of held-out sentences, each with the likeliest tokens:"
+    for text, answer in shown:
         (candidates,) = model.fill_mask(text, top_k=_CANDIDATES)
-        shown = ", ".join(f"{c.piece.strip('▁') or '▁'} {c.probability:.2f}" for c in candidates)
-        yield f"  {text}\n    [MASK] → {shown}   (was: {answer})"
+        likely = ", ".join(f"{c.piece.strip('▁') or '▁'} {c.probability:.2f}" for c in candidates)
+        yield f"  {text}\n    [MASK] → {likely}   (was: {answer})"
 
 
 def _pairs(model: PretrainedModel, rows: RowSource) -> Iterator[str]:
-    yield "probability that two held-out sentences are in order:"
-    for first, second in neighbours(rows, model.tokenizer, _PAIRS):
+    shown = neighbours(rows, model.tokenizer, _PAIRS)
+    if shown:
+        yield "probability that two held-out sentences are in order:"
+    for first, second in shown:
         right, swapped = model.in_order([first, second], [second, first])
         yield f"  A {first}\n  B {second}\n    A before B {right:.2f}, B before A {swapped:.2f}"
