@@ -202,7 +202,10 @@ def test_entities_as_seqeval_counts_them(sentences):
     assume(sentences)  # it takes no empty list
     guesses, labels = ([[row[k] for row in s] for s in sentences] for k in (0, 1))
     theirs = seqeval.precision_recall_fscore_support(
-        labels, guesses, average="micro", zero_division=0  # pyright: ignore
+        labels,
+        guesses,
+        average="micro",
+        zero_division=0,  # pyright: ignore
     )
     ours = entity_metrics(guesses, labels)
     assert list(ours.values()) == pytest.approx(theirs[:3], abs=1e-12)
