@@ -108,6 +108,9 @@ def open_run(
         )
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):  # of two that begin at once, only one writes
+        if path.exists():
+            _go_on(workdir, record, tokenizer, earlier_fingerprint)
+            return
         if tokenizer is not None:
             (workdir / "tokenizer.model").write_bytes(tokenizer)
         replace_json(path, record)  # written last, so a directory with config.json is complete

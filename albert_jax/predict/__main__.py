@@ -40,6 +40,9 @@ def predict(checkpoint: str, source: str, output: Path, split: str | None = None
         name: _relabelled(task, data, name, source) for name in _chosen(list(data.splits), split)
     }
     said = list(data.notes)
+    if _are_numbers(data.labels, task.labels):
+        named = ", ".join(f"{i} {label}" for i, label in enumerate(task.labels))
+        said.append(f"{source}: its labels are read as numbers of the model's classes: {named}")
     for name, examples in chosen.items():
         outputs, features = model.run(examples)
         notes = [f"{name}: {count:,} {what}" for what, count in features.notes.items() if count]
@@ -62,13 +65,18 @@ def _chosen(splits: list[str], split: str | None) -> list[str]:
     return tests or [name for name in splits if name != "train"] or splits
 
 
+def _are_numbers(theirs: Sequence[str], ours: Sequence[str]) -> bool:
+    """Whether a file has numbers for classes to which the model gives names."""
+    return bool(theirs) and not set(theirs) & set(ours) and all(map(str.isdecimal, theirs))
+
+
 def _relabelled(task: FinetuningTask, data: TaskData, split: str, source: str) -> Sequence[Any]:
     """Returns the examples with classes numbered as in the model."""
     examples, theirs, ours = data.splits[split], data.labels, task.labels
     if not theirs or tuple(theirs) == ours or not task.has_labels(examples):
         return examples
     places = {label: i for i, label in enumerate(ours)}
-    if not places.keys() & set(theirs):  # numbers, for classes that have names
+    if _are_numbers(theirs, ours):
         places = {str(i): i for i in range(len(ours))}
 
     def number(k: int) -> int:

@@ -15,8 +15,8 @@ INPUTS = """\
 --input may be repeated. It takes files, folders (all files below, hidden ones left out), globs,
 tfds:NAME (the train split of a TFDS dataset) and python-docs (the documentation of this Python
 and of JAX, SciPy and others). Files may be compressed (.gz, .bz2, .xz, .zst) and are UTF-8, or
-UTF-16 with its mark. The format of each file is told by its name and its first line; set it with
---format.
+UTF-16 or UTF-32 with its mark. The format of each file is told by its name and its first line; set
+it with --format.
 
   text        one document per file; blank lines separate paragraphs; in .md files, headings and
               emphasis marks are removed

@@ -98,13 +98,7 @@ def prepare(
     if manifest := already_prepared(output, corpus, settings):
         print(f"{output}: already prepared", file=sys.stderr)
         return manifest
-    _announce(corpus)
-    if given and not given.is_unigram:
-        print(
-            f"warning: {given.path} is not a Unigram model without byte fallback, so a model "
-            "trained on these rows cannot be converted to Hugging Face's format",
-            file=sys.stderr,
-        )
+    _announce(corpus, given)
     with new_folder(output) as folder:
         return _fill(folder, corpus, settings, given, write_rows or LocalRows(workers))
 
@@ -130,10 +124,16 @@ def _checked_workers(num_workers: int | None) -> int:
     return num_workers
 
 
-def _announce(corpus: Corpus) -> None:
+def _announce(corpus: Corpus, given: Tokenizer | None) -> None:
     formats = collections.Counter(source.format for source in corpus.sources)
     kinds = ", ".join(f"{n} {name}" for name, n in sorted(formats.items()))
     print(f"reading {kinds}: {corpus.bytes_total / 1e6:.1f} MB", file=sys.stderr)
+    if given and not given.is_unigram:
+        print(
+            f"warning: {given.path} is not a Unigram model without byte fallback, so a model "
+            "trained on these rows cannot be converted to Hugging Face's format",
+            file=sys.stderr,
+        )
 
 
 def _fill(

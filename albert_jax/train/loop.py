@@ -21,7 +21,7 @@ from albert_jax.train.curves import (
     with_new_names,
 )
 from albert_jax.train.distributed import agreed
-from albert_jax.train.experiment import Experiment
+from albert_jax.train.experiment import Experiment, Seam
 from albert_jax.train.failures import BadSteps, disk_full_as_run_error, first_nan
 from albert_jax.train.initialization import describe_start, repeat_positions, start_with
 from albert_jax.train.loggers import RunLog, open_log
@@ -64,11 +64,9 @@ def train(experiment: Experiment) -> TrainState:
         requests, saves = stack.enter_context(StopRequests()), SaveTimes(settings)
         stops, is_due = False, False
         for step, batch in enumerate(batches, first_step + 1):
-            if step in experiment.seams:
+            if seam := experiment.seams.get(step):
                 meter.pause()  # rates leave out the time to compile the new shape
-                log.say(experiment.seams[step].line)
-                if known := experiment.seams[step].known_positions:
-                    state = state._replace(params=repeat_positions(state.params, known))
+                state = _cross(seam, state, log)
             state, metrics = experiment.train_step(state, batch, dropout_key)
             meter.push(step, metrics)
             if settings.debug_nans and metrics["skipped"].total:
@@ -97,6 +95,14 @@ def train(experiment: Experiment) -> TrainState:
                 log.say(f"stopped on request: saved step {step}; rerun the command to resume")
                 break
     return state
+
+
+def _cross(seam: Seam, state: TrainState, log: RunLog) -> TrainState:
+    """Returns the state to go on with where rows become longer."""
+    log.say(seam.line)
+    if seam.known_positions is None:
+        return state
+    return state._replace(params=repeat_positions(state.params, seam.known_positions))
 
 
 def _open_log(experiment: Experiment, first_step: int) -> RunLog:

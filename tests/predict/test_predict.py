@@ -292,6 +292,8 @@ def test_labels_are_used_if_all_rows_have_them(lines, accuracy, make_run, predic
     assert "train_predictions.tsv" in files
     assert ("accuracy" in said[-1]) == accuracy
     assert ("1 of 2 rows have no label" in said[0]) == ("b\t" in lines)
+    numbers = "read as numbers of the model's classes: 0 good, 1 bad, 2 fair"
+    assert (numbers in said[0]) == ("a\t0" in lines)
     if accuracy:
         right = [one.label == label for one, label in zip(
             albert_jax.load(run).classify(["a", "b"]), ("good", "bad"), strict=True
