@@ -39,7 +39,8 @@ def state_spec(
         params = nnx.to_pure_dict(nnx.state(build(key), nnx.Param))
         return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
-    shapes = jax.eval_shape(init, jax.random.key(0))
+    # The key too is abstract: nothing may run under a mesh of devices that are not here.
+    shapes = jax.eval_shape(lambda: init(jax.random.key(0)))
     replicated = NamedSharding(mesh, REPLICATED)
     params = param_sharding(shapes.params, mesh)
     opt_state = _sharding_of_state(shapes, params, replicated)

@@ -1,5 +1,7 @@
 """Multi-head self-attention with its residual and norm."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -9,16 +11,24 @@ from albert_jax.config import ModelConfig
 from albert_jax.config.schema import one_of
 from albert_jax.model.custom_gradients import softmax
 from albert_jax.model.layers import KEPT, Compute, Dense, LayerNorm, dropout, split_keys
+from albert_jax.model.tpu_attention import fits_tpu_attention, tpu_attention
 
-KINDS = ("auto", "xla", "cudnn")  # what `train.attention` may be
+KINDS = ("auto", "xla", "cudnn", "tpu")  # what `train.attention` may be
 
 
-def segment_mask(segment_ids: jax.Array) -> jax.Array:
-    """Returns bool [B,1,T,S], true where query and key belong to the same chunk.
+class Segments(NamedTuple):
+    """The chunk of each token: ids_BT int32, and mask_B1TS, true for a query and key of the same.
 
     Padding (segment 0) attends to padding, so that no softmax is over an empty set.
     """
-    return (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]
+
+    ids_BT: jax.Array
+    mask_B1TS: jax.Array
+
+    @classmethod
+    def of(cls, ids_BT: jax.Array) -> "Segments":
+        """Returns both, the mask computed once for all layers."""
+        return cls(ids_BT, (ids_BT[:, :, None] == ids_BT[:, None, :])[:, None])
 
 
 class Attention(nnx.Module):
@@ -38,36 +48,60 @@ class Attention(nnx.Module):
         self.norm = LayerNorm(size, config, dtype)
 
     def __call__(
-        self, x_BTD: jax.Array, mask_B1TS: jax.Array, dropout_keys_B: jax.Array | None
+        self, x_BTD: jax.Array, segments: Segments, dropout_keys_B: jax.Array | None
     ) -> jax.Array:
         """Maps x_BTD to x_BTD; dropout is on if `dropout_keys_B` are given."""
-        B, T, D = x_BTD.shape
-        x_ND = x_BTD.reshape(-1, D)  # the three projections keep this one array for the gradient
         probs_keys, output_keys = split_keys(dropout_keys_B, 2)
-
-        def heads(project: Dense) -> jax.Array:
-            return project(x_ND).reshape(B, T, self.num_heads, D // self.num_heads)
-
-        q_BTNH, k_BSNH, v_BSNH = heads(self.query), heads(self.key), heads(self.value)
-        rate = 0.0 if probs_keys is None else self.probs_dropout_rate
-        if rate == 0.0 and _uses_cudnn(self.kind, q_BTNH):
-            scale = q_BTNH.shape[-1] ** -0.5
-            y_BTNH = jax.nn.dot_product_attention(
-                q_BTNH, k_BSNH, v_BSNH, mask=mask_B1TS, scale=scale, implementation="cudnn"
-            )
+        q_BTD, k_BSD, v_BSD = self.query(x_BTD), self.key(x_BTD), self.value(x_BTD)
+        if probs_keys is not None and self.probs_dropout_rate > 0:
+            kind = "xla"  # the others have no dropout
         else:
-            y_BTNH = attend(q_BTNH, k_BSNH, v_BSNH, mask_B1TS, rate, probs_keys)
-        y_BTD = self.output(checkpoint_name(y_BTNH, KEPT).reshape(B, T, D))
+            kind = implementation(self.kind, q_BTD.shape, self.num_heads, q_BTD.dtype)
+        if kind == "tpu":
+            y_BTD = tpu_attention(q_BTD, k_BSD, v_BSD, segments.ids_BT, self.num_heads)
+        else:
+            y_BTD = self._by_heads(kind, (q_BTD, k_BSD, v_BSD), segments.mask_B1TS, probs_keys)
+        y_BTD = self.output(checkpoint_name(y_BTD, KEPT))
         return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, output_keys))
 
+    def _by_heads(
+        self,
+        kind: str,
+        arrays: tuple[jax.Array, ...],
+        mask_B1TS: jax.Array,
+        dropout_keys_B: jax.Array | None,
+    ) -> jax.Array:
+        """Returns y_BTD by a function that has the heads on an axis of their own."""
+        B, T, D = arrays[0].shape
+        heads = [x.reshape(B, T, self.num_heads, D // self.num_heads) for x in arrays]
+        if kind == "cudnn":
+            scale = heads[0].shape[-1] ** -0.5
+            y_BTNH = jax.nn.dot_product_attention(
+                *heads, mask=mask_B1TS, scale=scale, implementation="cudnn"
+            )
+        else:
+            y_BTNH = attend(*heads, mask_B1TS, self.probs_dropout_rate, dropout_keys_B)
+        return y_BTNH.reshape(B, T, D)
 
-def _uses_cudnn(kind: str, q_BTNH: jax.Array) -> bool:
-    """Returns whether to use cuDNN: it is requested, or is supported and faster."""
+
+def implementation(kind: str, shape_BTD: tuple[int, ...], num_heads: int, dtype: Any) -> str:
+    """Returns what `kind` is here; `auto` is the fastest that the mesh's devices support.
+
+    Without a mesh, as in prediction, the devices are those of this process.
+    """
     if kind != "auto":
-        return kind == "cudnn"
+        return kind
+    device = jax.sharding.get_abstract_mesh().abstract_device or jax.devices()[0]
+    _, T, D = shape_BTD
+    head_size = D // num_heads
+    is_half = jnp.dtype(dtype).itemsize == 2
     # Source: cuDNN's support matrix for flash attention.
-    fits = q_BTNH.dtype.itemsize == 2 and q_BTNH.shape[-1] % 8 == 0 and q_BTNH.shape[-1] <= 128
-    return fits and jax.devices()[0].device_kind.startswith("NVIDIA")
+    if device.device_kind.startswith("NVIDIA") and is_half and head_size % 8 == 0:
+        return "cudnn" if head_size <= 128 else "xla"
+    # In float32, XLA multiplies in one bfloat16 pass on a TPU, and the kernel would in several.
+    if device.platform == "tpu" and is_half and fits_tpu_attention(T):
+        return "tpu"
+    return "xla"
 
 
 def attend(

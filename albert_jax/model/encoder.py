@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from albert_jax.config import ModelConfig
-from albert_jax.model.attention import Attention, segment_mask
+from albert_jax.model.attention import Attention, Segments
 from albert_jax.model.layers import (
     KEPT,
     Compute,
@@ -118,7 +118,7 @@ class Group(nnx.Module):
     def __call__(
         self,
         x_BTD: jax.Array,
-        mask_B1TS: jax.Array,
+        segments: Segments,
         dropout_keys_B: jax.Array | None,
         keep_hidden: bool,
     ) -> tuple[jax.Array, jax.Array | None]:
@@ -138,7 +138,7 @@ class Group(nnx.Module):
             layer_keys_B, weights = scanned
             keys = split_keys(layer_keys_B, 2 * len(self.inner_names))
             for i, inner in enumerate(self.inner_names):
-                x_BTD = block_of(inner, "attention", weights)(x_BTD, mask_B1TS, keys[2 * i])
+                x_BTD = block_of(inner, "attention", weights)(x_BTD, segments, keys[2 * i])
                 x_BTD = block_of(inner, "ffn", weights)(x_BTD, keys[2 * i + 1])
             x_BTD = split_rows(x_BTD)
             return x_BTD, x_BTD if keep_hidden else None
@@ -176,11 +176,11 @@ class Encoder(nnx.Module):
     ) -> tuple[jax.Array, jax.Array | None]:
         """Maps x_BTE to x_BTD, and to hidden states [L+1,B,T,D] if `keep_hidden`."""
         x_BTD = split_rows(self.embed_proj(x_BTE) if self.projects else x_BTE)
-        mask_B1TS = segment_mask(segment_ids)
+        segments = Segments.of(segment_ids)
         hidden = [x_BTD[None]]
         for name, group_keys_B in zip(
             self.group_names, split_keys(dropout_keys_B, len(self.group_names)), strict=True
         ):
-            x_BTD, hidden_LBTD = getattr(self, name)(x_BTD, mask_B1TS, group_keys_B, keep_hidden)
+            x_BTD, hidden_LBTD = getattr(self, name)(x_BTD, segments, group_keys_B, keep_hidden)
             hidden.append(hidden_LBTD)
         return x_BTD, jnp.concatenate(hidden) if keep_hidden else None
