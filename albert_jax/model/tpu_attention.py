@@ -21,7 +21,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec as P
 
 _LANES = 128  # Source: Pallas guide for TPUs, tiling
-_SCORES = 512 * 512  # in fast memory at once: 1 MiB in float32, of which a few are alive
+_SCORES = 256 * 512
 _MAX_LENGTH = 2048
 
 
@@ -143,22 +143,22 @@ def _heads(W: int, H: int) -> Iterator[Callable[[jax.Array], jax.Array]]:
     return (partial(only, head) for head in range(W // H))
 
 
-def _same_segment(segment_ref: Any, queries: slice) -> jax.Array:
-    """Returns bool [queries, T], true where query and key have the same segment."""
+def _bias(segment_ref: Any, queries: slice) -> jax.Array:
+    """Returns float32 [queries, T]: 0 where query and key have the same segment, else very low."""
     keys_1T = segment_ref[...].astype(jnp.float32)
     queries_1Q = segment_ref[:, queries].astype(jnp.float32)
     # Turned as whole registers, since a single column is not one.
     queries_Q1 = jnp.broadcast_to(queries_1Q, (_LANES, queries_1Q.shape[1])).T[:, :1]
-    return queries_Q1 == keys_1T
+    return jnp.where(queries_Q1 == keys_1T, 0.0, jnp.finfo(jnp.float32).min)
 
 
 def _weights(
-    q: jax.Array, k: jax.Array, mask: jax.Array, head_size: int
+    q: jax.Array, k: jax.Array, bias: jax.Array, head_size: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns float32 exp(scores - maximum), and one over their sums [queries, 1]."""
-    scores = _product(q, k, 1, 1) * head_size**-0.5
-    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    weights = jnp.exp(scores - jnp.max(scores, -1, keepdims=True))
+    # As powers of two, which is what the hardware has.
+    scores = _product(q, k, 1, 1) * (head_size**-0.5 * math.log2(math.e)) + bias
+    weights = jnp.exp2(scores - jnp.max(scores, -1, keepdims=True))
     return weights, 1 / jnp.sum(weights, -1, keepdims=True)
 
 
@@ -175,9 +175,9 @@ def _forward(
     T, W = q_ref.shape
     k, v = k_ref[...], v_ref[...]
     for queries in _query_blocks(T):
-        mask, q, y = _same_segment(segment_ref, queries), q_ref[queries], 0.0
+        bias, q, y = _bias(segment_ref, queries), q_ref[queries], 0.0
         for only in _heads(W, head_size):
-            weights, inverse = _weights(only(q), k, mask, head_size)
+            weights, inverse = _weights(only(q), k, bias, head_size)
             y += only(_product(weights.astype(v.dtype), v, 1, 0) * inverse)
         y_ref[queries] = y.astype(y_ref.dtype)
 
@@ -198,15 +198,15 @@ def _backward(
     k, v = k_ref[...], v_ref[...]
     dk, dv = 0.0, 0.0
     for queries in _query_blocks(T):
-        mask, q, grad, dq = (
-            _same_segment(segment_ref, queries),
+        bias, q, grad, dq = (
+            _bias(segment_ref, queries),
             q_ref[queries],
             grad_ref[queries],
             0.0,
         )
         for only in _heads(W, head_size):
             own_q, own_grad = only(q), only(grad)
-            weights, inverse = _weights(own_q, k, mask, head_size)
+            weights, inverse = _weights(own_q, k, bias, head_size)
             probs = weights * inverse
             dv += _product(probs.astype(v.dtype), own_grad, 0, 0)
             dprobs = _product(own_grad, v, 1, 1)
