@@ -1,6 +1,6 @@
 """Multi-head self-attention with its residual and norm."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,28 +52,31 @@ class Attention(nnx.Module):
     ) -> jax.Array:
         """Maps x_BTD to x_BTD; dropout is on if `dropout_keys_B` are given."""
         probs_keys, output_keys = split_keys(dropout_keys_B, 2)
-        q_BTD, k_BSD, v_BSD = self.query(x_BTD), self.key(x_BTD), self.value(x_BTD)
+        projections = self.query, self.key, self.value
         if probs_keys is not None and self.probs_dropout_rate > 0:
             kind = "xla"  # the others have no dropout
         else:
-            kind = implementation(self.kind, q_BTD.shape, self.num_heads, q_BTD.dtype)
+            kind = implementation(self.kind, x_BTD, self.num_heads)
         if kind == "tpu":
-            y_BTD = tpu_attention(q_BTD, k_BSD, v_BSD, segments.ids_BT, self.num_heads)
+            products = [project.product(x_BTD) for project in projections]
+            biases = [project.bias[...].astype(x_BTD.dtype) for project in projections]
+            y_BTD = tpu_attention(products, biases, segments.ids_BT, self.num_heads)
         else:
-            y_BTD = self._by_heads(kind, (q_BTD, k_BSD, v_BSD), segments.mask_B1TS, probs_keys)
+            qkv_BTD = [project(x_BTD) for project in projections]
+            y_BTD = self._by_heads(kind, qkv_BTD, segments.mask_B1TS, probs_keys)
         y_BTD = self.output(checkpoint_name(y_BTD, KEPT))
         return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, output_keys))
 
     def _by_heads(
         self,
         kind: str,
-        arrays: tuple[jax.Array, ...],
+        qkv_BTD: list[jax.Array],
         mask_B1TS: jax.Array,
         dropout_keys_B: jax.Array | None,
     ) -> jax.Array:
         """Returns y_BTD by a function that has the heads on an axis of their own."""
-        B, T, D = arrays[0].shape
-        heads = [x.reshape(B, T, self.num_heads, D // self.num_heads) for x in arrays]
+        B, T, D = qkv_BTD[0].shape
+        heads = [x.reshape(B, T, self.num_heads, D // self.num_heads) for x in qkv_BTD]
         if kind == "cudnn":
             scale = heads[0].shape[-1] ** -0.5
             y_BTNH = jax.nn.dot_product_attention(
@@ -84,17 +87,17 @@ class Attention(nnx.Module):
         return y_BTNH.reshape(B, T, D)
 
 
-def implementation(kind: str, shape_BTD: tuple[int, ...], num_heads: int, dtype: Any) -> str:
-    """Returns what `kind` is here; `auto` is the fastest that the mesh's devices support.
+def implementation(kind: str, x_BTD: jax.Array, num_heads: int) -> str:
+    """Returns what `kind` is for x_BTD; `auto` is the fastest that the mesh's devices support.
 
     Without a mesh, as in prediction, the devices are those of this process.
     """
     if kind != "auto":
         return kind
     device = jax.sharding.get_abstract_mesh().abstract_device or jax.devices()[0]
-    _, T, D = shape_BTD
+    _, T, D = x_BTD.shape
     head_size = D // num_heads
-    is_half = jnp.dtype(dtype).itemsize == 2
+    is_half = x_BTD.dtype.itemsize == 2
     # Source: cuDNN's support matrix for flash attention.
     if device.device_kind.startswith("NVIDIA") and is_half and head_size % 8 == 0:
         return "cudnn" if head_size <= 128 else "xla"

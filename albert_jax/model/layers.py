@@ -63,10 +63,16 @@ class Dense(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [...,D] to [...,F]."""
-        kernel_DF, bias_F = (p[...].astype(self.dtype) for p in (self.kernel, self.bias))
+        y_NF = add_bias(self._product(x), self.bias[...].astype(self.dtype))
+        return checkpoint_name(y_NF, KEPT).reshape(*x.shape[:-1], -1)
+
+    def product(self, x: jax.Array) -> jax.Array:
+        """Maps [...,D] to [...,F] without the bias."""
+        return checkpoint_name(self._product(x), KEPT).reshape(*x.shape[:-1], -1)
+
+    def _product(self, x: jax.Array) -> jax.Array:
         x_ND = x.astype(self.dtype).reshape(-1, x.shape[-1])
-        y_NF = checkpoint_name(add_bias(product(x_ND, kernel_DF), bias_F), KEPT)
-        return y_NF.reshape(*x.shape[:-1], -1)
+        return product(x_ND, self.kernel[...].astype(self.dtype))
 
 
 class LayerNorm(nnx.Module):

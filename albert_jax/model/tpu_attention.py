@@ -10,9 +10,9 @@ away, which would move lanes: the matrix unit is as wide as the lanes in either 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec as P
 
 _LANES = 128  # Source: Pallas guide for TPUs, tiling
+# Scores in fast memory at once. Source: the compiler's schedules for v5e, v5p and v6e at T of 512;
+# a quarter of it takes a fifth more instructions.
 _SCORES = 256 * 512
 _MAX_LENGTH = 2048
 
@@ -31,9 +33,8 @@ def fits_tpu_attention(T: int) -> bool:
 
 
 def tpu_attention(
-    q_BTD: jax.Array,
-    k_BSD: jax.Array,
-    v_BSD: jax.Array,
+    qkv_BTD: Sequence[jax.Array],
+    biases_D: Sequence[jax.Array],
     segment_ids: jax.Array,
     num_heads: int,
     interpret: bool = False,
@@ -43,9 +44,10 @@ def tpu_attention(
     Each device computes the rows and heads that it has of `jax.set_mesh`'s mesh.
 
     Args:
-      q_BTD: queries; head n has the elements n·H to (n+1)·H of D, with H = D / num_heads.
-      k_BSD: keys, as many as queries.
-      v_BSD: values.
+      qkv_BTD: queries, keys and values before their biases; head n has the elements n·H to
+        (n+1)·H of D, with H = D / num_heads.
+      biases_D: their biases. The kernel adds them, because their gradients are sums over arrays
+        that it has at hand; outside, these are passes of their own.
       segment_ids: int32 [B,T]; tokens attend to those of their own segment.
       num_heads: number of heads.
       interpret: whether to run on any device, slowly, for tests.
@@ -53,77 +55,136 @@ def tpu_attention(
     Raises:
       ValueError: if the kernel does not take rows of that length.
     """
-    T = q_BTD.shape[1]
+    _, T, D = qkv_BTD[0].shape
     if not fits_tpu_attention(T):
         raise ValueError(
             f"train.attention='tpu' takes rows of a multiple of {_LANES} slots up to "
             f"{_MAX_LENGTH}, got {T}; use train.attention='auto'"
         )
-    attend = partial(_attend, head_size=q_BTD.shape[2] // num_heads, interpret=interpret)
+    attend = partial(_attend, D // num_heads, interpret)
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or not mesh.auto_axes or mesh.size == 1:
-        return attend(q_BTD, k_BSD, v_BSD, segment_ids)
-    # XLA cannot divide a kernel among devices.
-    rows = ("data", "fsdp")
-    split = jax.shard_map(
-        attend,
-        in_specs=(*[P(rows, None, "tensor")] * 3, P(rows)),
-        out_specs=P(rows, None, "tensor"),
-        check_vma=False,
-    )
-    return split(q_BTD, k_BSD, v_BSD, segment_ids)
+    if mesh.auto_axes and mesh.size > 1:  # XLA cannot divide a kernel among devices
+        rows, heads = P(("data", "fsdp")), P(("data", "fsdp"), None, "tensor")
+        attend = jax.shard_map(
+            attend, in_specs=(rows, heads, P("tensor")), out_specs=heads, check_vma=False
+        )
+    return attend(segment_ids, tuple(qkv_BTD), tuple(biases_D))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _attend(q: Any, k: Any, v: Any, segment_ids: Any, head_size: int, interpret: bool) -> Any:
-    (y,) = _call(_forward, 1, (q, k, v), segment_ids, head_size, interpret)
-    return y
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _attend(
+    head_size: int, interpret: bool, segment_ids: jax.Array, qkv_BTD: Any, biases_D: Any
+) -> jax.Array:
+    shape, blocks = jax.typeof(qkv_BTD[0]), _Blocks.of(qkv_BTD[0], head_size)
+    return pl.pallas_call(
+        partial(_forward, head_size=head_size),
+        out_shape=jax.ShapeDtypeStruct(shape.shape, shape.dtype),
+        grid=blocks.grid,
+        in_specs=[blocks.segments, *[blocks.heads] * 3, *[blocks.bias] * 3],
+        out_specs=blocks.heads,
+        compiler_params=_PARALLEL,
+        interpret=interpret,
+        name="attention_forward",
+    )(segment_ids[:, None], *qkv_BTD, *(bias_D[None] for bias_D in biases_D))
 
 
-def _attend_forward(q: Any, k: Any, v: Any, segment_ids: Any, *static: Any) -> tuple[Any, Any]:
-    return _attend(q, k, v, segment_ids, *static), (q, k, v, segment_ids)
+def _attend_forward(*args: Any) -> tuple[jax.Array, Any]:
+    return _attend(*args), args[2:]
 
 
-def _attend_backward(head_size: int, interpret: bool, kept: Any, grad: Any) -> tuple[Any, ...]:
-    *qkv, segment_ids = kept
-    grads = _call(_backward, 3, (*qkv, grad), segment_ids, head_size, interpret)
-    return *grads, None
+def _attend_backward(
+    head_size: int, interpret: bool, kept: Any, grad_BTD: jax.Array
+) -> tuple[Any, ...]:
+    segment_ids, qkv_BTD, biases_D = kept
+    B, _, D = grad_BTD.shape
+    blocks = _Blocks.of(grad_BTD, head_size)
+    grads = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in qkv_BTD]
+    found = pl.pallas_call(
+        partial(_backward, head_size=head_size),
+        out_shape=[*grads, *[jax.ShapeDtypeStruct((B, 1, D), jnp.float32)] * 3],
+        grid=blocks.grid,
+        in_specs=[blocks.segments, *[blocks.heads] * 3, *[blocks.bias] * 3, blocks.heads],
+        out_specs=[*[blocks.heads] * 3, *[blocks.sums] * 3],
+        compiler_params=_PARALLEL,
+        interpret=interpret,
+        name="attention_backward",
+    )(segment_ids[:, None], *qkv_BTD, *(bias_D[None] for bias_D in biases_D), grad_BTD)
+    bias_grads = [
+        jnp.sum(sums_B1D, (0, 1)).astype(bias_D.dtype)
+        for sums_B1D, bias_D in zip(found[3:], biases_D, strict=True)
+    ]
+    return None, tuple(found[:3]), tuple(bias_grads)
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
 
+_PARALLEL = pltpu.CompilerParams(dimension_semantics=("parallel", "parallel"))
 
-def _call(
-    kernel: Any,
-    outputs: int,
-    arrays: tuple[jax.Array, ...],
-    segment_ids: jax.Array,
-    head_size: int,
-    interpret: bool,
-) -> list[jax.Array]:
-    """Runs `kernel` on every row and block of heads; `arrays` and results are [B,T,D]."""
-    B, T, D = arrays[0].shape
-    W = math.lcm(head_size, _LANES)
-    W = W if D % W == 0 else D
-    heads = pl.BlockSpec((None, T, W), lambda row, block: (row, 0, block))
-    segments = pl.BlockSpec((None, 1, T), lambda row, block: (row, 0, 0))
-    products = 2 if outputs == 1 else 5
-    size = arrays[0].dtype.itemsize
-    return pl.pallas_call(
-        partial(kernel, head_size=head_size),
-        out_shape=[jax.ShapeDtypeStruct((B, T, D), arrays[0].dtype)] * outputs,
-        grid=(B, D // W),
-        in_specs=[segments, *[heads] * len(arrays)],
-        out_specs=[heads] * outputs,
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
-        cost_estimate=pl.CostEstimate(
-            flops=products * 2 * B * T * T * D,
-            transcendentals=B * D // head_size * T * T,
-            bytes_accessed=(len(arrays) + outputs) * B * T * D * size,
-        ),
-        interpret=interpret,
-        name="attention_" + kernel.__name__.strip("_"),
-    )(segment_ids[:, None, :], *arrays)
+
+class _Blocks(NamedTuple):
+    """The grid, rows by blocks of heads, and what a program has of each kind of array."""
+
+    grid: tuple[int, int]
+    heads: pl.BlockSpec  # of [B,T,D]
+    bias: pl.BlockSpec  # of [1,D]
+    sums: pl.BlockSpec  # of [B,1,D]
+    segments: pl.BlockSpec  # of [B,1,T]
+
+    @classmethod
+    def of(cls, x_BTD: jax.Array, head_size: int) -> "_Blocks":
+        B, T, D = x_BTD.shape
+        W = math.lcm(head_size, _LANES)
+        W = W if D % W == 0 else D
+        return cls(
+            (B, D // W),
+            pl.BlockSpec((None, T, W), lambda row, block: (row, 0, block)),
+            pl.BlockSpec((1, W), lambda row, block: (0, block)),
+            pl.BlockSpec((None, 1, W), lambda row, block: (row, 0, block)),
+            pl.BlockSpec((None, 1, T), lambda row, block: (row, 0, 0)),
+        )
+
+
+def _forward(segment_ref: Any, *refs: Any, head_size: int) -> None:
+    q_ref, k_ref, v_ref, *bias_refs, y_ref = refs
+    T, W = q_ref.shape
+    q_bias, k_bias, v_bias = (ref[...] for ref in bias_refs)
+    k, v = k_ref[...] + k_bias, v_ref[...] + v_bias
+    for queries in _query_blocks(T):
+        mask_bias, q, y = _mask_bias(segment_ref, queries), q_ref[queries] + q_bias, 0.0
+        for only in _heads(W, head_size):
+            weights, inverse = _weights(only(q), k, mask_bias, head_size)
+            y += only(_product(weights.astype(v.dtype), v, 1, 0) * inverse)
+        y_ref[queries] = y.astype(y_ref.dtype)
+
+
+def _backward(segment_ref: Any, *refs: Any, head_size: int) -> None:
+    q_ref, k_ref, v_ref, *bias_refs, grad_ref = refs[:7]
+    *grad_refs, dq_sum_ref, dk_sum_ref, dv_sum_ref = refs[7:]
+    dq_ref, dk_ref, dv_ref = grad_refs
+    T, W = q_ref.shape
+    q_bias, k_bias, v_bias = (ref[...] for ref in bias_refs)
+    k, v = k_ref[...] + k_bias, v_ref[...] + v_bias
+    dk, dv, dq_sum = 0.0, 0.0, 0.0
+    for queries in _query_blocks(T):
+        mask_bias, q = _mask_bias(segment_ref, queries), q_ref[queries] + q_bias
+        grad, dq = grad_ref[queries], 0.0
+        for only in _heads(W, head_size):
+            own_q, own_grad = only(q), only(grad)
+            weights, inverse = _weights(own_q, k, mask_bias, head_size)
+            probs = weights * inverse
+            dv += _product(probs.astype(v.dtype), own_grad, 0, 0)
+            dprobs = _product(own_grad, v, 1, 1)
+            dscores = probs * (dprobs - jnp.sum(probs * dprobs, -1, keepdims=True))
+            dscores = (dscores * head_size**-0.5).astype(q.dtype)
+            dk += _product(dscores, own_q, 0, 0)
+            dq += only(_product(dscores, k, 1, 0))
+        dq_ref[queries] = dq.astype(dq_ref.dtype)
+        dq_sum += jnp.sum(dq, 0, keepdims=True)
+    dk_ref[...] = dk.astype(dk_ref.dtype)
+    dv_ref[...] = dv.astype(dv_ref.dtype)
+    dq_sum_ref[...] = dq_sum
+    dk_sum_ref[...] = jnp.sum(dk, 0, keepdims=True)
+    dv_sum_ref[...] = jnp.sum(dv, 0, keepdims=True)
 
 
 def _query_blocks(T: int) -> Iterator[slice]:
@@ -143,7 +204,7 @@ def _heads(W: int, H: int) -> Iterator[Callable[[jax.Array], jax.Array]]:
     return (partial(only, head) for head in range(W // H))
 
 
-def _bias(segment_ref: Any, queries: slice) -> jax.Array:
+def _mask_bias(segment_ref: Any, queries: slice) -> jax.Array:
     """Returns float32 [queries, T]: 0 where query and key have the same segment, else very low."""
     keys_1T = segment_ref[...].astype(jnp.float32)
     queries_1Q = segment_ref[:, queries].astype(jnp.float32)
@@ -153,11 +214,11 @@ def _bias(segment_ref: Any, queries: slice) -> jax.Array:
 
 
 def _weights(
-    q: jax.Array, k: jax.Array, bias: jax.Array, head_size: int
+    q: jax.Array, k: jax.Array, mask_bias: jax.Array, head_size: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns float32 exp(scores - maximum), and one over their sums [queries, 1]."""
     # As powers of two, which is what the hardware has.
-    scores = _product(q, k, 1, 1) * (head_size**-0.5 * math.log2(math.e)) + bias
+    scores = _product(q, k, 1, 1) * (head_size**-0.5 * math.log2(math.e)) + mask_bias
     weights = jnp.exp2(scores - jnp.max(scores, -1, keepdims=True))
     return weights, 1 / jnp.sum(weights, -1, keepdims=True)
 
@@ -167,53 +228,3 @@ def _product(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int) -> jax.Array:
     return jax.lax.dot_general(
         x, y, (((x_axis,), (y_axis,)), ((), ())), preferred_element_type=jnp.float32
     )
-
-
-def _forward(
-    segment_ref: Any, q_ref: Any, k_ref: Any, v_ref: Any, y_ref: Any, *, head_size: int
-) -> None:
-    T, W = q_ref.shape
-    k, v = k_ref[...], v_ref[...]
-    for queries in _query_blocks(T):
-        bias, q, y = _bias(segment_ref, queries), q_ref[queries], 0.0
-        for only in _heads(W, head_size):
-            weights, inverse = _weights(only(q), k, bias, head_size)
-            y += only(_product(weights.astype(v.dtype), v, 1, 0) * inverse)
-        y_ref[queries] = y.astype(y_ref.dtype)
-
-
-def _backward(
-    segment_ref: Any,
-    q_ref: Any,
-    k_ref: Any,
-    v_ref: Any,
-    grad_ref: Any,
-    dq_ref: Any,
-    dk_ref: Any,
-    dv_ref: Any,
-    *,
-    head_size: int,
-) -> None:
-    T, W = q_ref.shape
-    k, v = k_ref[...], v_ref[...]
-    dk, dv = 0.0, 0.0
-    for queries in _query_blocks(T):
-        bias, q, grad, dq = (
-            _bias(segment_ref, queries),
-            q_ref[queries],
-            grad_ref[queries],
-            0.0,
-        )
-        for only in _heads(W, head_size):
-            own_q, own_grad = only(q), only(grad)
-            weights, inverse = _weights(own_q, k, bias, head_size)
-            probs = weights * inverse
-            dv += _product(probs.astype(v.dtype), own_grad, 0, 0)
-            dprobs = _product(own_grad, v, 1, 1)
-            dscores = probs * (dprobs - jnp.sum(probs * dprobs, -1, keepdims=True))
-            dscores = (dscores * head_size**-0.5).astype(q.dtype)
-            dk += _product(dscores, own_q, 0, 0)
-            dq += only(_product(dscores, k, 1, 0))
-        dq_ref[queries] = dq.astype(dq_ref.dtype)
-    dk_ref[...] = dk.astype(dk_ref.dtype)
-    dv_ref[...] = dv.astype(dv_ref.dtype)
