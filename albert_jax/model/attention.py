@@ -47,6 +47,7 @@ class Attention(nnx.Module):
         self.output = Dense(size, size, config, dtype, rngs)
         self.norm = LayerNorm(size, config, dtype)
 
+    @jax.named_scope("attention")
     def __call__(
         self, x_BTD: jax.Array, segments: Segments, dropout_keys_B: jax.Array | None
     ) -> jax.Array:

@@ -68,6 +68,7 @@ class FeedForward(nnx.Module):
         self.output = Dense(config.intermediate_size, config.hidden_size, config, dtype, rngs)
         self.norm = LayerNorm(config.hidden_size, config, dtype)
 
+    @jax.named_scope("feed_forward")
     def __call__(self, x_BTD: jax.Array, dropout_keys_B: jax.Array | None) -> jax.Array:
         """Maps x_BTD to x_BTD; dropout is on if `dropout_keys_B` are given."""
         y_BTD = self.output(self.act(self.intermediate(x_BTD)))

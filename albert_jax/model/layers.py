@@ -126,6 +126,7 @@ class Embeddings(nnx.Module):
         self.type_embed = table(config.type_vocab_size)
         self.norm = LayerNorm(config.embedding_size, config, dtype)
 
+    @jax.named_scope("embeddings")
     def __call__(
         self,
         input_ids: jax.Array,

@@ -3,11 +3,10 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from albert_jax.data.row_format import CHUNK_OVERHEAD
+from albert_jax.data.row_format import CHUNK_OVERHEAD, max_chunks
 
 MIN_SEQ_LEN = 16  # at least one chunk of a dozen pieces
 MAX_SEQ_LEN = 65_535  # lengths are stored as uint16
-MIN_SLOTS_PER_CHUNK = 16  # bounds the chunks of a row, and with them the loader's [B, C] arrays
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class RowSettings:
     @property
     def max_chunks(self) -> int:
         """The maximum number of chunks in a row."""
-        return max(1, self.seq_len // MIN_SLOTS_PER_CHUNK) if self.packing else 1
+        return max_chunks(self.seq_len, self.packing)
 
     @property
     def max_pieces(self) -> int:

@@ -37,8 +37,9 @@ class Pretraining:
         x_BTD = model(
             *(batch[name] for name in inputs), dropout_keys_B=dropout_keys_B
         ).last_hidden_state
-        mlm_logits_BPV = model.mlm_logits(x_BTD, batch["mlm_positions"])
-        loss, correct = cross_entropy(mlm_logits_BPV, batch["mlm_labels"], batch["mlm_weights"])
+        with jax.named_scope("masked_lm"):
+            logits_BPV = model.mlm_logits(x_BTD, batch["mlm_positions"])
+            loss, correct = cross_entropy(logits_BPV, batch["mlm_labels"], batch["mlm_weights"])
         counts = self.loss_counts(batch)
         found = {
             "mlm_loss": Mean(loss, counts["mlm_loss"]),
@@ -48,6 +49,7 @@ class Pretraining:
             found |= self._sentence_metrics(model, x_BTD, batch)
         return found | _work(batch)
 
+    @jax.named_scope("sentence")
     def _sentence_metrics(self, model: Any, x_BTD: jax.Array, batch: Batch) -> Metrics:
         logits_BC2 = model.sop_logits(x_BTD, batch["cls_positions"])
         weights_BC = batch["sentence_weights"]

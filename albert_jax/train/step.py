@@ -48,13 +48,16 @@ def train_step(
     num_rows = len(next(iter(batch.values())))
     dropout_keys_B = jax.random.split(jax.random.fold_in(key, state.step), num_rows)
     (loss, metrics), grads = _over_rows(sums)(state.params, loss_counts, batch, dropout_keys_B)
-    norm = optax.tree.norm(grads)
-    is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    after = optax.apply_updates(state.params, updates), opt_state
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(is_finite, new, old), after, (state.params, state.opt_state)
-    )
+    with jax.named_scope("optimizer"):
+        norm = optax.tree.norm(grads)
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        after = optax.apply_updates(state.params, updates), opt_state
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(is_finite, new, old),
+            after,
+            (state.params, state.opt_state),
+        )
     metrics |= {
         "loss": Mean(loss, 1.0),
         "grad_norm": Mean(norm, 1.0),
