@@ -10,26 +10,16 @@ model's depths.
 
 import argparse
 import statistics
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.sharding import NamedSharding
 from machine import describe, record
 
-from albert_jax.checkpoints.state import state_spec
 from albert_jax.config import Config, config_from_dict
 from albert_jax.config.presets import albert_preset, bert_preset
-from albert_jax.data.masking import num_slots
-from albert_jax.model.sharding import BATCH, make_mesh
-from albert_jax.prepare.settings import RowSettings
-from albert_jax.tasks.pretraining import Pretraining
-from albert_jax.train.experiment import model_builder
-from albert_jax.train.optimizer import optimizer_of
-from albert_jax.train.step import compile_steps
+from albert_jax.train.ahead import compile_step
 
 DEPTHS = (6, 12, 24)
 MODELS = {
@@ -38,47 +28,14 @@ MODELS = {
 }
 
 
-def batch_shapes(config: Config, sharding: Any) -> dict[str, jax.ShapeDtypeStruct]:
-    """What the loader gives; see `Rows.make_batch`."""
-    sizes = (
-        (config.data.seq_len, "input_ids token_type_ids position_ids segment_ids"),
-        (
-            num_slots(config.data.seq_len, config.data.mask_rate),
-            "mlm_positions mlm_labels mlm_weights",
-        ),
-        (
-            RowSettings(config.data.seq_len).max_chunks,
-            "cls_positions sentence_labels sentence_weights",
-        ),
-    )
-    return {
-        name: jax.ShapeDtypeStruct(
-            (config.train.batch_size, n),
-            jnp.float32 if "weights" in name else jnp.int32,
-            sharding=sharding,
-        )
-        for n, names in sizes
-        for name in names.split()
-    }
-
-
 def compile_once(config: Config) -> dict[str, float]:
-    """Seconds to trace a step and to compile it, and the size of its program."""
-    mesh, task = make_mesh(config.mesh), Pretraining(config.data.sentence_objective)
-    with jax.set_mesh(mesh):
-        start = time.perf_counter()
-        spec = state_spec(model_builder(config, task.kind), optimizer_of(config), mesh)
-        step, _ = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
-        batch = batch_shapes(config, NamedSharding(mesh, BATCH))
-        lowered = step.lower(spec.abstract_state, batch, jax.random.key(0))
-        traced = time.perf_counter()
-        lowered.compile()
-        compiled = time.perf_counter()
+    """Seconds to trace and compile a step, and the lines of the program."""
+    found = compile_step(config, jax.devices())
     return {
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(spec.abstract_state.params)),
-        "trace_seconds": traced - start,
-        "compile_seconds": compiled - traced,
-        "program_lines": lowered.as_text().count("\n"),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(found.state.params)),
+        "trace_seconds": found.trace_seconds,
+        "compile_seconds": found.compile_seconds,
+        "program_lines": found.text.count("\n"),
     }
 
 

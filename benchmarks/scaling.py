@@ -1,6 +1,6 @@
 """What a sharded training step communicates, and the estimated cost on 8 to 512 devices.
 
-    python benchmarks/scaling.py --config configs/base.py --config.data.path=data/rows
+    python benchmarks/scaling.py --config configs/base.py
 
 Compiles the step for several meshes of simulated devices and reads every collective out of the
 compiled program: how often it runs (counting loop iterations) and its bytes, next to the bytes
@@ -13,20 +13,10 @@ Prints a JSON object per mesh and appends it to --output, with the table and fig
 
 import argparse
 import dataclasses
-import itertools
 import math
-import os
-import re
 import sys
-import tempfile
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-
-DEVICES = 8
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
+from typing import Any
 
 import jax
 import matplotlib.pyplot as plt
@@ -34,9 +24,12 @@ from machine import describe, record
 
 from albert_jax.config import Config, MeshConfig
 from albert_jax.config.load import load_config
-from albert_jax.model.flops import model_flops
-from albert_jax.train import make_experiment
+from albert_jax.train.ahead import compile_step
+from albert_jax.train.chips import CHIPS, Chip, describe_devices
+from albert_jax.train.costs import step_flops
+from albert_jax.train.program import Program
 
+DEVICES = 8
 MESHES = (
     MeshConfig(data=8),
     MeshConfig(data=1, fsdp=8),
@@ -44,83 +37,8 @@ MESHES = (
     MeshConfig(data=4, tensor=2),
 )
 COUNTS = (8, 16, 32, 64, 128, 256, 512)
-_KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
-_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
-
-
-class Machine(NamedTuple):
-    """Devices of one kind: FLOP/s that a step reaches, and bytes/s a device to the others.
-
-    `island` devices share the fast links; beyond, each has the slow ones.
-    """
-
-    name: str
-    flops: float
-    island: int
-    fast: float
-    slow: float
-
-
-# Source: the makers' data sheets (dense bfloat16; links in one direction). A step is taken to
-# reach half of the peak.
-MACHINES = (
-    Machine("H100 SXM, NVLink, InfiniBand 400", 0.5 * 989e12, 8, 450e9, 50e9),
-    Machine("TPU v5p", 0.5 * 459e12, 8960, 300e9, 300e9),
-    Machine("TPU v5e", 0.5 * 197e12, 256, 100e9, 25e9),
-)
-
-
-class Collective(NamedTuple):
-    """An instruction: its kind, the bytes that a device holds of its result, how often it runs."""
-
-    kind: str
-    bytes: int
-    times: int
-
-
-def collectives(program: str) -> Iterator[Collective]:
-    """Every collective of a compiled program."""
-    times = turns(program)
-    for name, lines in computations(program):
-        for line in lines:
-            match = re.search(rf" = (.*?) ({_KINDS})(-start)?\(", line)
-            if match:
-                yield Collective(match[2], size_of(match[1], bool(match[3])), times[name])
-
-
-def computations(program: str) -> Iterator[tuple[str, list[str]]]:
-    """(name, lines) of each computation."""
-    for block in re.findall(r"^(?:ENTRY )?%?[\w.\-]+ \(.*?^}", program, re.M | re.S):
-        first, *lines = block.splitlines()
-        yield re.sub(r"^(ENTRY )?%?", "", first).split(" ")[0], lines
-
-
-def turns(program: str) -> Counter[str]:
-    """How often each computation runs in a step."""
-    callers: dict[str, tuple[str, int]] = {}
-    for name, lines in computations(program):
-        for line in lines:
-            count = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
-            for _, callee in re.findall(r"(body|to_apply|calls)=%?([\w.\-]+)", line):
-                is_body = f"body=%{callee}" in line or f"body={callee}" in line
-                callers[callee] = name, int(count[1]) if count and is_body else 1
-    found: Counter[str] = Counter()
-    for name, _ in computations(program):
-        found[name], at = 1, name
-        while at in callers:
-            at, factor = callers[at]
-            found[name] *= factor
-    return found
-
-
-def size_of(shapes: str, is_start: bool) -> int:
-    """Bytes of an instruction's result; the start of an asynchronous one also names its input."""
-    sizes = [
-        _BYTES[dtype] * math.prod(int(n) for n in dims.split(",") if n)
-        for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", shapes)
-        if dtype in _BYTES
-    ]
-    return sum(sizes) // 2 if is_start else sum(sizes)
+NAMES = {"h100": "H100 SXM, NVLink, InfiniBand 400", "v5p": "TPU v5p", "v5e": "TPU v5e"}
+REACHED = 0.5  # share of the peak that a step is taken to reach
 
 
 def expected_bytes(mesh: MeshConfig, params: int) -> str:
@@ -132,25 +50,13 @@ def expected_bytes(mesh: MeshConfig, params: int) -> str:
     return f"{gradients / 1e6:.1f} of gradients, once{weights}"
 
 
-def compiled(config: Config) -> tuple[str, int]:
-    """The program of a step, and the number of parameters."""
-    with tempfile.TemporaryDirectory() as folder:
-        experiment = make_experiment(config, Path(folder) / "run")
-        with jax.set_mesh(experiment.mesh):
-            stream = experiment.train_batches(0)
-            (batch,) = itertools.islice(stream, 1)
-            stream.close()
-            state = experiment.spec.abstract_state
-            step = experiment.train_step.lower(state, batch, jax.random.key(0)).compile()
-    return step.as_text(), sum(leaf.size for leaf in jax.tree.leaves(state.params))
-
-
 def report(config: Config, mesh: MeshConfig, accum_steps: int) -> dict[str, Any]:
-    """What the step of a mesh says over the wires."""
+    """What the step of a mesh communicates."""
     train = dataclasses.replace(config.train, grad_accum_steps=accum_steps)
-    program, params = compiled(dataclasses.replace(config, mesh=mesh, train=train))
+    step = compile_step(dataclasses.replace(config, mesh=mesh, train=train), jax.devices())
+    params = sum(leaf.size for leaf in jax.tree.leaves(step.state.params))
     by_kind: dict[str, list[float]] = {}
-    for one in collectives(program):
+    for one in Program(step.text).collectives():
         sums = by_kind.setdefault(one.kind, [0, 0.0])
         sums[0] += one.times
         sums[1] += one.times * one.bytes / 1e6
@@ -167,35 +73,26 @@ def report(config: Config, mesh: MeshConfig, accum_steps: int) -> dict[str, Any]
     }
 
 
-def efficiency(machine: Machine, devices: int, flops: float, gradient_bytes: float) -> float:
+def efficiency(chip: Chip, devices: int, flops: float, gradient_bytes: float) -> float:
     """Share of the time that is spent computing, where nothing of an all-reduce is hidden.
 
     A ring moves 2(N-1)/N of the bytes. Beyond an island the sum is first taken within, so that
     each device has but its share to pass on over the slow links.
     """
-    inside = min(devices, machine.island)
-    seconds = 2 * (inside - 1) / inside * gradient_bytes / machine.fast
-    islands = -(-devices // machine.island)
-    seconds += 2 * (islands - 1) / islands * gradient_bytes / inside / machine.slow
-    compute = flops / machine.flops
+    inside = min(devices, chip.island)
+    seconds = 2 * (inside - 1) / inside * gradient_bytes / chip.links
+    islands = -(-devices // chip.island)
+    seconds += 2 * (islands - 1) / islands * gradient_bytes / inside / chip.beyond
+    compute = flops / (REACHED * chip.flops)
     return compute / (compute + seconds)
-
-
-def step_flops(config: Config, rows: int) -> float:
-    """Model FLOPs of one device's rows, full of one chunk each."""
-    tokens = rows * config.data.seq_len
-    predictions = config.data.mask_rate * tokens
-    return model_flops(
-        config.model, tokens, tokens * config.data.seq_len, predictions, chunks=rows
-    )
 
 
 def efficiencies(config: Config, rows: int, gradient_bytes: float) -> dict[str, list[float]]:
     """Of each kind of device, for each of `COUNTS`."""
     flops = step_flops(config, rows)
     return {
-        machine.name: [efficiency(machine, count, flops, gradient_bytes) for count in COUNTS]
-        for machine in MACHINES
+        name: [efficiency(CHIPS[chip], count, flops, gradient_bytes) for count in COUNTS]
+        for chip, name in NAMES.items()
     }
 
 
@@ -231,6 +128,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON lines to append to")
     args, overrides = parser.parse_known_args()
     config = load_config(args.config, overrides)
+    describe_devices(f"cpu:{DEVICES}")
     reports = []
     for mesh, accum_steps in [*((mesh, 1) for mesh in MESHES), (MESHES[0], 4)]:
         reports.append(report(config, mesh, accum_steps))

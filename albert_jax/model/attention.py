@@ -17,13 +17,13 @@ KINDS = ("auto", "xla", "cudnn", "tpu")  # what `train.attention` may be
 
 
 class Segments(NamedTuple):
-    """The chunk of each token: ids_BT int32, and mask_B1TS, true for a query and key of the same.
+    """The chunk of each token (int32), and a mask that is true for a query and key of the same.
 
     Padding (segment 0) attends to padding, so that no softmax is over an empty set.
     """
 
-    ids_BT: jax.Array
-    mask_B1TS: jax.Array
+    ids: jax.Array  # [B,T]
+    mask: jax.Array  # [B,1,T,S]
 
     @classmethod
     def of(cls, ids_BT: jax.Array) -> "Segments":
@@ -61,10 +61,10 @@ class Attention(nnx.Module):
         if kind == "tpu":
             products = [project.product(x_BTD) for project in projections]
             biases = [project.bias[...].astype(x_BTD.dtype) for project in projections]
-            y_BTD = tpu_attention(products, biases, segments.ids_BT, self.num_heads)
+            y_BTD = tpu_attention(products, biases, segments.ids, self.num_heads)
         else:
             qkv_BTD = [project(x_BTD) for project in projections]
-            y_BTD = self._by_heads(kind, qkv_BTD, segments.mask_B1TS, probs_keys)
+            y_BTD = self._by_heads(kind, qkv_BTD, segments.mask, probs_keys)
         y_BTD = self.output(checkpoint_name(y_BTD, KEPT))
         return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, output_keys))
 
@@ -77,14 +77,18 @@ class Attention(nnx.Module):
     ) -> jax.Array:
         """Returns y_BTD by a function that has the heads on an axis of their own."""
         B, T, D = qkv_BTD[0].shape
-        heads = [x.reshape(B, T, self.num_heads, D // self.num_heads) for x in qkv_BTD]
+        q_BTNH, k_BSNH, v_BSNH = (
+            x.reshape(B, T, self.num_heads, D // self.num_heads) for x in qkv_BTD
+        )
         if kind == "cudnn":
-            scale = heads[0].shape[-1] ** -0.5
+            scale = q_BTNH.shape[-1] ** -0.5
             y_BTNH = jax.nn.dot_product_attention(
-                *heads, mask=mask_B1TS, scale=scale, implementation="cudnn"
+                q_BTNH, k_BSNH, v_BSNH, mask=mask_B1TS, scale=scale, implementation="cudnn"
             )
         else:
-            y_BTNH = attend(*heads, mask_B1TS, self.probs_dropout_rate, dropout_keys_B)
+            y_BTNH = attend(
+                q_BTNH, k_BSNH, v_BSNH, mask_B1TS, self.probs_dropout_rate, dropout_keys_B
+            )
         return y_BTNH.reshape(B, T, D)
 
 

@@ -150,7 +150,8 @@ def _forward(segment_ref: Any, *refs: Any, head_size: int) -> None:
     q_bias, k_bias, v_bias = (ref[...] for ref in bias_refs)
     k, v = k_ref[...] + k_bias, v_ref[...] + v_bias
     for queries in _query_blocks(T):
-        mask_bias, q, y = _mask_bias(segment_ref, queries), q_ref[queries] + q_bias, 0.0
+        mask_bias, q = _mask_bias(segment_ref, queries), q_ref[queries] + q_bias
+        y = jnp.zeros(q.shape, jnp.float32)
         for only in _heads(W, head_size):
             weights, inverse = _weights(only(q), k, mask_bias, head_size)
             y += only(_product(weights.astype(v.dtype), v, 1, 0) * inverse)
@@ -164,10 +165,11 @@ def _backward(segment_ref: Any, *refs: Any, head_size: int) -> None:
     T, W = q_ref.shape
     q_bias, k_bias, v_bias = (ref[...] for ref in bias_refs)
     k, v = k_ref[...] + k_bias, v_ref[...] + v_bias
-    dk, dv, dq_sum = 0.0, 0.0, 0.0
+    dk = dv = jnp.zeros((T, W), jnp.float32)
+    dq_sum = jnp.zeros((1, W), jnp.float32)
     for queries in _query_blocks(T):
         mask_bias, q = _mask_bias(segment_ref, queries), q_ref[queries] + q_bias
-        grad, dq = grad_ref[queries], 0.0
+        grad, dq = grad_ref[queries], jnp.zeros(q.shape, jnp.float32)
         for only in _heads(W, head_size):
             own_q, own_grad = only(q), only(grad)
             weights, inverse = _weights(own_q, k, mask_bias, head_size)

@@ -149,7 +149,9 @@ def _gpus(name: str, chip: str, count: int) -> list[Any]:
             f"pip install 'jax[cuda13]=={metadata.version('jax')}'"
         )
     if count > 8 and count % 8:
-        raise ValueError(f"--devices {name!r}: GPUs come in hosts of 8; write {chip}:{count // 8 * 8}")
+        raise ValueError(
+            f"--devices {name!r}: GPUs come in hosts of 8; write {chip}:{count // 8 * 8}"
+        )
     # Autotuning would run each choice on the GPU.
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_autotune_level=0".strip()

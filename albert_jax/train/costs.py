@@ -10,8 +10,8 @@ that their schedule has, links at the makers' rates with nothing hidden.
 
 import itertools
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -106,30 +106,26 @@ def _largest(program: Program, count: int = 5) -> list[tuple[int, str, str, str]
     return sorted(found.values(), reverse=True)[:count]
 
 
-def compiler_time(program: Program, chip: Chip, config: Config) -> Time | None:
-    """Returns the time of a step by XLA's estimate of each instruction; None if it makes none."""
-    if chip.clock is None:
-        return None
-    clock = chip.clock
+def _times(program: Program, chip: Chip, config: Config) -> dict[str, Time]:
+    """Returns the time of a step after each way of counting; see the module."""
 
-    def seconds(one: Instruction) -> float:
-        return (one.number("estimated_cycles") or 0) / clock
+    def by_compiler(one: Instruction) -> float:
+        return (one.number("estimated_cycles") or 0) / (chip.clock or 1)
 
-    return _time(program, chip, config, seconds)
-
-
-def roofline_time(program: Program, chip: Chip, config: Config) -> Time:
-    """Returns the time of a step if each instruction were bound by its FLOPs or its bytes."""
-
-    def seconds(one: Instruction) -> float:
+    def by_roofline(one: Instruction) -> float:
         products = program.flops(one) / (_PRODUCT_SHARE * chip.flops)
         return max(products, program.traffic(one) / chip.bandwidth)
 
-    return _time(program, chip, config, seconds)
+    ways = {"roofline": by_roofline}
+    if chip.clock is not None:
+        ways = {"compiler": by_compiler, **ways}
+    return {name: _time(program, chip, config, way) for name, way in ways.items()}
 
 
-def _time(program: Program, chip: Chip, config: Config, seconds: Any) -> Time:
-    parts: Counter[str] = Counter()
+def _time(
+    program: Program, chip: Chip, config: Config, seconds: Callable[[Instruction], float]
+) -> Time:
+    parts: defaultdict[str, float] = defaultdict(float)
     for one in program.instructions:
         if one.kernel:
             parts[KERNELS] += one.times * _kernel_seconds(one, chip, config)
@@ -137,7 +133,7 @@ def _time(program: Program, chip: Chip, config: Config, seconds: Any) -> Time:
             parts[part_of(one)] += one.times * seconds(one)
     for collective in program.collectives():
         parts[LINKS] += collective.times * _link_seconds(collective, chip)
-    return Time({name: value for name, value in parts.most_common() if value > 0})
+    return Time({name: parts[name] for name in sorted(parts, key=parts.__getitem__, reverse=True)})
 
 
 def part_of(one: Instruction) -> str:
@@ -179,7 +175,9 @@ def axes_of(groups: Sequence[Sequence[int]], mesh: Mapping[str, int]) -> str:
             order = [i for i, axis in enumerate(mesh) if axis not in axes]
             order += [i for i, axis in enumerate(mesh) if axis in axes]
             size = math.prod(mesh[axis] for axis in axes)
-            if {frozenset(g) for g in places.transpose(order).reshape(-1, size).tolist()} == wanted:
+            if {
+                frozenset(g) for g in places.transpose(order).reshape(-1, size).tolist()
+            } == wanted:
                 return "·".join(axes)
     return "?"
 
@@ -200,8 +198,8 @@ class Estimate(NamedTuple):
       memory: bytes a device.
       fits: whether a device has as much; None where its memory is not known.
       links: each kind of collective, with its bytes, how often it runs and over which axes.
-      compiler: seconds by XLA's estimate, if it makes one; see the module.
-      roofline: seconds by the roofline, if the chip's figures are known.
+      times: seconds by `compiler`, if XLA makes an estimate, and by `roofline`, if the chip's
+        figures are known; see the module.
       flops: model FLOPs of a device.
       compile_seconds: what tracing and compiling took.
       text: the program.
@@ -212,8 +210,7 @@ class Estimate(NamedTuple):
     memory: Memory
     fits: bool | None
     links: list[dict[str, Any]]
-    compiler: Time | None
-    roofline: Time | None
+    times: dict[str, Time]
     flops: float
     compile_seconds: float
     text: str
@@ -253,10 +250,9 @@ def estimate_step(
         memory=memory,
         fits=memory.total <= room(chip) if chip else None,
         links=_links(program, sizes),
-        compiler=compiler_time(program, chip, config) if chip else None,
-        roofline=roofline_time(program, chip, config) if chip else None,
+        times=_times(program, chip, config) if chip else {},
         flops=step_flops(config, config.train.batch_size) / len(devices),
-        compile_seconds=compiled.seconds,
+        compile_seconds=compiled.trace_seconds + compiled.compile_seconds,
         text=compiled.text,
     )
 

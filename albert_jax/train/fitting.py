@@ -93,6 +93,4 @@ def _promising(
 def _sharded(config: Config, num_devices: int) -> Config:
     """Returns the config with weights and moments sharded over all devices between steps."""
     shards = num_devices // config.mesh.tensor
-    return dataclasses.replace(
-        config, mesh=dataclasses.replace(config.mesh, data=1, fsdp=shards)
-    )
+    return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=1, fsdp=shards))

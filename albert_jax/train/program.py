@@ -234,7 +234,7 @@ class Program:
             kind = one.opcode.removesuffix("-start")
             if kind in COLLECTIVES:
                 # The start of an asynchronous one also names its operands.
-                arrays = one.results
+                arrays = list(one.results)
                 if one.opcode.endswith("-start") and len(arrays) > 1:
                     arrays = arrays[len(arrays) // 2 :]
                 size = sum(array.bytes for array in arrays)
@@ -364,7 +364,8 @@ def _groups(one: Instruction) -> tuple[tuple[int, ...], ...]:
         shape, dims, order = (
             tuple(map(int, part.split(","))) if part else None for part in short.groups()
         )
-        assert shape and dims
+        assert dims is not None
+        assert shape is not None
         places = np.arange(math.prod(dims)).reshape(dims).transpose(order).reshape(shape)
         return tuple(tuple(int(n) for n in group) for group in places)
     listed = one.attribute(r"replica_groups=\{(\{[^=]*?\})\}") or ""
