@@ -14,7 +14,7 @@ from support.models import random_batch, tiny_model
 from albert_jax.config import ModelConfig
 from albert_jax.config.presets import albert_preset, bert_preset
 from albert_jax.model import PRETRAINING, Albert, is_stacked
-from albert_jax.model.attention import segment_mask
+from albert_jax.model.attention import Segments
 from albert_jax.model.custom_gradients import (
     add_bias,
     keeping_slope,
@@ -154,7 +154,7 @@ def unrolled(config: ModelConfig, params: Any, batch: dict[str, Any]) -> jax.Arr
     ids = [jnp.asarray(batch[name]) for name in INPUTS]
     x = model.embeddings(*ids[:3], None)
     x = model.encoder.embed_proj(x) if config.embedding_size != config.hidden_size else x
-    hidden, mask = [x], segment_mask(ids[3])
+    hidden, mask = [x], Segments.of(ids[3])
     counts = layers_of_groups(config.num_hidden_layers, config.num_hidden_groups)
     for group, count in enumerate(counts):
         for layer in range(count):
