@@ -50,8 +50,8 @@ class Chip(NamedTuple):
 GIB = 2**30
 # Of TPUs: the instructions in XLA's schedule of a kernel (`benchmarks/kernel_schedule.py`, rows of
 # 512, 2026-11-27) against the FLOPs it takes; heads of 64 fill half of a matrix unit 128 wide.
-_V5_KERNELS = {64: (0.34, 0.36), 128: (0.54, 0.67)}
-_V6_KERNELS = {64: (0.11, 0.12), 128: (0.22, 0.25)}
+_V5_KERNELS = {64: (0.31, 0.35), 128: (0.50, 0.65)}
+_V6_KERNELS = {64: (0.12, 0.13), 128: (0.17, 0.22)}
 # Of GPUs: cuDNN on an H100 at 512 slots. Source: arXiv:2407.08608, Figure 5 (335 and 497 TFLOP/s
 # forward). No source for the backward pass: taken to reach two thirds of that.
 _CUDNN = {64: (0.34, 0.23), 128: (0.50, 0.33)}

@@ -22,7 +22,7 @@ from albert_jax.model.flops import model_flops
 from albert_jax.model.sharding import mesh_sizes
 from albert_jax.train.ahead import Compiled, compile_step
 from albert_jax.train.chips import Chip
-from albert_jax.train.program import Collective, Instruction, Program
+from albert_jax.train.program import NO_WORK, Collective, Instruction, Program
 
 # A share of peak that matrix products reach. Source: XLA's own estimate of one product of 8192³ is
 # 0.88 to 0.90 of peak on v5e and v5p.
@@ -97,7 +97,7 @@ def _largest(program: Program, count: int = 5) -> list[tuple[int, str, str, str]
     """Returns the largest arrays that instructions make, those alike once."""
     found: dict[tuple[str, str], tuple[int, str, str, str]] = {}
     for one in program.instructions:
-        if one.opcode in ("parameter", "tuple", "get-tuple-element", "while", "bitcast", "call"):
+        if one.opcode in NO_WORK or one.opcode.endswith("-start"):
             continue
         for array in one.results:
             line = program.source(one) or ""

@@ -20,7 +20,7 @@ _DTYPE_BYTES = {
 }
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 # Names for what is there already, and ends of what was counted at its start.
-_NO_WORK = frozenset(
+NO_WORK = frozenset(
     (
         *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while"),
         *("call", "conditional", "opt-barrier", "partition-id", "async-start", "async-update"),
@@ -192,10 +192,12 @@ class Program:
 
     def traffic(self, one: Instruction) -> int:
         """Returns the bytes that an instruction reads from and writes to memory, once."""
-        if one.opcode in _NO_WORK:
+        if one.opcode in NO_WORK:
             return 0
         if one.opcode == "copy-start":  # (target, source, context)
             return sum(array.traffic for array in one.results[:2])
+        if one.opcode == "slice-start":  # (source, target, context)
+            return one.results[1].bytes + one.results[1].traffic
         if one.opcode in ("dynamic-slice", "slice", "gather"):
             return 2 * sum(array.traffic for array in one.results)
         operands = self.sizes(one)
