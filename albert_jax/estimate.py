@@ -40,13 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rows", action="store_true", help="also find the most rows a device for each remat"
     )
+    parser.add_argument(
+        "--only", action="store_true", help="look for no other settings if it does not fit"
+    )
     parser.add_argument("--json", type=user_path, help="where to write everything, as JSON")
     parser.add_argument("--hlo", type=user_path, help="where to write the compiled program")
     args, overrides = parser.parse_known_args(argv)
     try:
         config = load_config(args.config, overrides)
         chip, devices = describe_devices(args.devices)
-        phases, fits = _estimate(config, chip, devices, args.rows)
+        phases, fits = _estimate(config, chip, devices, args.rows, args.only)
         print(as_text(phases, fits, chip, len(devices)))
         if args.json:
             found = as_json(phases, fits, args.config, args.devices, chip, len(devices))
@@ -59,11 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _estimate(
-    config: Config, chip: Chip | None, devices: Sequence[Any], all_remats: bool
+    config: Config, chip: Chip | None, devices: Sequence[Any], all_remats: bool, only: bool
 ) -> tuple[list[Estimate], list[Fit]]:
     """Returns what each phase costs (nothing if one does not fit), and settings that fit.
 
-    Such settings are looked for if there is need, or for each remat if `all_remats`.
+    Such settings are looked for if there is need, or for each remat if `all_remats`; not if
+    `only` this config counts.
 
     Raises:
       ValueError: if it is no pretraining run, or does not go together with the devices.
@@ -85,7 +89,7 @@ def _estimate(
     except DoesNotFitError as error:
         phases = []
         _say(str(error))
-    if chip is None:
+    if chip is None or only:
         return phases, []
     longest, steps = runs[-1]
     if all_remats:

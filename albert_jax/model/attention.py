@@ -11,6 +11,7 @@ from albert_jax.config import ModelConfig
 from albert_jax.config.schema import one_of
 from albert_jax.model.custom_gradients import softmax
 from albert_jax.model.layers import KEPT, Compute, Dense, LayerNorm, dropout, split_keys
+from albert_jax.model.sharding import target_device
 from albert_jax.model.tpu_attention import fits_tpu_attention, tpu_attention
 
 KINDS = ("auto", "xla", "cudnn", "tpu")  # what `train.attention` may be
@@ -93,13 +94,10 @@ class Attention(nnx.Module):
 
 
 def implementation(kind: str, x_BTD: jax.Array, num_heads: int) -> str:
-    """Returns what `kind` is for x_BTD; `auto` is the fastest that the mesh's devices support.
-
-    Without a mesh, as in prediction, the devices are those of this process.
-    """
+    """Returns what `kind` is for x_BTD; `auto` is the fastest that the devices support."""
     if kind != "auto":
         return kind
-    device = jax.sharding.get_abstract_mesh().abstract_device or jax.devices()[0]
+    device = target_device()
     _, T, D = x_BTD.shape
     head_size = D // num_heads
     is_half = x_BTD.dtype.itemsize == 2

@@ -148,6 +148,15 @@ def split_rows(x: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, P(axes)) if axes else x
 
 
+def target_device() -> Any:
+    """Returns a device, or its description, of the kind that the program being traced is for.
+
+    Those are the devices of `jax.set_mesh`'s mesh, which need not be here; without a mesh, as in
+    prediction, those of this process.
+    """
+    return jax.sharding.get_abstract_mesh().abstract_device or jax.devices()[0]
+
+
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     """Returns the positions in a global batch of this process's rows, ascending."""
     indices = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))

@@ -21,8 +21,8 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec as P
 
 _LANES = 128  # Source: Pallas guide for TPUs, tiling
-# Scores in fast memory at once, 1 MiB in float32. Source: the compiler's schedules for v5e, v5p and
-# v6e at T of 512, where a quarter of it takes a tenth to a third more instructions.
+# Scores in fast memory at once, 1 MiB in float32. Source: the schedules for v5e, v5p and v6e at T
+# of 512, where a quarter of it takes a tenth to a third more instructions.
 _SCORES = 512 * 512
 _MAX_LENGTH = 2048
 
