@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--hlo", type=user_path, help="where to write the compiled program")
     args, overrides = parser.parse_known_args(argv)
     try:
+        for name, path in (("--json", args.json), ("--hlo", args.hlo)):
+            if path and not path.parent.is_dir():
+                raise FileNotFoundError(f"{name} {str(path)!r}: there is no folder {path.parent}")
         config = load_config(args.config, overrides)
         chip, devices = describe_devices(args.devices)
         phases, fits = _estimate(config, chip, devices, args.rows, args.only)

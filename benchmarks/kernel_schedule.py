@@ -3,10 +3,10 @@
     python benchmarks/kernel_schedule.py --output kernels.jsonl      (needs jax[tpu], and no TPU)
 
 XLA makes no estimate of a kernel's time, but its compiler writes down what it schedules: a bundle
-of instructions a cycle, for one core. The kernel has no loop, so that the bundles of its program
-are the cycles of one program of its grid, if nothing waits for memory. Against them stand the FLOPs
-that the mathematics needs: 2 products of slots × slots × head size forward, 5 backward. The share
-of peak is what `train/chips.py` counts the kernel at.
+of instructions a cycle, for one core. The kernel has no loop, so its bundles are the cycles of one
+place in its grid, if nothing waits for memory. Against them stand the FLOPs that the mathematics
+needs: 2 products of slots × slots × head size forward, 5 backward. The share of peak is what
+`train/chips.py` counts the kernel at.
 """
 
 import argparse

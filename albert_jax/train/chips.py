@@ -1,5 +1,6 @@
 """Accelerators that a run can be compiled for: their figures, and devices that are not here."""
 
+import contextlib
 import os
 import re
 from importlib import metadata, util
@@ -87,8 +88,8 @@ _SLICES = {"v4": _CUBES, "v5e": _FLAT, "v5p": _CUBES, "v6e": _FLAT}
 def describe_devices(name: str) -> tuple[Chip | None, list[Any]]:
     """Returns the kind of chip (None for a CPU) and devices to compile for, present or not.
 
-    Must be called before anything else has used JAX: a TPU's compiler is then told that no TPU is
-    here, and a CPU divides itself into as many devices.
+    To be called before anything else has used JAX, which then looks for no TPU and divides a CPU
+    into as many devices.
 
     Args:
       name: `v5p:4x4x4`, `v5p:64`, `h100:8`, `cpu:8`: a chip, and a slice or a number of them.
@@ -104,10 +105,18 @@ def describe_devices(name: str) -> tuple[Chip | None, list[Any]]:
     if not re.fullmatch(r"[1-9]\d{0,5}", size):
         raise ValueError(f"--devices {name!r}: write {chip}:N with a number, such as {chip}:8")
     if chip == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", int(size))
-        return None, jax.devices()
+        return None, _cpus(name, int(size))
     return CHIPS[chip], _gpus(name, chip, int(size))
+
+
+def _cpus(name: str, count: int) -> list[Any]:
+    jax.config.update("jax_platforms", "cpu")
+    with contextlib.suppress(RuntimeError):  # JAX is in use already
+        jax.config.update("jax_num_cpu_devices", count)
+    devices = jax.devices()
+    if len(devices) < count:
+        raise ValueError(f"--devices {name!r}: this process has {len(devices)}; start a new one")
+    return devices[:count]
 
 
 def _tpus(name: str, chip: str, size: str) -> list[Any]:

@@ -22,7 +22,8 @@ from albert_jax.model.flops import model_flops
 from albert_jax.model.sharding import mesh_sizes
 from albert_jax.train.ahead import Compiled, compile_step
 from albert_jax.train.chips import Chip
-from albert_jax.train.program import NO_WORK, Collective, Instruction, Program
+from albert_jax.train.hlo import Instruction
+from albert_jax.train.program import NO_WORK, Collective, Program
 
 # A share of peak that matrix products reach. Source: XLA's own estimate of one product of 8192³ is
 # 0.88 to 0.90 of peak on v5e and v5p.
@@ -100,7 +101,7 @@ def _largest(program: Program, count: int = 5) -> list[tuple[int, str, str, str]
         if one.opcode in NO_WORK or one.opcode.endswith("-start"):
             continue
         for array in one.results:
-            line = program.source(one) or ""
+            line = program.sources.line(one) or ""
             operation = one.op_name.rpartition("/")[2] or one.opcode
             found.setdefault((str(array), line), (array.bytes, str(array), operation, line))
     return sorted(found.values(), reverse=True)[:count]

@@ -1,7 +1,7 @@
-"""Reads a compiled program: its instructions, FLOPs, memory traffic and collectives.
+"""Reads a compiled program: what a device runs in a step, its FLOPs, traffic and collectives.
 
-XLA prints a program as computations, each a list of instructions; loops and fusions call other
-computations. It is what a device would run: after fusion, layout and scheduling.
+That is the program after fusion, layout and scheduling. Loops and fusions are instructions that
+call other computations.
 """
 
 import dataclasses
@@ -12,12 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
-_DTYPE_BYTES = {
-    **dict.fromkeys(("pred", "s8", "u8"), 1),
-    **dict.fromkeys(("bf16", "f16", "s16", "u16"), 2),
-    **dict.fromkeys(("s32", "u32", "f32"), 4),
-    **dict.fromkeys(("s64", "u64", "f64"), 8),
-}
+from albert_jax.train.hlo import Array, Instruction, Sources, computations, entry
+
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 # Names for what is there already, and ends of what was counted at its start.
 NO_WORK = frozenset(
@@ -27,68 +23,6 @@ NO_WORK = frozenset(
         *(f"{name}-done" for name in (*COLLECTIVES, "copy", "async", "slice")),
     )
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Array:
-    """An array that an instruction makes; `on_chip` if it lies in a TPU's vector memory."""
-
-    dtype: str
-    dims: tuple[int, ...]
-    on_chip: bool = False
-
-    @property
-    def bytes(self) -> int:
-        """Its size, without padding."""
-        return math.prod(self.dims) * _DTYPE_BYTES.get(self.dtype, 0)
-
-    @property
-    def traffic(self) -> int:
-        """The bytes that it takes to read or write it in device memory."""
-        return 0 if self.on_chip else self.bytes
-
-    def __str__(self) -> str:
-        return f"{self.dtype}[{','.join(map(str, self.dims))}]"
-
-
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-    """One instruction; `times` is how often a step runs it."""
-
-    name: str
-    opcode: str
-    results: tuple[Array, ...]
-    operands: tuple[str, ...]
-    attributes: str
-    times: int = 1
-
-    def attribute(self, pattern: str) -> str | None:
-        """Returns what the pattern's group matches in the instruction's attributes."""
-        found = re.search(pattern, self.attributes)
-        return found[1] if found else None
-
-    def number(self, key: str) -> int | None:
-        """Returns a number noted by the compiler or a kernel's author, as `estimated_cycles`."""
-        found = self.attribute(rf'"{key}":"?(\d+)"?')
-        return int(found) if found else None
-
-    @property
-    def op_name(self) -> str:
-        """The scopes and the operation in the source that it was made from."""
-        return self.attribute(r'op_name="([^"]*)"') or ""
-
-    @property
-    def kernel(self) -> str | None:
-        """The name of the kernel, if it is one that XLA did not make."""
-        target = self.attribute(r'custom_call_target="([^"]*)"') or ""
-        if target == "tpu_custom_call":
-            return self.op_name.removesuffix("/pallas_call").rpartition("/")[2]
-        return target if "fmha" in target else None
-
-    @property
-    def bytes(self) -> int:
-        """The size of what it makes."""
-        return sum(array.bytes for array in self.results)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,12 +44,8 @@ class Program:
 
     def __init__(self, text: str):
         """Parses the program."""
-        self._text = text
-        self.computations = {name: list(_parsed(lines)) for name, lines in _blocks(text)}
-        found = re.search(r"^ENTRY %?([\w.\-]+)", text, re.M)
-        if found is None:
-            raise ValueError("the text is not a compiled program: it has no ENTRY")
-        self._entry = found[1]
+        self.computations, self._entry = computations(text), entry(text)
+        self.sources = Sources(text)
 
     @cached_property
     def instructions(self) -> list[Instruction]:
@@ -243,69 +173,6 @@ class Program:
                 found.append(Collective(kind, size, one.times, arrays[0].dtype, _groups(one)))
         return found
 
-    def source(self, one: Instruction, package: str = "albert_jax") -> str | None:
-        """Returns the innermost line of the package that made an instruction, as file:line."""
-        frame = one.attribute(r"stack_frame_id=(\d+)")
-        if frame is None:
-            found = re.search(r'source_file="([^"]*)" source_line=(\d+)', one.attributes)
-            return _within(f"{found[1]}:{found[2]}", package) if found else None
-        while frame in self._frames:
-            place, parent = self._frames[frame]
-            if (line := _within(place, package)) or parent == frame:
-                return line
-            frame = parent
-        return None
-
-    @cached_property
-    def _frames(self) -> dict[str, tuple[str, str]]:
-        """Frame -> file:line, and the frame that called it."""
-        files = dict(re.findall(r'^(\d+) "([^"]*)"$', _table(self._text, "FileNames"), re.M))
-        places = {
-            number: f"{files.get(file)}:{line}"
-            for number, file, line in re.findall(
-                r"^(\d+) \{file_name_id=(\d+) function_name_id=\d+ line=(\d+)",
-                _table(self._text, "FileLocations"),
-                re.M,
-            )
-        }
-        return {
-            number: (places.get(place, ""), parent)
-            for number, place, parent in re.findall(
-                r"^(\d+) \{file_location_id=(\d+)(?: parent_frame_id=(\d+))?",
-                _table(self._text, "StackFrames"),
-                re.M,
-            )
-        }
-
-
-def _blocks(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Yields the name and lines of each computation.
-
-    A lone brace ends one: the metadata of kernels spans lines.
-    """
-    for block in re.findall(r"^(?:ENTRY )?%?[\w.\-]+ \(.*?^}$", text, re.M | re.S):
-        first, *lines = block.splitlines()
-        yield re.sub(r"^(ENTRY )?%?", "", first).split(" ")[0], lines
-
-
-def _parsed(lines: list[str]) -> Iterator[Instruction]:
-    for line in lines:
-        found = re.match(r"\s*(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$", line)
-        if found:
-            name, shapes, opcode, rest = found.groups()
-            inside, _, _ = rest.partition(")")
-            yield Instruction(
-                name, opcode, _arrays(shapes), tuple(re.findall(r"%([\w.\-]+)", inside)), rest
-            )
-
-
-def _arrays(shapes: str) -> tuple[Array, ...]:
-    """Parses `bf16[2,3]{1,0:T(8,128)S(1)}`, or a tuple of such."""
-    return tuple(
-        Array(dtype, tuple(int(n) for n in dims.split(",") if n), "S(1)" in layout)
-        for dtype, dims, layout in re.findall(r"(\w+)\[([\d,]*)\](\{[^}]*\})?", shapes)
-    )
-
 
 def _size(array: Array) -> int:
     return math.prod(array.dims)
@@ -358,30 +225,29 @@ def _roots(body: list[Instruction], by_name: dict[str, Instruction]) -> list[Ins
 
 
 def _groups(one: Instruction) -> tuple[tuple[int, ...], ...]:
-    """Parses `{{0,1},{2,3}}`, or the short form `[2,2]<=[4]` with axes transposed by `T(1,0)`."""
-    short = re.search(
-        r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", one.attributes
-    )
-    if short:
-        shape, dims, order = (
-            tuple(map(int, part.split(","))) if part else None for part in short.groups()
-        )
-        assert dims is not None
-        assert shape is not None
-        places = np.arange(math.prod(dims)).reshape(dims).transpose(order).reshape(shape)
-        return tuple(tuple(int(n) for n in group) for group in places)
-    listed = one.attribute(r"replica_groups=\{(\{[^=]*?\})\}") or ""
-    return tuple(
-        tuple(int(n) for n in group.split(",")) for group in re.findall(r"\{([\d,]+)\}", listed)
-    )
+    """Parses the groups of devices, in any of the forms that XLA prints.
+
+    `{{0,1},{2,3}}`; `[2,2]<=[4]`, with axes transposed by `T(1,0)`; or the axes of a mesh,
+    `mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'a'}`.
+    """
+    text = one.attribute(r"replica_groups=(.*?)(?:, \w+=(?!\()|$)") or ""
+    if mesh := re.match(r"mesh\[(.*?)\](?:, device_ids=\((\S+?)\))? \{(.*?)\}", text):
+        sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh[1])}
+        grouped = re.findall(r"'(\w+)'", mesh[3])
+        places = _iota(mesh[2] or f"[{math.prod(sizes.values())}]").reshape(tuple(sizes.values()))
+        order = sorted(range(len(sizes)), key=lambda axis: [*sizes][axis] in grouped)
+        groups = places.transpose(order).reshape(-1, math.prod(sizes[name] for name in grouped))
+    elif short := re.match(r"\[([\d,]+)\]<=(\S+)", text):
+        groups = _iota(short[2]).reshape([int(n) for n in short[1].split(",")])
+    else:
+        groups = [group.split(",") for group in re.findall(r"\{([\d,]+)\}", text)]
+    return tuple(tuple(int(n) for n in group) for group in groups)
 
 
-def _table(text: str, name: str) -> str:
-    found = re.search(rf"^{name}\n(.*?)\n\n", text, re.M | re.S)
-    return found[1] if found else ""
-
-
-def _within(place: str, package: str) -> str | None:
-    """Returns the place from the package's folder on, if it is in there."""
-    _, folder, rest = place.rpartition(f"/{package}/")
-    return f"{package}/{rest}" if folder else None
+def _iota(text: str) -> np.ndarray:
+    """Parses `[2,4]T(1,0)`: the numbers from 0 in that shape, its axes then transposed."""
+    dims, order = (re.search(rf"{mark}([\d,]+)", text) for mark in (r"\[", r"T\("))
+    assert dims is not None, text
+    shape = [int(n) for n in dims[1].split(",")]
+    axes = [int(n) for n in order[1].split(",")] if order else range(len(shape))
+    return np.arange(math.prod(shape)).reshape(shape).transpose(axes)
