@@ -20,11 +20,11 @@ from albert_jax.model.tpu_attention import tpu_attention
 
 def plain(qkv, biases, segment_ids, num_heads):
     B, T, D = qkv[0].shape
-    heads = (
+    q, k, v = (
         (x + bias[None, None]).reshape(B, T, num_heads, D // num_heads)
         for x, bias in zip(qkv, biases, strict=True)
     )
-    return attend(*heads, Segments.of(segment_ids).mask, 0.0, None).reshape(B, T, D)
+    return attend(q, k, v, Segments.of(segment_ids).mask, 0.0, None).reshape(B, T, D)
 
 
 def kernel(qkv, biases, segment_ids, num_heads):
@@ -141,9 +141,9 @@ def test_each_device_of_a_mesh_computes_its_rows_and_heads(sizes):
 def test_auto_goes_by_the_devices_of_the_mesh(kind, platform, T, dtype, expected):
     device = AbstractDevice(device_kind=kind, num_cores=1, platform=platform)
     mesh = AbstractMesh((1,), ("data",), (AxisType.Auto,), abstract_device=device)
-    x = jax.ShapeDtypeStruct((2, T, 768), dtype)
+    x_BTD = jnp.zeros((2, T, 768), dtype)
     with jax.sharding.use_abstract_mesh(mesh):
-        assert implementation("auto", x, 12) == expected
+        assert implementation("auto", x_BTD, 12) == expected
 
 
 def test_rows_that_the_kernel_cannot_take_are_refused():
