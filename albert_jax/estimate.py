@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=user_path, help="where to write everything, as JSON")
     parser.add_argument("--hlo", type=user_path, help="where to write the compiled program")
+    # So that the arguments of a training command can be given as they are.
+    parser.add_argument("--workdir", help=argparse.SUPPRESS)
     args, overrides = parser.parse_known_args(argv)
     try:
         for name, path in (("--json", args.json), ("--hlo", args.hlo)):

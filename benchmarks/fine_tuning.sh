@@ -30,7 +30,7 @@ task() {
     --workdir "$runs/$name" --config.init_from="$start" --config.task.data="$path" \
     --config.task.tokenizer="$tokenizer" --config.task.seeds='[0,1,2]' \
     --config.model.vocab_size=8000 --config.model.hidden_size=128 \
-    --config.model.num_hidden_layers=4 --config.model.num_attention_heads=2 \
+    --config.model.num_hidden_layers=2 --config.model.num_attention_heads=4 \
     --config.model.intermediate_size=512 --config.model.initializer_range=0.05 \
     --config.task.max_length="$length" --config.train.batch_size="$batch" \
     --config.train.num_steps="$steps" --config.train.eval_every="$steps" \

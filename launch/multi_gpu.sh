@@ -22,6 +22,18 @@ if ! gpus=$(nvidia-smi --list-gpus 2>/dev/null) || [[ -z $gpus ]]; then
   echo "multi_gpu.sh: nvidia-smi finds no GPU; launch/local.sh trains on what there is" >&2
   exit 1
 fi
-if [[ ${1:-} == --dry-run ]]; then printf 'export %q\n' "${settings[@]}"; fi
+if [[ ${1:-} == --dry-run ]]; then
+  # The chip as albert_jax.estimate names it.
+  case $gpus in
+    *A100*40GB*) chip=a100-40 ;;
+    *A100*) chip=a100-80 ;;
+    *H200*) chip=h200 ;;
+    *B200*) chip=b200 ;;
+    *) chip=h100 ;;
+  esac
+  printf '# What it takes: python -m albert_jax.estimate --devices %s' "$chip:$(wc -l <<<"$gpus")"
+  printf ' %q' "${@:2}" && echo
+  printf 'export %q\n' "${settings[@]}"
+fi
 export "${settings[@]}"
 exec "$here/local.sh" "$@"

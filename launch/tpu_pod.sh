@@ -78,6 +78,16 @@ prepare() {
 '. launch/environment.sh && make_environment requirements.txt'"
 }
 
+# Prints the chips of a type as albert_jax.estimate names them; v4 and v5p types count two cores.
+chips() {
+  local count=${TYPE##*-}
+  case $TYPE in
+    v4-* | v5p-*) echo "${TYPE%-*}:$((count / 2))" ;;
+    v5litepod-*) echo "v5e:$count" ;;
+    *) echo "${TYPE%-*}:$count" ;;
+  esac
+}
+
 dry_run=
 if [[ ${1:-} == --dry-run ]]; then
   dry_run=yes
@@ -89,6 +99,9 @@ if [[ ${1:-} == delete ]]; then
 fi
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 printf -v train '%q ' launch/local.sh "$@"
+if [[ $dry_run ]]; then
+  echo "# What it takes: python -m albert_jax.estimate --devices $(chips) ${train#launch/local.sh }"
+fi
 while true; do
   wait_for_tpu
   status=0

@@ -14,7 +14,7 @@ from albert_jax.config import Config, ModelConfig
 from albert_jax.model import Albert, Compute
 from albert_jax.model.flops import model_flops
 from albert_jax.model.heads import KINDS
-from albert_jax.tasks.base import Batch, MeanSums, Metrics
+from albert_jax.tasks.base import Batch, MeanSums
 
 
 class Seam(NamedTuple):
@@ -38,7 +38,7 @@ class Experiment(NamedTuple):
       workdir: the run directory, which exists.
       mesh: the device mesh.
       spec: the structure and sharding of the training state.
-      train_step: (state, batch, key) -> (state, metrics); the input state is donated.
+      train_step: jitted (state, batch, key) -> (state, metrics); the input state is donated.
       train_batches: first step (from 0) -> global batches from that step on.
       evaluate: (parameters, step) -> metrics on the held-out examples, the same ones every time;
         before a seam, on rows of that phase's length.
@@ -57,7 +57,7 @@ class Experiment(NamedTuple):
     workdir: Path
     mesh: Mesh
     spec: StateSpec
-    train_step: Callable[[Any, Batch, Any], tuple[Any, Metrics]]
+    train_step: Any
     train_batches: Callable[[int], Generator[Batch, None, None]]
     evaluate: Callable[[Any, int], dict[str, float]]
     flops: Callable[[MeanSums], float]

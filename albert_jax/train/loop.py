@@ -67,6 +67,8 @@ def train(experiment: Experiment) -> TrainState:
             if seam := experiment.seams.get(step):
                 meter.pause()  # rates leave out the time to compile the new shape
                 state = _cross(seam, state, log)
+            if seam or step == first_step + 1:
+                log.say(_memory(experiment, state, batch, dropout_key))
             state, metrics = experiment.train_step(state, batch, dropout_key)
             meter.push(step, metrics)
             if settings.debug_nans and metrics["skipped"].total:
@@ -95,6 +97,16 @@ def train(experiment: Experiment) -> TrainState:
                 log.say(f"stopped on request: saved step {step}; rerun the command to resume")
                 break
     return state
+
+
+def _memory(experiment: Experiment, *arguments: Any) -> str:
+    """Says how much of a device's memory the step will use; compiles it, for the call to come."""
+    found: Any = experiment.train_step.lower(*arguments).compile().memory_analysis()
+    used = found.argument_size_in_bytes + found.temp_size_in_bytes
+    device = experiment.mesh.local_devices[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    share = f" of {limit / 2**30:.1f} ({used / limit:.0%})" if limit else ""
+    return f"a step uses {used / 2**30:.2f}{share} GiB of memory on each device"
 
 
 def _cross(seam: Seam, state: TrainState, log: RunLog) -> TrainState:
@@ -155,7 +167,7 @@ def _record(meter: Meter) -> dict[str, Any]:
 
 def _meter(experiment: Experiment, log: RunLog, record: dict[str, Any]) -> Meter:
     config = experiment.config
-    peak = peak_flops(jax.devices()[0].device_kind, config.train.dtype)
+    peak = peak_flops(experiment.mesh.devices.flat[0].device_kind, config.train.dtype)
     return Meter(
         log=log,
         log_every=config.train.log_every,
@@ -176,6 +188,6 @@ def _describe(experiment: Experiment, first_step: int) -> str:
     return (
         f"{experiment.workdir}: {start}, to step {experiment.config.train.num_steps}; "
         f"{sum(leaf.size for leaf in leaves) / 1e6:.1f} M parameters; "
-        f"{experiment.mesh.size} × {jax.devices()[0].device_kind} as {axes}"
+        f"{experiment.mesh.size} × {experiment.mesh.devices.flat[0].device_kind} as {axes}"
         + (f", in {jax.process_count()} processes" if jax.process_count() > 1 else "")
     )

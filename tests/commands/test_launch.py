@@ -45,7 +45,8 @@ def test_all_gpus_train_with_flags_that_the_user_may_add_to(repo_root, fake_gpus
     env |= {"JAX_COMPILATION_CACHE_DIR": ""}
     status, said, message = run(script, "--dry-run", *ARGS, env=env, cwd="/")
     assert (status, message) == (0, "")
-    lines = [shlex.split(line) for line in said.splitlines()]
+    estimate, *lines = [shlex.split(line) for line in said.splitlines()]
+    assert estimate[-len(ARGS) - 2 :] == ["--devices", "h100:2", *ARGS]
     exported = dict(line[1].split("=", 1) for line in lines if line[0] == "export")
     assert exported["XLA_FLAGS"] == "--xla_gpu_enable_latency_hiding_scheduler=true --mine"
     assert exported["XLA_CLIENT_MEM_FRACTION"] == "0.92"
@@ -126,6 +127,16 @@ def test_a_tpu_that_was_taken_away_is_made_anew(tpu_pod):
     assert verbs(calls) == ["list", *PREPARE, "train", *again]
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "chips"),
+    [("v5litepod-8", "v5e:8"), ("v5p-32", "v5p:16"), ("v4-8", "v4:4"), ("v6e-16", "v6e:16")],
+)
+def test_a_dry_run_names_the_chips_for_the_estimate(repo_root, accelerator, chips):
+    script = repo_root / "launch/tpu_pod.sh"
+    _, said, _ = run(script, "--dry-run", *ARGS, env={"TYPE": accelerator})
+    assert f"albert_jax.estimate --devices {chips} " in said.splitlines()[0]
+
+
 def test_an_error_of_the_run_itself_ends_it(tpu_pod):
     status, calls = tpu_pod("ACTIVE,ACTIVE", "3", *ARGS)
     assert status == 3
@@ -135,7 +146,8 @@ def test_an_error_of_the_run_itself_ends_it(tpu_pod):
 def test_a_dry_run_asks_google_nothing(repo_root, tpu_pod):
     assert tpu_pod("", "0", "--dry-run", *ARGS) == (0, [])
     _, said, _ = run(repo_root / "launch/tpu_pod.sh", "--dry-run", *ARGS)
-    lines = [shlex.split(line)[1:] for line in said.splitlines()]
+    estimate, *lines = [shlex.split(line)[1:] for line in said.splitlines()]
+    assert estimate[-len(ARGS) - 2 :] == ["--devices", "v6e:16", *ARGS]
     assert verbs(lines) == ["create", *PREPARE, "train"]
     _, said, _ = run(repo_root / "launch/tpu_pod.sh", "--dry-run", "delete")
     assert [line.split()[4] for line in said.splitlines()] == ["delete"]
