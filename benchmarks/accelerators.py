@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--presets", nargs="*", choices=PRESETS, default=PRESETS)
     parser.add_argument("--chips", nargs="*", choices=CHIPS, default=(), help="to compile for")
+    parser.add_argument("--rows", nargs="*", type=int, help="rows a device at once to try")
     parser.add_argument("--before", action="store_true", help="compile the program as it was")
     parser.add_argument("--heads", action="store_true", help="write the heads of the configs")
     args = parser.parse_args()
@@ -161,7 +162,7 @@ def main() -> None:
     kind, changes = ("_before", BEFORE) if args.before else ("", ())
     for chip in args.chips:
         for preset in args.presets:
-            found = best(preset, chip, ROWS[preset], changes)
+            found = best(preset, chip, tuple(args.rows or ROWS[preset]), changes)
             if found:
                 path = args.output / f"{preset}_{chip}{kind}.json"
                 path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -75,19 +75,19 @@ def test_a_row_is_its_base_but_for_its_changes(key):
 @pytest.mark.parametrize("key", ROWS, ids="-".join)
 def test_small_rows_are_small_and_the_same_experiment(key):
     row, config, small = ROWS[key], load(key), load(key, ",small")
-    like = load_config(f"{ROOT}/configs/small.py")
     hidden = small.model.hidden_size
     assert hidden * 8 == config.model.hidden_size
     assert small.model.embedding_size == min(config.model.embedding_size // 4, hidden)
     assert hidden % small.model.num_attention_heads == 0
-    assert small.model.vocab_size == like.model.vocab_size
+    assert small.model.vocab_size == 8000
     assert small.model.share == config.model.share
     assert small.model.hidden_dropout_prob == row.small.get("model.hidden_dropout_prob", 0)
     assert small.data.sentence_objective == config.data.sentence_objective
-    assert small.optimizer == like.optimizer
-    assert small.train.batch_size * small.data.seq_len == like.train.batch_size * like.data.seq_len
-    own = {name: getattr(like.train, name) for name in ("num_steps", "batch_size")}
-    assert dataclasses.replace(small.train, **own) == like.train
+    assert small.optimizer.name == "adamw"
+    assert small.train.batch_size * small.data.seq_len == 2048
+    steps = round(4000 * config.train.num_steps / 125_000)
+    assert small.train.num_steps == row.small.get("train.num_steps", steps)
+    assert small.train.unroll == 1
     assert small.data.path.startswith(f"data/small{small.data.seq_len}")
     assert encoder_size(small.model) < 12e6
 
