@@ -157,9 +157,10 @@ class TrainConfig:
       dtype: dtype of the matrix products; parameters and sums stay float32.
       remat: what the backward pass recomputes: nothing (`none`); everything except dense layers
         and attention's output (`dots`); or the whole layer (`full`).
-      attention: the implementation; `auto` uses cuDNN's on an NVIDIA GPU if dtype and head size
-        allow it, and XLA's otherwise.
-      unroll: layers compiled into one iteration of the loop over them.
+      attention: the implementation: XLA's (`xla`), cuDNN's (`cudnn`), our kernel for TPUs (`tpu`),
+        or the fastest that devices, dtype and sizes allow (`auto`).
+      unroll: layers compiled into one iteration of the loop over them. More take longer to compile
+        and spare copies into and out of stacks, a third of a step on TPUs and GPUs.
       eval_batches: held-out batches per evaluation; 0 reads the whole split.
       checkpoint_minutes: also save once this many minutes have passed since the last save,
         checked every `log_every` steps; 0 saves only by step count.

@@ -93,6 +93,16 @@ class Attention(nnx.Module):
         return y_BTNH.reshape(B, T, D)
 
 
+def dropout_note(kind: str, rate: float, platform: str) -> str | None:
+    """Returns what to tell the user whose dropout keeps attention from the fast kernels."""
+    if rate == 0 or platform == "cpu" or kind == "xla":
+        return None
+    return (
+        f"model.attention_probs_dropout_prob={rate}: the attention kernels have no dropout, so "
+        "training writes every head's scores to memory; 0 is faster, as in ALBERT v2"
+    )
+
+
 def implementation(kind: str, x_BTD: jax.Array, num_heads: int) -> str:
     """Returns what `kind` is for x_BTD; `auto` is the fastest that the devices support."""
     if kind != "auto":

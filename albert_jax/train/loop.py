@@ -11,6 +11,7 @@ from albert_jax.checkpoints.run_dir import locked
 from albert_jax.checkpoints.state import TrainState
 from albert_jax.config.errors import RunError
 from albert_jax.data.row_reader import DamagedRowsError
+from albert_jax.model.attention import dropout_note
 from albert_jax.model.flops import peak_flops
 from albert_jax.tasks.base import MeanSums
 from albert_jax.train.curves import (
@@ -52,7 +53,8 @@ def train(experiment: Experiment) -> TrainState:
         saved_step = checkpoints.latest_step
         first_step = saved_step or 0
         log = stack.enter_context(_open_log(experiment, first_step))
-        for line in (*lines, _describe(experiment, first_step), *experiment.notes):
+        notes = [*experiment.notes, *_dropout_note(experiment)]
+        for line in (*lines, _describe(experiment, first_step), *notes):
             log.say(line)
         init_key, dropout_key = jax.random.split(jax.random.key(settings.seed))
         if saved_step is not None:
@@ -97,6 +99,13 @@ def train(experiment: Experiment) -> TrainState:
                 log.say(f"stopped on request: saved step {step}; rerun the command to resume")
                 break
     return state
+
+
+def _dropout_note(experiment: Experiment) -> list[str]:
+    config, device = experiment.config, experiment.mesh.devices.flat[0]
+    rate = config.model.attention_probs_dropout_prob
+    note = dropout_note(config.train.attention, rate, device.platform)
+    return [note] if note else []
 
 
 def _memory(experiment: Experiment, *arguments: Any) -> str:

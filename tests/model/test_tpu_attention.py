@@ -13,7 +13,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from albert_jax.config import MeshConfig, ModelConfig
 from albert_jax.model import Albert, Compute, attention
-from albert_jax.model.attention import Segments, attend, implementation
+from albert_jax.model.attention import Segments, attend, dropout_note, implementation
 from albert_jax.model.sharding import make_mesh
 from albert_jax.model.tpu_attention import tpu_attention
 
@@ -144,6 +144,35 @@ def test_auto_goes_by_the_devices_of_the_mesh(kind, platform, T, dtype, expected
     x_BTD = jnp.zeros((2, T, 768), dtype)
     with jax.sharding.use_abstract_mesh(mesh):
         assert implementation("auto", x_BTD, 12) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "platform", "is_told"),
+    [
+        ("auto", 0.1, "tpu", True),
+        ("tpu", 0.1, "tpu", True),
+        ("auto", 0.1, "cuda", True),
+        ("auto", 0.0, "tpu", False),
+        ("auto", 0.1, "cpu", False),
+        ("xla", 0.1, "tpu", False),
+    ],
+)
+def test_dropout_that_keeps_the_plain_path_is_told(kind, rate, platform, is_told):
+    assert (dropout_note(kind, rate, platform) is not None) == is_told
+
+
+def test_with_dropout_attention_is_the_plain_one(monkeypatch):
+    config = ModelConfig(
+        vocab_size=50, hidden_size=64, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=64, embedding_size=16, attention_probs_dropout_prob=0.5,
+        max_position_embeddings=128,
+    )  # fmt: skip
+    monkeypatch.setattr(attention, "tpu_attention", lambda *_: pytest.fail("the kernel"))
+    model = Albert(config, compute=Compute(attention="tpu"), rngs=nnx.Rngs(0))
+    ids = jnp.ones((1, 128), jnp.int32)
+    model(ids, ids, ids, ids, jax.random.split(jax.random.key(0), 1))
+    with pytest.raises(pytest.fail.Exception, match="the kernel"):
+        model(ids, ids, ids, ids)
 
 
 def test_rows_that_the_kernel_cannot_take_are_refused():
