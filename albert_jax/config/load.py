@@ -17,6 +17,7 @@ from typing import Any
 
 import ml_collections
 
+from albert_jax.config.choices import nearest
 from albert_jax.config.schema import (
     TFDS_PREFIX,
     Config,
@@ -24,7 +25,6 @@ from albert_jax.config.schema import (
     config_from_dict,
     convert,
     element_type,
-    nearest,
 )
 
 

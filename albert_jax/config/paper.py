@@ -11,14 +11,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from albert_jax.config.choices import nearest
 from albert_jax.config.load import load_config
-from albert_jax.config.schema import (
-    Config,
-    DataConfig,
-    TrainConfig,
-    config_from_dict,
-    nearest,
-)
+from albert_jax.config.schema import Config, DataConfig, TrainConfig, config_from_dict
 
 SMALL = "small"  # the suffix of a row's name, as in configs/paper/table5.py:sop,small
 _WIDTH = 8  # widths are divided by this, so base has H 96 and large 128

@@ -5,15 +5,15 @@ and values that cannot work on any devices.
 """
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import ml_collections
 
 from albert_jax.config.checks import check_values
+from albert_jax.config.choices import nearest, one_of
 
 
 class Options(dict[str, Any]):
@@ -325,23 +325,3 @@ def _convert_value(spec: dataclasses.Field, value: Any, where: str) -> Any:
         raise ValueError(f"{where} must be finite, not {value}")
     choices = spec.metadata.get("choices")
     return one_of(where, value, choices) if choices else value
-
-
-def one_of(where: str, value: str, choices: Collection[str]) -> str:
-    """Returns a setting's value.
-
-    Raises:
-      ValueError: if it is not one of the choices.
-    """
-    if value not in choices:
-        close = difflib.get_close_matches(str(value), list(choices), n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{where} must be one of {', '.join(choices)}; got {value!r}{hint}")
-    return value
-
-
-def nearest(word: Any, known: Iterable[str]) -> str:
-    """Returns the end of an error message: the closest of the known words, or all of them."""
-    known = list(known)
-    matches = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"

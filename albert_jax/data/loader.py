@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from albert_jax.config import DataConfig
-from albert_jax.config.schema import one_of
+from albert_jax.config.choices import one_of
 from albert_jax.data import masking, sentence_pairs
 from albert_jax.data.row_reader import DamagedRowsError, open_rows, read_manifest
 from albert_jax.data.sampling import EVAL_SEED, example_rng, row_of

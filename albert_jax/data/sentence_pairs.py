@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from albert_jax.config.schema import one_of
+from albert_jax.config.choices import one_of
 from albert_jax.data.tokenizer import CLS, SEP
 
 StoredRow = Mapping[str, np.ndarray]

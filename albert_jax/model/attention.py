@@ -8,7 +8,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from albert_jax.config import ModelConfig
-from albert_jax.config.schema import one_of
+from albert_jax.config.choices import one_of
 from albert_jax.model.custom_gradients import softmax
 from albert_jax.model.layers import KEPT, Compute, Dense, LayerNorm, dropout, split_keys
 from albert_jax.model.sharding import target_device

@@ -9,7 +9,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from albert_jax.config import ModelConfig, TrainConfig
-from albert_jax.config.schema import one_of
+from albert_jax.config.choices import one_of
 from albert_jax.model.custom_gradients import add_bias, keeping_slope, layer_normalize, product
 
 KEPT = "product"  # what `remat=dots` keeps for the backward pass

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from albert_jax.config import TaskConfig
-from albert_jax.config.schema import one_of
+from albert_jax.config.choices import one_of
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.tasks.base import Batch, Mean, Metrics, cross_entropy, row_work
 from albert_jax.tasks.examples import TaskData

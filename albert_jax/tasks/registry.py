@@ -12,7 +12,8 @@ from importlib import metadata
 from typing import Any
 
 from albert_jax.config import TaskConfig
-from albert_jax.config.schema import TFDS_PREFIX, nearest
+from albert_jax.config.choices import nearest
+from albert_jax.config.schema import TFDS_PREFIX
 from albert_jax.tasks.classification import Classification
 from albert_jax.tasks.examples import TaskData
 from albert_jax.tasks.finetuning import FinetuningTask, Recipe, TaskSpec

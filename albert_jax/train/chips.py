@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental import topologies
 
-from albert_jax.config.schema import nearest
+from albert_jax.config.choices import nearest
 from albert_jax.model.flops import peak_flops
 
 # A share of peak that matrix products reach. Source: XLA's own estimate of one product of 8192³ is

@@ -18,7 +18,7 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
 from tensorboardX.record_writer import RecordWriter
 
-from albert_jax.config.schema import nearest
+from albert_jax.config.choices import nearest
 from albert_jax.data.files import replace_text
 from albert_jax.train.curves import METRICS_FILE, read_metrics
 

@@ -11,7 +11,7 @@ import optax
 import optax.contrib
 
 from albert_jax.config import Config, OptimizerConfig
-from albert_jax.config.schema import nearest
+from albert_jax.config.choices import nearest
 from albert_jax.model import is_stacked
 from albert_jax.model.sharding import path_of
 
