@@ -93,7 +93,7 @@ def _estimate(
             phases.append(estimate_step(own, steps, chip, devices))
     except DoesNotFitError as error:
         phases = []
-        _say(str(error))
+        _say(f"does not fit: {error}")
     if chip is None or only:
         return phases, []
     longest, steps = runs[-1]

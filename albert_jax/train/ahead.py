@@ -1,6 +1,5 @@
 """Compiles a run's training step for devices that need not be here, without data."""
 
-import dataclasses
 import re
 import time
 from collections.abc import Sequence
@@ -42,12 +41,7 @@ class Compiled(NamedTuple):
 
 
 class DoesNotFitError(ValueError):
-    """A program needs more memory than a device has; `needed` bytes, if the compiler says."""
-
-    def __init__(self, message: str, needed: float | None):
-        """Keeps the compiler's message."""
-        super().__init__(message)
-        self.needed = needed
+    """A program needs more memory than a device has; the message says how much."""
 
 
 def batch_shapes(config: Config, sharding: Any) -> dict[str, jax.ShapeDtypeStruct]:
@@ -92,7 +86,7 @@ def compile_step(config: Config, devices: Sequence[Any]) -> Compiled:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            raise DoesNotFitError(str(error), _needed(str(error))) from error
+            raise DoesNotFitError(_need(str(error))) from error
     memory: Any = compiled.memory_analysis()
     return Compiled(
         compiled.as_text() or "",
@@ -104,20 +98,7 @@ def compile_step(config: Config, devices: Sequence[Any]) -> Compiled:
     )
 
 
-def _needed(message: str) -> float | None:
-    """Returns the bytes that XLA says a program uses, from `Used 19.2G of 15.75G hbm`."""
-    found = re.search(r"Used ([\d.]+)([KMG]) of", message)
-    return float(found[1]) * 1024 ** ("KMG".index(found[2]) + 1) if found else None
-
-
-def with_rows(config: Config, rows: int, num_devices: int, **train: Any) -> Config:
-    """Returns a config whose step, on so many devices, has `rows` rows a device, once.
-
-    Args:
-      config: settings.
-      rows: rows a device.
-      num_devices: the mesh's.
-      train: further settings of `TrainConfig`.
-    """
-    settings = {"batch_size": rows * num_devices, "grad_accum_steps": 1} | train
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, **settings))
+def _need(message: str) -> str:
+    """Returns what XLA says of memory, such as `Used 19.2G of 15.75G hbm`, and nothing else."""
+    found = re.search(r"Used \S+ of \S+ \w+", message)
+    return found[0].replace("Used", "used") if found else message.partition("\n")[0]
