@@ -87,6 +87,21 @@ def as_table(results: dict[tuple[str, str, str], dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def as_summary(results: dict[tuple[str, str, str], dict[str, Any]]) -> str:
+    """Markdown for the README: shares of peak and device-hours, a row a preset."""
+    lines = ["| | " + " | ".join(CHIPS) + " |", "|---" * (1 + len(CHIPS)) + "|"]
+    for preset in PRESETS:
+        cells = []
+        for chip in CHIPS:
+            found = results.get((preset, chip, ""))
+            # By the compiler where it makes an estimate, else by the roofline.
+            way = next(iter(found["hours"]), None) if found else None
+            told = f"{share(found, way):.0%}, {DEVICES * found['hours'][way]:,.0f}" if way else "–"
+            cells.append(told)
+        lines.append(f"| {preset} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def draw(results: dict[tuple[str, str, str], dict[str, Any]], path: Path) -> None:
     """Bars of where the time of a step goes, before and after, by the compiler."""
     bars = {
@@ -172,6 +187,7 @@ def main() -> None:
         preset, chip, *rest = path.stem.split("_")
         results[preset, chip, "".join(rest)] = json.loads(path.read_text("utf-8"))
     (args.output / "table.md").write_text(as_table(results), "utf-8")
+    (args.output / "summary.md").write_text(as_summary(results), "utf-8")
     draw(results, args.output / "time.png")
     if args.heads:
         for preset in PRESETS:

@@ -8,6 +8,7 @@ import pytest
 
 from albert_jax.config.presets import albert_preset
 from albert_jax.estimate import main
+from albert_jax.train.chips import CHIPS
 
 SMALL = (
     "--config.model.num_hidden_layers=2",
@@ -115,28 +116,31 @@ def test_a_program_for_tpus(found, preset, devices, mesh):
         "--config", f"configs/{preset}.py", "--devices", devices, *SMALL, *mesh
     )
     (phase,) = json_["phases"]
-    heads, rows = albert_preset(preset)["num_attention_heads"], 8
+    heads, rows, layers = albert_preset(preset)["num_attention_heads"], 8, 2
     assert "attention_forward" in program
     assert "attention_backward" in program
     for shape in (f"[{rows},{heads},512,512]", f"[{rows},512,{heads},512]"):
         assert shape not in program
     assert not any(link["in_loop"] for link in phase["links"])
     times = phase["times"]
-    # Two layers have what twelve or twenty-four have, and the vocabulary weighs more.
-    assert 0.35 < times["compiler"]["share_of_peak"] < 0.85
     assert times["compiler"]["share_of_peak"] < times["roofline"]["share_of_peak"] < 0.9
     parts = times["compiler"]["parts"]
-    assert parts["feed-forward"] > parts["attention"] > parts["optimizer"]
     assert parts.get("other", 0) < 0.1 * times["compiler"]["seconds"]
+    # A product alone has 0.88 to 0.90 of the peak; these have more to read and to write.
+    size = albert_preset(preset)
+    work = 3 * 2 * layers * rows * 512 * 2 * size["hidden_size"] * size["intermediate_size"]
+    share = work / parts["feed-forward"] / CHIPS[devices.partition(":")[0]].flops
+    assert 0.5 < share < 0.9
 
 
 @pytest.mark.slow
 @needs_libtpu
 def test_what_does_not_fit_is_made_to_fit(tmp_path, capsys):
     path = tmp_path / "found.json"
-    words = ["--config", "configs/xxlarge.py", "--devices", "v5e:2x2", *SMALL]
+    words = ["--config", "configs/base.py", "--devices", "v5e:2x2", *SMALL]
     assert main([*words, "--config.train.batch_size=2048", "--json", str(path)]) == 1
-    said = capsys.readouterr().out
+    said, progress = capsys.readouterr()
+    assert "does not fit: used" in progress
     (fit,) = json.loads(path.read_text())["fits"]
     assert fit["memory"]["total"] < fit["memory"]["room"]
     assert fit["rows"] * fit["train"]["grad_accum_steps"] * 4 == 2048
