@@ -22,10 +22,10 @@ export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.mma
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$(realpath -m "$runs")/compiled}"
 
 # The recipes are for published sizes; so small a model wants a larger rate and has less time.
-# task NAME CONFIG DATA STEPS BATCH LENGTH
+# task NAME CONFIG DATA STEPS BATCH LENGTH [RATE]
 task() {
   [[ -z $only || $only == *$1* ]] || return 0
-  local name=$1 config=$2 path=$3 steps=$4 batch=$5 length=$6
+  local name=$1 config=$2 path=$3 steps=$4 batch=$5 length=$6 rate=${7:-5e-4}
   "$python" -m albert_jax.train --config "$ROOT/configs/finetune/$config.py" \
     --workdir "$runs/$name" --config.init_from="$start" --config.task.data="$path" \
     --config.task.tokenizer="$tokenizer" --config.task.seeds='[0,1,2]' \
@@ -35,7 +35,7 @@ task() {
     --config.task.max_length="$length" --config.train.batch_size="$batch" \
     --config.train.num_steps="$steps" --config.train.eval_every="$steps" \
     --config.train.checkpoint_every="$steps" \
-    --config.optimizer.learning_rate=5e-4 --config.optimizer.warmup_steps=$((steps / 10)) \
+    --config.optimizer.learning_rate="$rate" --config.optimizer.warmup_steps=$((steps / 10)) \
     --config.train.dtype=float32
 }
 
@@ -44,7 +44,7 @@ mkdir -p "$runs"
 
 task sst2 sst2 "$data/glue" 1800 32 64
 task cola cola "$data/glue" 800 32 64
-task conll2003 conll2003 "$data/conll2003" 440 32 128
+task conll2003 conll2003 "$data/conll2003" 440 32 128 2e-3
 task stsb stsb "$data/glue" 800 32 128
 task mrpc mrpc "$data/glue" 400 32 128
 task rte rte "$data/glue" 250 32 128
