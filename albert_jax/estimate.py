@@ -87,22 +87,31 @@ def _estimate(
         train = dataclasses.replace(config.train, batch_size=phase.batch_size)
         runs.append((dataclasses.replace(config, data=phase.data, train=train), phase.num_steps))
     phases: list[Estimate] = []
-    try:
-        for own, steps in runs:
-            _say(f"compiling {own.train.batch_size} rows of {own.data.seq_len} a step")
+    too_large: list[tuple[Config, int]] = []
+    for own, steps in runs:
+        _say(f"compiling {own.train.batch_size} rows of {own.data.seq_len} a step")
+        try:
             phases.append(estimate_step(own, steps, chip, devices))
-    except DoesNotFitError as error:
-        phases = []
-        _say(f"does not fit: {error}")
+        except DoesNotFitError as error:
+            _say(f"does not fit: {error}")
+            phases, too_large = [], [(own, steps)]
+            break
     if chip is None or only:
         return phases, []
-    longest, steps = runs[-1]
     if all_remats:
+        longest, steps = runs[-1]
         tried = [largest_fit(longest, steps, chip, devices, remat, _say) for remat in REMATS]
         return phases, [fit for fit in tried if fit]
-    if phases and all(phase.fits for phase in phases):
+    too_large += [run for run, phase in zip(runs, phases, strict=False) if not phase.fits]
+    if not too_large:
         return phases, []
-    fit = settings_that_fit(longest, steps, chip, devices, _say)
+    unfit, steps = too_large[0]
+    fit = settings_that_fit(unfit, steps, chip, devices, _say)
+    if fit is None:
+        _say(
+            "no remat, accumulation or sharding of the weights makes it fit; take more devices, "
+            "a chip with more memory, or mesh.tensor"
+        )
     return phases, [fit] if fit else []
 
 

@@ -27,7 +27,7 @@ CHIPS = ("v5e", "v5p", "v6e", "h100", "a100-40")
 DEVICES, BATCH = 64, 4096
 # Rows a device at once that are tried. More need more memory; fewer may stay in a TPU's vector
 # memory, which is faster.
-ROWS = {"base": (32, 8), "large": (32, 8), "xlarge": (16, 4), "xxlarge": (16, 8, 2)}
+ROWS = {"base": (32, 8), "large": (32, 16, 8), "xlarge": (16, 8, 4), "xxlarge": (16, 8, 2)}
 BEFORE = ("--config.train.attention=xla", "--config.train.unroll=1")
 
 
@@ -40,7 +40,9 @@ def estimate(preset: str, chip: str, rows: int, changes: tuple[str, ...]) -> dic
         command += ["--config", f"configs/{preset}.py", "--devices", f"{chip}:{DEVICES}"]
         command += [f"--config.train.grad_accum_steps={accum_steps}", *changes]
         subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
-        return json.loads(path.read_text("utf-8")) if path.exists() else {"phases": []}
+        if not path.exists():
+            sys.exit(f"failed: {' '.join(command)}")
+        return json.loads(path.read_text("utf-8"))
 
 
 def best(preset: str, chip: str, rows: tuple[int, ...], changes: tuple[str, ...]) -> Any:

@@ -115,7 +115,7 @@ def implementation(kind: str, x_BTD: jax.Array, num_heads: int) -> str:
     if device.device_kind.startswith("NVIDIA") and is_half and head_size % 8 == 0:
         return "cudnn" if head_size <= 128 else "xla"
     # In float32, XLA multiplies in one bfloat16 pass on a TPU, and the kernel would in several.
-    if device.platform == "tpu" and is_half and fits_tpu_attention(T):
+    if device.platform == "tpu" and is_half and fits_tpu_attention(T, D, num_heads):
         return "tpu"
     return "xla"
 

@@ -6,7 +6,7 @@ stay as the projections write them, [B,T,D], and nothing is transposed or padded
 enough to need no running softmax: scores of a block of queries with all keys fit in fast memory.
 
 Where a head is narrower than 128 lanes, its neighbours' lanes are set to zero instead of being cut
-away, which would move lanes: the matrix unit is as wide as the lanes in either case.
+away, which would move lanes. The matrix unit, at least as wide, takes as long in either case.
 """
 
 import math
@@ -24,12 +24,20 @@ _LANES = 128  # Source: Pallas guide for TPUs, tiling
 # Scores in fast memory at once, 1 MiB in float32. Source: the schedules for v5e, v5p and v6e at T
 # of 512, where a quarter of it takes a tenth to a third more instructions.
 _SCORES = 512 * 512
+# The longest rows, and the largest block, that compile for v5e and v5p.
 _MAX_LENGTH = 2048
+_MAX_BLOCK = 1024 * 384
 
 
-def fits_tpu_attention(T: int) -> bool:
-    """Returns whether the kernel takes rows of T slots."""
-    return T % _LANES == 0 and T <= _MAX_LENGTH
+def fits_tpu_attention(T: int, D: int, num_heads: int) -> bool:
+    """Returns whether the kernel takes rows of T slots and D elements in so many heads."""
+    block = T * _block_width(D, D // num_heads)
+    return T % _LANES == 0 and T <= _MAX_LENGTH and block <= _MAX_BLOCK
+
+
+def _block_width(D: int, head_size: int) -> int:
+    W = math.lcm(head_size, _LANES)
+    return W if D % W == 0 else D
 
 
 def tpu_attention(
@@ -53,13 +61,14 @@ def tpu_attention(
       interpret: whether to run on any device, slowly, for tests.
 
     Raises:
-      ValueError: if the kernel does not take rows of that length.
+      ValueError: if the kernel does not take rows or heads of that size.
     """
     _, T, D = qkv_BTD[0].shape
-    if not fits_tpu_attention(T):
+    if not fits_tpu_attention(T, D, num_heads):
         raise ValueError(
             f"train.attention='tpu' takes rows of a multiple of {_LANES} slots up to "
-            f"{_MAX_LENGTH}, got {T}; use train.attention='auto'"
+            f"{_MAX_LENGTH}, and heads that divide {_LANES} or are divided by it; got rows of {T} "
+            f"and {num_heads} heads of {D // num_heads}; use train.attention='auto'"
         )
     attend = partial(_attend, D // num_heads, interpret)
     mesh = jax.sharding.get_abstract_mesh()
@@ -118,7 +127,9 @@ def _attend_backward(
 
 _attend.defvjp(_attend_forward, _attend_backward)
 
-_PARALLEL = pltpu.CompilerParams(dimension_semantics=("parallel", "parallel"))
+_PARALLEL = pltpu.CompilerParams(
+    dimension_semantics=("parallel", "parallel"), vmem_limit_bytes=64 * 2**20
+)
 
 
 class _Blocks(NamedTuple):
@@ -133,8 +144,7 @@ class _Blocks(NamedTuple):
     @classmethod
     def of(cls, x_BTD: jax.Array, head_size: int) -> "_Blocks":
         B, T, D = x_BTD.shape
-        W = math.lcm(head_size, _LANES)
-        W = W if D % W == 0 else D
+        W = _block_width(D, head_size)
         return cls(
             (B, D // W),
             pl.BlockSpec((None, T, W), lambda row, block: (row, 0, block)),

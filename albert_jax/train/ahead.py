@@ -86,6 +86,11 @@ def compile_step(config: Config, devices: Sequence[Any]) -> Compiled:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
+            if "vmem" in str(error):
+                raise ValueError(
+                    f"a kernel needs more fast memory than a core has: {_need(str(error))}; use "
+                    "--config.train.attention=xla"
+                ) from error
             raise DoesNotFitError(_need(str(error))) from error
     memory: Any = compiled.memory_analysis()
     return Compiled(

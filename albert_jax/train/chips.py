@@ -12,10 +12,6 @@ from jax.experimental import topologies
 from albert_jax.config.choices import nearest
 from albert_jax.model.flops import peak_flops
 
-# A share of peak that matrix products reach. Source: XLA's own estimate of one product of 8192³ is
-# 0.88 to 0.90 of peak on v5e and v5p.
-PRODUCT_SHARE = 0.9
-
 
 class Chip(NamedTuple):
     """One device.
@@ -50,7 +46,8 @@ class Chip(NamedTuple):
 
 GIB = 2**30
 # Of TPUs: the instructions in XLA's schedule of a kernel (`benchmarks/kernel_schedule.py`, rows of
-# 512, 2026-11-27) against the FLOPs it takes; heads of 64 fill half of a matrix unit 128 wide.
+# 512, 2026-11-27) against the FLOPs it takes; heads of 64 fill half of a matrix unit 128 wide. v4
+# and v5e are counted as v5p, though v5e's schedules are a tenth shorter.
 _V5_KERNELS = {64: (0.31, 0.35), 128: (0.50, 0.65)}
 _V6_KERNELS = {64: (0.12, 0.13), 128: (0.17, 0.22)}
 # Of GPUs: cuDNN on an H100 at 512 slots. Source: arXiv:2407.08608, Figure 5 (335 and 497 TFLOP/s
@@ -121,7 +118,7 @@ def _cpus(name: str, count: int) -> list[Any]:
 
 def _tpus(name: str, chip: str, size: str) -> list[Any]:
     slices = _SLICES[chip]
-    shape = slices.get(int(size)) if size.isdigit() else size
+    shape = slices.get(int(size)) if re.fullmatch(r"[0-9]+", size) else size
     example = f"{chip}:{slices[8]} or {chip}:8"
     if shape is None or not re.fullmatch(r"\d+(x\d+)*", shape):
         known = ", ".join(map(str, slices))

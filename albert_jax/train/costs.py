@@ -75,8 +75,7 @@ def memory_of(compiled: Compiled, program: Program) -> Memory:
     left of the temporaries is called activations.
     """
     parameters = _bytes_a_device(compiled.state.params)
-    whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(compiled.state.params))
-    gradients = min(whole, compiled.temporaries)
+    gradients = min(_gradient_bytes(compiled.state.params), compiled.temporaries)
     return Memory(
         parameters,
         _bytes_a_device(compiled.state.opt_state),
@@ -85,6 +84,15 @@ def memory_of(compiled: Compiled, program: Program) -> Memory:
         compiled.arguments + compiled.temporaries,
         _largest(program),
     )
+
+
+def _gradient_bytes(params: Any) -> int:
+    """Returns the bytes of what a device has of the gradients: only `tensor` divides them."""
+    total = 0
+    for leaf in jax.tree.leaves(params):
+        parts = leaf.sharding.mesh.shape["tensor"] if "tensor" in leaf.sharding.spec else 1
+        total += leaf.size * leaf.dtype.itemsize // parts
+    return total
 
 
 def _bytes_a_device(tree: Any) -> int:
@@ -107,8 +115,13 @@ def _largest(program: Program, count: int = 5) -> list[tuple[int, str, str, str]
     return sorted(found.values(), reverse=True)[:count]
 
 
-def _times(program: Program, chip: Chip, config: Config) -> dict[str, Time]:
-    """Returns the time of a step after each way of counting; see the module."""
+def _times(program: Program, chip: Chip, config: Config, num_devices: int) -> dict[str, Time]:
+    """Returns the time of a step after each way of counting; see the module.
+
+    None in float32, for which the chips' figures are not known.
+    """
+    if config.train.dtype != "bfloat16":
+        return {}
 
     def by_compiler(one: Instruction) -> float:
         return (one.number("estimated_cycles") or 0) / (chip.clock or 1)
@@ -120,11 +133,15 @@ def _times(program: Program, chip: Chip, config: Config) -> dict[str, Time]:
     ways = {"roofline": by_roofline}
     if chip.clock is not None:
         ways = {"compiler": by_compiler, **ways}
-    return {name: _time(program, chip, config, way) for name, way in ways.items()}
+    return {name: _time(program, chip, config, num_devices, way) for name, way in ways.items()}
 
 
 def _time(
-    program: Program, chip: Chip, config: Config, seconds: Callable[[Instruction], float]
+    program: Program,
+    chip: Chip,
+    config: Config,
+    num_devices: int,
+    seconds: Callable[[Instruction], float],
 ) -> Time:
     parts: defaultdict[str, float] = defaultdict(float)
     for one in program.instructions:
@@ -133,7 +150,7 @@ def _time(
         else:
             parts[part_of(one)] += one.times * seconds(one)
     for collective in program.collectives():
-        parts[LINKS] += collective.times * _link_seconds(collective, chip)
+        parts[LINKS] += collective.times * _link_seconds(collective, chip, num_devices)
     return Time({name: parts[name] for name in sorted(parts, key=parts.__getitem__, reverse=True)})
 
 
@@ -157,13 +174,15 @@ def _kernel_seconds(one: Instruction, chip: Chip, config: Config) -> float:
     return flops / (share * chip.flops)
 
 
-def _link_seconds(collective: Collective, chip: Chip) -> float:
+def _link_seconds(collective: Collective, chip: Chip, num_devices: int) -> float:
     """Returns the time of a ring over the devices of a group, with nothing hidden."""
-    sizes = {len(group) for group in collective.groups}
-    count = max(sizes, default=1)
-    rate = chip.links if count <= chip.island else chip.beyond
+    group = max(collective.groups, key=len, default=range(num_devices))  # none: all
+    is_island = len({device // chip.island for device in group}) == 1
+    count, size = len(group), collective.bytes
+    if collective.kind == "reduce-scatter":
+        size *= count  # its result is a part
     passes = 2 if collective.kind == "all-reduce" else 1
-    return passes * (count - 1) / count * collective.bytes / rate
+    return passes * (count - 1) / count * size / (chip.links if is_island else chip.beyond)
 
 
 def axes_of(groups: Sequence[Sequence[int]], mesh: Mapping[str, int]) -> str:
@@ -200,7 +219,7 @@ class Estimate(NamedTuple):
       fits: whether a device has as much; None where its memory is not known.
       links: each kind of collective, with its bytes, how often it runs and over which axes.
       times: seconds by `compiler`, if XLA makes an estimate, and by `roofline`, if the chip's
-        figures are known; see the module.
+        figures are known, which they are in bfloat16; see the module.
       flops: model FLOPs of a device.
       compile_seconds: what tracing and compiling took.
       text: the program.
@@ -251,7 +270,7 @@ def estimate_step(
         memory=memory,
         fits=memory.total <= room(chip) if chip else None,
         links=_links(program, sizes),
-        times=_times(program, chip, config) if chip else {},
+        times=_times(program, chip, config, len(devices)) if chip else {},
         flops=step_flops(config, config.train.batch_size) / len(devices),
         compile_seconds=compiled.trace_seconds + compiled.compile_seconds,
         text=compiled.text,

@@ -24,7 +24,7 @@ def as_text(
 ) -> str:
     """Returns what `albert_jax.estimate` prints."""
     lines = [line for phase in phases for line in _phase_lines(phase, chip, num_devices)]
-    if phases and chip:
+    if phases and phases[0].times:
         lines += _run_lines(phases, num_devices)
     if not phases:
         lines.append("It does not fit.")
@@ -34,9 +34,6 @@ def as_text(
             f"fits      {fit.rows} rows a device at once with remat {fit.remat}: {share} of peak: "
             f"{fit.overrides}"
         )
-    if not fits and not (phases and all(phase.fits is not False for phase in phases)):
-        lines.append("No remat, accumulation or sharding of the weights makes it fit; take more")
-        lines.append("devices, a chip with more memory, or mesh.tensor.")
     return "\n".join(lines) + (_LEGEND if chip and (phases or fits) else "")
 
 
@@ -76,6 +73,8 @@ def _how(train: TrainConfig) -> str:
 
 def _time_lines(phase: Estimate, chip: Chip) -> list[str]:
     known = phase.times
+    if not known:
+        return ["time      not estimated in float32; try --config.train.dtype=bfloat16"]
     lines = [
         "time      "
         + "; ".join(
@@ -149,7 +148,7 @@ def as_json(
         "num_devices": num_devices,
         "versions": versions(),
         "phases": [_phase_json(phase, chip) for phase in phases],
-        "hours": hours(phases) if phases and chip else None,
+        "hours": hours(phases) if phases and chip else {},
         "fits": [
             {
                 "remat": fit.remat,

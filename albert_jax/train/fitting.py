@@ -1,6 +1,7 @@
 """Finds settings with which a run fits its devices, by compiling it."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -24,11 +25,12 @@ class Fit(NamedTuple):
     @property
     def overrides(self) -> str:
         """The settings, as arguments of a command."""
-        train = self.estimate.config.train
-        found = [f"--config.train.grad_accum_steps={train.grad_accum_steps}"]
-        found += [f"--config.train.remat={self.remat}"] if self.remat != "none" else []
-        found += [f"--config.mesh.fsdp={self.fsdp}"] if self.fsdp > 1 else []
-        return " ".join(found)
+        train, mesh = self.estimate.config.train, self.estimate.config.mesh
+        return (
+            f"--config.train.grad_accum_steps={train.grad_accum_steps} "
+            f"--config.train.remat={self.remat} --config.mesh.data={mesh.data} "
+            f"--config.mesh.fsdp={mesh.fsdp}"
+        )
 
 
 def settings_that_fit(
@@ -68,6 +70,7 @@ def largest_fit(
             return None
 
     small = [n for n in divisors if n <= 8][-2:]
+    small = divisors[:2] if len(small) < 2 else small
     known = {n: attempt(n) for n in small}
     for rows in _promising(divisors, known, room(chip)):
         found = known[rows] if rows in known else attempt(rows)
@@ -91,6 +94,6 @@ def _promising(
 
 
 def _sharded(config: Config, num_devices: int) -> Config:
-    """Returns the config with weights and moments sharded over all devices between steps."""
-    shards = num_devices // config.mesh.tensor
-    return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=1, fsdp=shards))
+    """Returns the config with weights and moments sharded over as many devices as divide them."""
+    shards = math.gcd(num_devices // config.mesh.tensor, config.model.hidden_size)
+    return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=-1, fsdp=shards))

@@ -60,8 +60,9 @@ class Program:
             elif one.opcode in ("call", "async-start"):
                 yield from self._reached(_callee(one, "to_apply|calls"), times)
             elif one.opcode == "conditional":
-                for name in re.findall(r"%([\w.\-]+)", one.attribute(r"\{(%[^}]*)\}") or ""):
-                    yield from self._reached(name, times)
+                branches = re.findall(r"%([\w.\-]+)", one.attributes.partition(")")[2])
+                for branch in (name for name in branches if name in self.computations):
+                    yield from self._reached(branch, times)
 
     def _turns(self, loop: Instruction) -> int:
         printed = loop.attribute(r'known_trip_count":\{"n":"(\d+)"')
@@ -140,24 +141,52 @@ class Program:
 
     def _fusion_traffic(self, fusion: Instruction, operands: list[tuple[Array, ...]]) -> int:
         """Counts of a stack that a fusion reads from or writes into only the slice it touches."""
-        body = self.computations[_callee(fusion, "calls")]
-        by_name = {one.name: one for one in body}
-        users: dict[str, list[Instruction]] = {}
-        for one in body:
-            for name in one.operands:
-                users.setdefault(name, []).append(one)
         total = 0
-        for one in body:
-            if one.opcode == "parameter":
-                (given, *_) = operands[int(one.attribute(r"^(\d+)\)") or 0)] or one.results
-                total += 0 if given.on_chip else _read(one, users)
-        roots = _roots(body, by_name)
-        for array, root in zip(fusion.results, roots, strict=False):
-            written = root.results[0]
-            if root.opcode == "dynamic-update-slice":
-                written = by_name[root.operands[1]].results[0]
-            total += 0 if array.on_chip else written.bytes
+        for number, given in enumerate(operands):
+            if given and not given[0].on_chip:
+                total += self._read(_callee(fusion, "calls"), number)
+        written = self._written(_callee(fusion, "calls"))
+        for array, size in zip(fusion.results, written, strict=False):
+            total += 0 if array.on_chip else size
         return total
+
+    def _read(self, name: str, number: int) -> int:
+        """Returns the bytes that a computation reads of its parameter of that number."""
+        body = self.computations[name]
+        parameters = (one for one in body if one.opcode == "parameter")
+        source = next(one for one in parameters if one.attribute(r"^(\d+)\)") == str(number))
+        total, same = 0, {source.name}
+        for one in body:
+            for place, operand in enumerate(one.operands):
+                if operand not in same:
+                    continue
+                if one.opcode == "bitcast":
+                    same.add(one.name)
+                elif one.opcode in ("dynamic-slice", "slice", "gather") and place == 0:
+                    total += one.bytes
+                elif one.opcode == "fusion":
+                    total += self._read(_callee(one, "calls"), place)
+                elif one.opcode != "dynamic-update-slice" or place:  # written in place
+                    return source.bytes
+        return min(total, source.bytes)
+
+    def _written(self, name: str) -> list[int]:
+        """Returns the bytes that a computation writes of each of its results."""
+        body = self.computations[name]
+        by_name = {one.name: one for one in body}
+        last = body[-1]
+        roots = [by_name[name] for name in last.operands] if last.opcode == "tuple" else [last]
+        sizes = []
+        for root in roots:
+            while root.opcode == "bitcast":
+                root = by_name[root.operands[0]]
+            if root.opcode == "dynamic-update-slice":
+                sizes.append(by_name[root.operands[1]].bytes)
+            elif root.opcode == "fusion" and len(root.results) == 1:
+                sizes += self._written(_callee(root, "calls"))
+            else:
+                sizes.append(root.results[0].bytes)
+        return sizes
 
     def collectives(self) -> list[Collective]:
         """Returns every collective of a step."""
@@ -165,10 +194,11 @@ class Program:
         for one in self.instructions:
             kind = one.opcode.removesuffix("-start")
             if kind in COLLECTIVES:
-                # The start of an asynchronous one also names its operands.
                 arrays = list(one.results)
-                if one.opcode.endswith("-start") and len(arrays) > 1:
+                if one.opcode == "all-gather-start":  # also names its operands, first
                     arrays = arrays[len(arrays) // 2 :]
+                elif one.opcode == "collective-permute-start":  # (source, target, contexts)
+                    arrays = arrays[1:2]
                 size = sum(array.bytes for array in arrays)
                 found.append(Collective(kind, size, one.times, arrays[0].dtype, _groups(one)))
         return found
@@ -196,32 +226,6 @@ def _window_hits(one: Instruction, axis: int, length: int, outputs: int) -> int:
     before = int(setting("pad", "0_0").split("_")[0])
     at = np.arange(outputs)[:, None] * stride + np.arange(size) - before
     return int(((at >= 0) & (at % dilation == 0) & (at // dilation < length)).sum())
-
-
-def _read(source: Instruction, users: dict[str, list[Instruction]]) -> int:
-    """Returns the bytes of an array that a fusion's instructions read."""
-    total = 0
-    for user in users.get(source.name, []):
-        if user.opcode == "bitcast":
-            total += _read(user, users)
-        elif user.opcode in ("dynamic-slice", "slice", "gather"):
-            total += user.bytes
-        elif user.opcode == "dynamic-update-slice" and user.operands[0] == source.name:
-            continue  # written in place
-        else:
-            return source.bytes
-    return min(total, source.bytes)
-
-
-def _roots(body: list[Instruction], by_name: dict[str, Instruction]) -> list[Instruction]:
-    """Returns what makes each result of a fusion, seen through bitcasts."""
-    last = body[-1]
-    roots = [by_name[name] for name in last.operands] if last.opcode == "tuple" else [last]
-    for i, root in enumerate(roots):
-        while root.opcode == "bitcast":
-            root = by_name[root.operands[0]]
-        roots[i] = root
-    return roots
 
 
 def _groups(one: Instruction) -> tuple[tuple[int, ...], ...]:

@@ -64,7 +64,7 @@ ENTRY %main (a: bf16[256,64], b: bf16[5,64,32]) -> bf16[256,64] {
   %begin = (s32[]{:T(128)}, bf16[256,64]{1,0:T(8,128)(2,1)S(1)}, bf16[5,64,32]{2,1,0:T(8,128)(2,1)}) tuple(%zero, %copy-done, %b)
   %loop = (s32[]{:T(128)}, bf16[256,64]{1,0:T(8,128)(2,1)S(1)}, bf16[5,64,32]{2,1,0:T(8,128)(2,1)}) while(%begin), condition=%condition, body=%body
   %y = bf16[256,64]{1,0:T(8,128)(2,1)S(1)} get-tuple-element(%loop), index=1
-  %sum-start = (bf16[256,64]{1,0}, bf16[256,64]{1,0}) all-reduce-start(%y), replica_groups={{0,1},{2,3}}, to_apply=%add
+  %sum-start = bf16[256,64]{1,0} all-reduce-start(%y), replica_groups={{0,1},{2,3}}, to_apply=%add
   ROOT %sum = bf16[256,64]{1,0:T(8,128)(2,1)} all-reduce-done(%sum-start)
 }
 """  # noqa: E501
