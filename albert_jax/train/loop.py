@@ -70,7 +70,8 @@ def train(experiment: Experiment) -> TrainState:
                 meter.pause()  # rates leave out the time to compile the new shape
                 state = _cross(seam, state, log)
             if seam or step == first_step + 1:
-                log.say(_memory(experiment, state, batch, dropout_key))
+                for line in _memory(experiment, state, batch, dropout_key):
+                    log.say(line)
             state, metrics = experiment.train_step(state, batch, dropout_key)
             meter.push(step, metrics)
             if settings.debug_nans and metrics["skipped"].total:
@@ -108,14 +109,19 @@ def _dropout_note(experiment: Experiment) -> list[str]:
     return [note] if note else []
 
 
-def _memory(experiment: Experiment, *arguments: Any) -> str:
-    """Says how much of a device's memory the step will use; compiles it, for the call to come."""
+def _memory(experiment: Experiment, *arguments: Any) -> list[str]:
+    """Says how much of a device's memory the step will use; compiles it, for the call to come.
+
+    Says nothing of a step that is wrapped in a function, which has no program of its own.
+    """
+    if not hasattr(experiment.train_step, "lower"):
+        return []
     found: Any = experiment.train_step.lower(*arguments).compile().memory_analysis()
     used = found.argument_size_in_bytes + found.temp_size_in_bytes
     device = experiment.mesh.local_devices[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
     share = f" of {limit / 2**30:.1f} ({used / limit:.0%})" if limit else ""
-    return f"a step uses {used / 2**30:.2f}{share} GiB of memory on each device"
+    return [f"a step uses {used / 2**30:.2f}{share} GiB of memory on each device"]
 
 
 def _cross(seam: Seam, state: TrainState, log: RunLog) -> TrainState:
