@@ -29,12 +29,13 @@ def as_text(
     if not phases:
         lines.append("It does not fit.")
     for fit in fits:
-        share = _shares(fit.estimate, chip) if chip else ""
+        told = f", {_shares(fit.estimate, chip)} of peak" if chip and fit.estimate.times else ""
         lines.append(
-            f"fits      {fit.rows} rows a device at once with remat {fit.remat}: {share} of peak: "
+            f"fits      {fit.rows} rows a device at once with remat {fit.remat}{told}: "
             f"{fit.overrides}"
         )
-    return "\n".join(lines) + (_LEGEND if chip and (phases or fits) else "")
+    has_times = any(one.times for one in (*phases, *(fit.estimate for fit in fits)))
+    return "\n".join(lines) + (_LEGEND if has_times else "")
 
 
 def _phase_lines(phase: Estimate, chip: Chip | None, num_devices: int) -> list[str]:

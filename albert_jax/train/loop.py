@@ -53,8 +53,7 @@ def train(experiment: Experiment) -> TrainState:
         saved_step = checkpoints.latest_step
         first_step = saved_step or 0
         log = stack.enter_context(_open_log(experiment, first_step))
-        notes = [*experiment.notes, *_dropout_note(experiment)]
-        for line in (*lines, _describe(experiment, first_step), *notes):
+        for line in (*lines, *_describe(experiment, first_step)):
             log.say(line)
         init_key, dropout_key = jax.random.split(jax.random.key(settings.seed))
         if saved_step is not None:
@@ -70,14 +69,11 @@ def train(experiment: Experiment) -> TrainState:
                 meter.pause()  # rates leave out the time to compile the new shape
                 state = _cross(seam, state, log)
             if seam or step == first_step + 1:
-                for line in _memory(experiment, state, batch, dropout_key):
-                    log.say(line)
+                _say_memory(log, experiment, state, batch, dropout_key)
             state, metrics = experiment.train_step(state, batch, dropout_key)
             meter.push(step, metrics)
             if settings.debug_nans and metrics["skipped"].total:
-                before = state._replace(step=state.step - 1)  # a skipped step changes only this
-                where = first_nan(experiment.train_step, before, batch, dropout_key)
-                raise RunError(f"step {step} is not finite: {where}")
+                _raise_first_nan(step, experiment, state, batch, dropout_key)
             is_last, found = step == settings.num_steps, {}
             stops = stops or (requests.at(step) and not is_last)
             if step % settings.eval_every == 0 or is_last:
@@ -102,26 +98,27 @@ def train(experiment: Experiment) -> TrainState:
     return state
 
 
-def _dropout_note(experiment: Experiment) -> list[str]:
-    config, device = experiment.config, experiment.mesh.devices.flat[0]
-    rate = config.model.attention_probs_dropout_prob
-    note = dropout_note(config.train.attention, rate, device.platform)
-    return [note] if note else []
+def _raise_first_nan(
+    step: int, experiment: Experiment, state: TrainState, *arguments: Any
+) -> None:
+    before = state._replace(step=state.step - 1)  # a skipped step changes only this
+    where = first_nan(experiment.train_step, before, *arguments)
+    raise RunError(f"step {step} is not finite: {where}")
 
 
-def _memory(experiment: Experiment, *arguments: Any) -> list[str]:
+def _say_memory(log: RunLog, experiment: Experiment, *arguments: Any) -> None:
     """Says how much of a device's memory the step will use; compiles it, for the call to come.
 
     Says nothing of a step that is wrapped in a function, which has no program of its own.
     """
     if not hasattr(experiment.train_step, "lower"):
-        return []
+        return
     found: Any = experiment.train_step.lower(*arguments).compile().memory_analysis()
     used = found.argument_size_in_bytes + found.temp_size_in_bytes
     device = experiment.mesh.local_devices[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
     share = f" of {limit / 2**30:.1f} ({used / limit:.0%})" if limit else ""
-    return [f"a step uses {used / 2**30:.2f}{share} GiB of memory on each device"]
+    log.say(f"a step uses {used / 2**30:.2f}{share} GiB of memory on each device")
 
 
 def _cross(seam: Seam, state: TrainState, log: RunLog) -> TrainState:
@@ -196,13 +193,17 @@ def _meter(experiment: Experiment, log: RunLog, record: dict[str, Any]) -> Meter
     )
 
 
-def _describe(experiment: Experiment, first_step: int) -> str:
+def _describe(experiment: Experiment, first_step: int) -> list[str]:
+    config, device = experiment.config, experiment.mesh.devices.flat[0]
     leaves = jax.tree.leaves(experiment.spec.abstract_state.params)
     axes = ", ".join(f"{axis} {size}" for axis, size in experiment.mesh.shape.items())
     start = f"resumes after step {first_step}" if first_step else "starts"
-    return (
-        f"{experiment.workdir}: {start}, to step {experiment.config.train.num_steps}; "
+    line = (
+        f"{experiment.workdir}: {start}, to step {config.train.num_steps}; "
         f"{sum(leaf.size for leaf in leaves) / 1e6:.1f} M parameters; "
-        f"{experiment.mesh.size} × {experiment.mesh.devices.flat[0].device_kind} as {axes}"
+        f"{experiment.mesh.size} × {device.device_kind} as {axes}"
         + (f", in {jax.process_count()} processes" if jax.process_count() > 1 else "")
     )
+    rate = config.model.attention_probs_dropout_prob
+    note = dropout_note(config.train.attention, rate, device.platform)
+    return [line, *experiment.notes, *([note] if note else [])]
