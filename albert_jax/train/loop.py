@@ -45,11 +45,7 @@ def train(experiment: Experiment) -> TrainState:
         stack.enter_context(disk_full_as_run_error(experiment.workdir, DamagedRowsError))
         lines = take_directory(experiment.workdir, stack)
         stack.enter_context(jax.set_mesh(experiment.mesh))
-        checkpoints = stack.enter_context(
-            Checkpoints(
-                experiment.workdir / "checkpoints", settings.keep_checkpoints, best=experiment.best
-            )
-        )
+        checkpoints = stack.enter_context(_open_checkpoints(experiment))
         saved_step = checkpoints.latest_step
         first_step = saved_step or 0
         log = stack.enter_context(_open_log(experiment, first_step))
@@ -78,9 +74,7 @@ def train(experiment: Experiment) -> TrainState:
             stops = stops or (requests.at(step) and not is_last)
             if step % settings.eval_every == 0 or is_last:
                 meter.pause()
-                found = experiment.evaluate(state.params, step)
-                log.write(step, "validation", found)
-                _draw(experiment)
+                found = _evaluate(experiment, state, step, log)
             is_due = saves.at(step) or is_due or is_last or stops
             if not is_due:
                 continue
@@ -96,6 +90,21 @@ def train(experiment: Experiment) -> TrainState:
                 log.say(f"stopped on request: saved step {step}; rerun the command to resume")
                 break
     return state
+
+
+def _open_checkpoints(experiment: Experiment) -> Checkpoints:
+    folder, keep = experiment.workdir / "checkpoints", experiment.config.train.keep_checkpoints
+    return Checkpoints(folder, keep, best=experiment.best)
+
+
+def _evaluate(
+    experiment: Experiment, state: TrainState, step: int, log: RunLog
+) -> dict[str, float]:
+    """Returns the metrics on held-out examples, logged and drawn."""
+    found = experiment.evaluate(state.params, step)
+    log.write(step, "validation", found)
+    _draw(experiment)
+    return found
 
 
 def _raise_first_nan(
