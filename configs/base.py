@@ -8,9 +8,9 @@ Train:  python -m albert_jax.train --config configs/base.py --workdir runs/base
         or --config.train.remat=dots; weights that do not: --config.mesh.fsdp=N.
 Work:   570 MFLOP per token, 1.5e+20 in total.
 Takes:  on 64 chips, estimated (benchmarks/results/accelerators):
-        v5e     32 rows a device, grad_accum_steps=2: 394 device-hours
-        v5p     32 rows a device, grad_accum_steps=2: 169 device-hours
-        v6e     8 rows a device, grad_accum_steps=8: 151 device-hours
+        v5e     32 rows a device, grad_accum_steps=2: 318 to 396 device-hours
+        v5p     32 rows a device, grad_accum_steps=2: 135 to 171 device-hours
+        v6e     8 rows a device, grad_accum_steps=8: 111 to 151 device-hours
         h100    32 rows a device, grad_accum_steps=2: 104 device-hours
         a100-40 32 rows a device, grad_accum_steps=2: 311 device-hours
 Scores: SQuAD 1.1 89.3 F1, SQuAD 2.0 80.0 F1, MNLI 81.6, SST-2 90.3, RACE 64.0

@@ -8,9 +8,9 @@ Train:  python -m albert_jax.train --config configs/large.py --workdir runs/larg
         or --config.train.remat=dots; weights that do not: --config.mesh.fsdp=N.
 Work:   2.0 GFLOP per token, 5.2e+20 in total.
 Takes:  on 64 chips, estimated (benchmarks/results/accelerators):
-        v5e     16 rows a device, grad_accum_steps=4: 1,160 device-hours
-        v5p     32 rows a device, grad_accum_steps=2: 493 device-hours
-        v6e     8 rows a device, grad_accum_steps=8: 408 device-hours
+        v5e     16 rows a device, grad_accum_steps=4: 1,021 to 1,150 device-hours
+        v5p     32 rows a device, grad_accum_steps=2: 432 to 500 device-hours
+        v6e     8 rows a device, grad_accum_steps=8: 329 to 413 device-hours
         h100    32 rows a device, grad_accum_steps=2: 296 device-hours
         a100-40 32 rows a device, grad_accum_steps=2: 915 device-hours
 Scores: SQuAD 1.1 90.6 F1, SQuAD 2.0 82.3 F1, MNLI 83.5, SST-2 91.7, RACE 68.5

@@ -8,9 +8,9 @@ Train:  python -m albert_jax.train --config configs/xlarge.py --workdir runs/xla
         or --config.train.remat=dots; weights that do not: --config.mesh.fsdp=N.
 Work:   7.6 GFLOP per token, 2.0e+21 in total.
 Takes:  on 64 chips, estimated (benchmarks/results/accelerators):
-        v5e     8 rows a device, grad_accum_steps=8: 3,549 device-hours
-        v5p     16 rows a device, grad_accum_steps=4: 1,604 device-hours
-        v6e     4 rows a device, grad_accum_steps=16: 1,145 device-hours
+        v5e     8 rows a device, grad_accum_steps=8: 3,402 to 3,517 device-hours
+        v5p     16 rows a device, grad_accum_steps=4: 1,430 to 1,615 device-hours
+        v6e     4 rows a device, grad_accum_steps=16: 915 to 1,166 device-hours
         h100    16 rows a device, grad_accum_steps=4: 866 device-hours
         a100-40 16 rows a device, grad_accum_steps=4: 2,687 device-hours
 Scores: SQuAD 1.1 92.5 F1, SQuAD 2.0 86.1 F1, MNLI 86.4, SST-2 92.4, RACE 74.8

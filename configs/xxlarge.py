@@ -8,9 +8,9 @@ Train:  python -m albert_jax.train --config configs/xxlarge.py --workdir runs/xx
         or --config.train.remat=dots; weights that do not: --config.mesh.fsdp=N.
 Work:   14.8 GFLOP per token, 3.9e+21 in total.
 Takes:  on 64 chips, estimated (benchmarks/results/accelerators):
-        v5e     8 rows a device, grad_accum_steps=8: 6,924 device-hours
-        v5p     16 rows a device, grad_accum_steps=4: 3,261 device-hours
-        v6e     8 rows a device, grad_accum_steps=8: 2,014 device-hours
+        v5e     8 rows a device, grad_accum_steps=8: 6,579 to 6,954 device-hours
+        v5p     16 rows a device, grad_accum_steps=4: 2,801 to 3,271 device-hours
+        v6e     8 rows a device, grad_accum_steps=8: 1,677 to 2,011 device-hours
         h100    16 rows a device, grad_accum_steps=4: 1,568 device-hours
         a100-40 16 rows a device, grad_accum_steps=4: 4,822 device-hours
 Scores: SQuAD 1.1 94.1 F1, SQuAD 2.0 88.1 F1, MNLI 88.0, SST-2 95.2, RACE 82.3
