@@ -41,7 +41,11 @@ def main() -> None:
     """Runs the command `albert-jax`: `albert-jax NAME ...` is `python -m albert_jax.NAME ...`."""
     name, *sys.argv[1:] = sys.argv[1:] or ["--help"]
     if name in COMMANDS:
-        runpy.run_module(f"{__name__}.{name}", run_name="__main__", alter_sys=True)
+        try:
+            runpy.run_module(f"{__name__}.{name}", run_name="__main__", alter_sys=True)
+        except KeyboardInterrupt:  # during imports; later, a command says what it leaves behind
+            print("error: interrupted", file=sys.stderr)
+            sys.exit(130)
     elif name == "--version":
         print(metadata.version(__name__))
     elif name in ("--help", "-h"):

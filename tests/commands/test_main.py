@@ -33,6 +33,14 @@ def test_an_unknown_command_is_one_line_with_the_nearest(monkeypatch, capsys):
     assert call(monkeypatch, capsys, "trian", "--config", "tiny") == (2, "", message)
 
 
+def test_ctrl_c_while_a_command_is_imported_is_one_line(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("runpy.run_module", interrupted)
+    assert call(monkeypatch, capsys, "train") == (130, "", "error: interrupted\n")
+
+
 def test_its_words_are_the_commands(tmp_path):
     words = ("evaluate", "--workdir", "nowhere")
     code, said, message = run(f"{sys.prefix}/bin/albert-jax", *words, cwd=tmp_path)
