@@ -102,7 +102,7 @@ def _checked_manifests(phases: Sequence[Phase], vocab_size: int) -> list[dict[st
     """Reads what each phase's rows say of themselves, and checks that it fits the settings."""
     last = phases[-1].data
     for phase in phases[:-1]:
-        if not Path(phase.data.path).is_dir() and Path(last.path).is_dir():
+        if not Path(phase.data.path).is_dir():
             lengths = " ".join(str(phase.data.seq_len) for phase in phases)
             raise FileNotFoundError(
                 f"data.path {last.path!r} has no rows of {phase.data.seq_len} for data.phases; "

@@ -194,8 +194,9 @@ def test_impossible_phases_are_refused(phases, message, rows):
         tiny_config(rows, data={"phases": phases})
 
 
-def test_rows_that_were_not_prepared_are_refused(text_folder, tmp_path):
-    config = tiny_config(text_folder / "rows", data={"phases": ("32:0.5",)})
+@pytest.mark.parametrize("folder", ["rows", "nowhere"])
+def test_rows_that_were_not_prepared_are_refused(folder, text_folder, tmp_path):
+    config = tiny_config(text_folder / folder, data={"phases": ("32:0.5",)})
     message = r"has no rows of 32 for data\.phases; prepare it with --seq_len 32 64"
     with pytest.raises(FileNotFoundError, match=message):
         make_experiment(config, tmp_path / "run")
