@@ -14,6 +14,12 @@ from support.paths import ROOT
 
 DEVICES = 2  # of each process
 
+# Threads of one process may write Gloo's message at once, so that its parts are in any order.
+_GLOO = re.compile(
+    r"(\[Gloo\] Rank |\d+| is connected to |"
+    r" peer ranks\. Expected number of connected peer ranks is : )*\s*"
+)
+
 
 class Ended(NamedTuple):
     """How a process ended, and what it left."""
@@ -60,8 +66,6 @@ def in_two(
     for i, (process, (out, err)) in enumerate(zip(processes, said, strict=True)):
         file = folder / f"{name}_{i}.json"
         found = json.loads(file.read_text()) if file.exists() else {}
-        # Threads of one process may write it at once, so that a line lacks its beginning.
-        gloo = re.compile(r"\[Gloo\]|is connected to \d+ peer ranks")
-        out = "".join(line for line in out.splitlines(True) if not gloo.search(line))
+        out = "".join(line for line in out.splitlines(True) if not _GLOO.fullmatch(line))
         ended.append(Ended(process.returncode, out, err, found))
     return ended
