@@ -22,7 +22,7 @@ from albert_jax.checkpoints.weights import HAVE_MOMENTS, Weights, check_same_mod
 from albert_jax.config import Config
 from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.config.load import load_config, user_path
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import tokenizer_of
 from albert_jax.train.optimizer import optimizer_of
 
 
@@ -46,8 +46,8 @@ def convert(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"--output {str(output)!r} exists and is not empty; choose a new one")
     weights = read(source, step, with_moments=to != "hf")
-    if weights.tokenizer is not None:
-        Tokenizer(source, weights.tokenizer)  # raises if the output could not be loaded again
+    if weights.vocabulary is not None:
+        tokenizer_of(weights.vocabulary, source)  # raises if the output could not be loaded again
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
@@ -113,7 +113,7 @@ def _describe(weights: Weights, output: Path) -> str:
     moments = f"; optimizer's moments at step {weights.step}" if weights.moments else ""
     if weights.step and not weights.moments:
         moments = f"; without the optimizer's state at step {weights.step}"
-    tokenizer = "" if weights.tokenizer else "; without a tokenizer"
+    tokenizer = "" if weights.vocabulary else "; without a tokenizer"
     return f"{output}: {weights.kind}, {', '.join(sorted(weights.params))}{moments}{tokenizer}"
 
 
@@ -146,7 +146,7 @@ def write_run(
         mu, nu = (jax.tree.map(jnp.asarray, tree) for tree in weights.moments)
         opt_state = optax.tree.set(opt_state, mu=mu, nu=nu, count=jnp.asarray(step, jnp.int32))
     origin = provenance(source, weights) if source else None
-    open_run(directory, config, None, weights.tokenizer, weights.kind, weights.labels, origin)
+    open_run(directory, config, None, weights.vocabulary, weights.kind, weights.labels, origin)
     with Checkpoints(directory / "checkpoints") as checkpoints:
         state = TrainState(jnp.asarray(step, jnp.int32), params, opt_state)
         checkpoints.save(step, state, {})

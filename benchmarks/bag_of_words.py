@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 from machine import describe, record
+from support.pieces import NUM_SPECIAL
 
 from albert_jax.config import Config
 from albert_jax.config.load import load_config
 from albert_jax.data.row_reader import open_rows
-from albert_jax.data.tokenizer import NUM_SPECIAL
 from albert_jax.train import make_experiment
 
 _ROWS = 512  # a batch

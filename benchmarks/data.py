@@ -25,7 +25,7 @@ from albert_jax.config import DataConfig
 from albert_jax.data import masking, sentence_pairs
 from albert_jax.data.loader import Rows
 from albert_jax.data.sampling import example_rng
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.prepare.corpus import Corpus
 from albert_jax.prepare.documents import IncomingDocuments, SeenDigests
 from albert_jax.prepare.pipeline import prepare
@@ -49,7 +49,7 @@ def prepare_stages(
 ) -> Iterator[tuple[str, float]]:
     """(stage, CPU seconds), then ("pieces", how many)."""
     settings = Settings(rows=RowSettings(seq_len))
-    tokenizer, builder = Tokenizer(vocabulary), RowBuilder(vocabulary, settings.rows)
+    tokenizer, builder = load_tokenizer(vocabulary), RowBuilder(vocabulary, settings.rows)
     with tempfile.TemporaryDirectory() as folder:
 
         def read() -> list[Any]:
@@ -84,7 +84,7 @@ def prepare_stages(
 def loader_stages(config: DataConfig, rows: int) -> Iterator[tuple[str, float]]:
     """(stage, CPU seconds) for some rows, then ("pieces", slots that are filled)."""
     opened = Rows(config, "train")
-    source, starts = opened._source, Tokenizer(Path(config.path) / "tokenizer.model").word_starts
+    source = opened._source
     cdf = masking.ngram_cdf(config.max_ngram)
     slots = masking.num_slots(config.seq_len, config.mask_rate)
 
@@ -103,7 +103,8 @@ def loader_stages(config: DataConfig, rows: int) -> Iterator[tuple[str, float]]:
                 [
                     sentence_pairs.choose_pairs(row, config.sentence_objective, rng, source)
                     for row, rng in zip(batch, rngs, strict=True)
-                ]
+                ],
+                opened.table.special,
             )
             for batch, rngs in zip(stored, draws(), strict=True)
         ]
@@ -111,7 +112,7 @@ def loader_stages(config: DataConfig, rows: int) -> Iterator[tuple[str, float]]:
     yield "choose and lay out pairs", pairing - seeding
     hiding, _ = timed(
         lambda: [
-            masking.mask(layout, starts, config.mask_rate, slots, cdf, rngs)
+            masking.mask(layout, opened.table, config.mask_rate, slots, cdf, rngs)
             for layout, rngs in zip(layouts, draws(), strict=True)
         ]
     )

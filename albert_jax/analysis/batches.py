@@ -14,7 +14,7 @@ from albert_jax.data.loader import Rows
 from albert_jax.data.row_reader import StoredRows, open_rows
 from albert_jax.data.sampling import row_of, rows_of_step
 from albert_jax.data.sentence_pairs import OBJECTIVES
-from albert_jax.data.tokenizer import MASK, NUM_SPECIAL, WORD_MARK, Tokenizer
+from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
 
 # The fate of a piece to predict -> its markup, in plain text and in a terminal (ANSI colours).
 _PLAIN = {"masked": "{%s}", "replaced": "{%s>%s}", "kept": "{%s=}"}
@@ -101,7 +101,7 @@ class RunView:
         phases = phases_of(self.config.data, self.config.train)
         self._phases = {phase: _PhaseRows(phase) for phase in phases}
         self._check_rows(workdir)
-        self.tokenizer = Tokenizer(Path(self.config.data.path) / "tokenizer.model")
+        self.tokenizer = load_tokenizer(self.config.data.path)
 
     def _check_rows(self, workdir: Path) -> None:
         record = read_object(workdir / "config.json")
@@ -226,18 +226,17 @@ def spell(slots: Sequence[Slot], tokenizer: Tokenizer, marks: dict[str, str]) ->
     """Returns the text of the pieces, with those to predict marked."""
     parts = []
     for slot in slots:
-        piece, given = tokenizer.pieces([slot.piece, slot.given])
-        text = piece.removeprefix(WORD_MARK)
-        parts.append(" " * (len(piece) - len(text)))
-        shown = text or WORD_MARK  # a piece may be a space alone
+        text = tokenizer.surface(slot.piece)
+        parts.append(" " * tokenizer.has_space_before(slot.piece))
+        shown = text or "▁"  # a piece may be a space alone
         if not slot.predicted:
             parts.append(text)
-        elif slot.given == MASK:
+        elif slot.given == tokenizer.special.mask:
             parts.append(marks["masked"] % shown)
         elif slot.given == slot.piece:
             parts.append(marks["kept"] % shown)
         else:
-            parts.append(marks["replaced"] % (shown, given.removeprefix(WORD_MARK)))
+            parts.append(marks["replaced"] % (shown, tokenizer.surface(slot.given)))
     return "".join(parts).strip()
 
 
@@ -246,7 +245,7 @@ def describe(run: RunView, view: RowView, *, colour: bool) -> list[str]:
     marks = _COLOURED if colour else _PLAIN
     slots = [slot for chunk in view.chunks for slot in (*chunk.a, *chunk.b)]
     predicted = sum(slot.predicted for slot in slots)
-    maskable = sum(slot.piece >= NUM_SPECIAL for slot in slots)
+    maskable = sum(run.tokenizer.is_text[slot.piece] for slot in slots)
     said = OBJECTIVES[run.config.data.sentence_objective].labels
     slots_used = f"{view.used} of {view.slots} slots"
     to_predict = f"{predicted} of {maskable} pieces to predict"

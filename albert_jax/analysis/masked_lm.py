@@ -16,7 +16,7 @@ from albert_jax.data.loader import Rows
 from albert_jax.data.row_reader import open_rows
 from albert_jax.data.sampling import EVAL_SEED, example_rng
 from albert_jax.data.sentence_pairs import RowSource
-from albert_jax.data.tokenizer import NUM_SPECIAL
+from albert_jax.data.tokenizers import PieceTable
 from albert_jax.model.albert import abstract_model
 from albert_jax.predict.pretrained import PretrainedModel
 
@@ -172,13 +172,13 @@ def _select(
 
 
 def held_out_ngram_words(
-    data: DataConfig, word_starts: np.ndarray, limit: int | None = None
+    data: DataConfig, table: PieceTable, limit: int | None = None
 ) -> np.ndarray:
     """Returns the n-gram length in words of each masked piece of `held_out`, in the same order.
 
     Args:
       data: its rows and how examples are drawn.
-      word_starts: bool [V], the tokenizer's.
+      table: the tokenizer's.
       limit: number of rows, as in `held_out`.
 
     Returns:
@@ -187,14 +187,14 @@ def held_out_ngram_words(
     rows = open_rows(data.path, "validation")
     data = dataclasses.replace(data, mask_rate=data.held_out_mask_rate)
     count = min(limit or len(rows), len(rows))
-    found = [ngram_words(data, rows, word_starts, EVAL_SEED, 0, row) for row in range(count)]
+    found = [ngram_words(data, rows, table, EVAL_SEED, 0, row) for row in range(count)]
     return np.concatenate([words_T[words_T > 0] for words_T in found])
 
 
 def ngram_words(
     data: DataConfig,
     rows: sentence_pairs.RowSource,
-    word_starts: np.ndarray,
+    table: PieceTable,
     seed: int,
     epoch: int,
     row: int,
@@ -206,7 +206,7 @@ def ngram_words(
     Args:
       data: how examples are drawn.
       rows: the split's rows.
-      word_starts: bool [V], the tokenizer's.
+      table: the tokenizer's.
       seed: the run's seed, or `loader.EVAL_SEED`.
       epoch: the example's epoch.
       row: the example's row.
@@ -216,8 +216,8 @@ def ngram_words(
     """
     rng = example_rng(seed, epoch, row)
     pairs = sentence_pairs.choose_pairs(rows[row], data.sentence_objective, rng, rows)
-    layout = sentence_pairs.lay_out([pairs])
-    words = masking.find_words(layout, word_starts)
+    layout = sentence_pairs.lay_out([pairs], table.special)
+    words = masking.find_words(layout, table)
     capacity = masking.num_slots(data.seq_len, data.mask_rate)
     cdf = masking.ngram_cdf(data.max_ngram)
     ngrams = masking.draw_ngrams(words, data.mask_rate, capacity, cdf, [rng])
@@ -225,4 +225,4 @@ def ngram_words(
     for first, length in zip(ngrams.starts, ngrams.lengths, strict=True):
         pieces = slice(words.starts[first], words.starts[first + length])
         found[layout.piece_slots[pieces]] = length
-    return np.where(layout.input_ids < NUM_SPECIAL, 0, found)  # unknown pieces stay as they are
+    return np.where(table.is_text[layout.input_ids], found, 0)  # unknown pieces stay as they are

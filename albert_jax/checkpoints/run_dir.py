@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -18,7 +17,7 @@ from albert_jax.checkpoints.weights import HAVE_MOMENTS
 from albert_jax.config import Config, config_from_dict
 from albert_jax.config.load import with_paths
 from albert_jax.data.files import read_object, replace_json
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer, Vocabulary, load_tokenizer, tokenizer_of
 from albert_jax.model.heads import KINDS
 
 # The names of model kinds in runs from before November 2026.
@@ -56,7 +55,7 @@ def open_run(
     workdir: Path,
     config: Config,
     data_fingerprint: str | None,
-    tokenizer: bytes | None,
+    vocabulary: Vocabulary | None,
     kind: str = "pretraining",
     labels: Sequence[str] = (),
     start: dict[str, Any] | None = None,
@@ -66,7 +65,7 @@ def open_run(
     """Creates a run directory, or checks that an existing one may resume with `config`.
 
     Writes `config.json` (settings, data fingerprint, checksums of the initial weights, versions,
-    git commit) and `tokenizer.model`.
+    git commit), the vocabulary and its rules.
 
     Args:
       workdir: the directory.
@@ -75,7 +74,7 @@ def open_run(
         yet. Such a run takes the fingerprint that it is first opened with.
       earlier_fingerprint: the fingerprint that an earlier version of this package gave the same
         data, if different; a run that has it keeps it.
-      tokenizer: the bytes of a SentencePiece model file, if there is one.
+      vocabulary: the tokenizer's, if there is one.
       kind: the model's purpose, a key of `model.heads.KINDS`.
       labels: names of its classes.
       start: the provenance of the initial weights, from `checkpoints.weights.provenance`; None if
@@ -91,7 +90,7 @@ def open_run(
         "kind": kind,
         "labels": list(labels),
         "data_fingerprint": data_fingerprint,
-        "tokenizer_sha256": hashlib.sha256(tokenizer).hexdigest() if tokenizer else None,
+        "tokenizer_sha256": vocabulary.sha256 if vocabulary else None,
         "start": start,
         "versions": _versions(),
         "git_commit": _git_commit(),
@@ -99,7 +98,7 @@ def open_run(
     record = json.loads(json.dumps(record))  # the form in which it will be read back
     path = workdir / "config.json"
     if path.exists():
-        _go_on(workdir, record, tokenizer, earlier_fingerprint)
+        _go_on(workdir, record, vocabulary, earlier_fingerprint)
         return
     if workdir.exists() and any(file.name != LOCK_FILE for file in workdir.iterdir()):
         raise ValueError(
@@ -109,17 +108,17 @@ def open_run(
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):  # of two that begin at once, only one writes
         if path.exists():
-            _go_on(workdir, record, tokenizer, earlier_fingerprint)
+            _go_on(workdir, record, vocabulary, earlier_fingerprint)
             return
-        if tokenizer is not None:
-            (workdir / "tokenizer.model").write_bytes(tokenizer)
+        if vocabulary is not None:
+            vocabulary.write(workdir)
         replace_json(path, record)  # written last, so a directory with config.json is complete
 
 
 def _go_on(
     workdir: Path,
     record: dict[str, Any],
-    tokenizer: bytes | None,
+    vocabulary: Vocabulary | None,
     earlier_fingerprint: str | None,
 ) -> None:
     """Checks that a run may resume with `record`; a run without data takes the record's data."""
@@ -129,11 +128,11 @@ def _go_on(
         record = record | {"data_fingerprint": earlier_fingerprint}
     _check_resumable(workdir, old, record)
     if old["data_fingerprint"] is None:
-        if tokenizer is not None:
+        if vocabulary is not None:
             check_vocabulary(
-                Tokenizer("data.path", tokenizer),
-                Tokenizer(workdir / "tokenizer.model"),
-                "prepare the data with --tokenizer WORKDIR/tokenizer.model",
+                tokenizer_of(vocabulary, "data.path"),
+                load_tokenizer(workdir),
+                f"prepare the data with --tokenizer WORKDIR/{vocabulary.file}",
             )
         replace_json(path, old | {"data_fingerprint": record["data_fingerprint"]})
 
@@ -183,7 +182,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def check_vocabulary(ours: Tokenizer, theirs: Tokenizer, remedy: str) -> None:
-    """Checks that two tokenizers have the same pieces.
+    """Checks that two tokenizers have the same pieces and rules.
 
     Raises:
       ValueError: if they differ; the message names the first difference and `remedy`.
@@ -195,6 +194,12 @@ def check_vocabulary(ours: Tokenizer, theirs: Tokenizer, remedy: str) -> None:
                 f"the vocabulary of {ours.path} is not that of {theirs.path}: "
                 f"token {i} is {a!r} in the former and {b!r} in the latter; {remedy}"
             )
+    rules, other = ours.vocabulary.rules, theirs.vocabulary.rules
+    if rules != other:
+        raise ValueError(
+            f"the text rules of {ours.path} are not those of {theirs.path}: {rules} in the former "
+            f"and {other} in the latter; {remedy}"
+        )
 
 
 def _check_resumable(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from albert_jax.config import ModelConfig, TaskConfig
 from albert_jax.data.files import file_sha256
+from albert_jax.data.tokenizers import Vocabulary
 
 # Model settings that may differ from those of the weights, because they only affect training.
 _FREE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
@@ -45,7 +46,7 @@ class Weights(NamedTuple):
       config: the model's sizes.
       params: nested dict of float32 NumPy arrays.
       kind: a key of `KINDS`.
-      tokenizer: the bytes of a SentencePiece model file; None if there is none.
+      vocabulary: the tokenizer's; None if there is none.
       moments: the optimizer's moments, if they were read.
       step: optimizer steps done, 0 if unknown.
       labels: names of the classifier's classes, if they have names.
@@ -57,7 +58,7 @@ class Weights(NamedTuple):
     config: ModelConfig
     params: dict[str, Any]
     kind: str
-    tokenizer: bytes | None = None
+    vocabulary: Vocabulary | None = None
     moments: Moments | None = None
     step: int = 0
     labels: tuple[str, ...] = ()

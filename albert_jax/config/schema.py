@@ -211,7 +211,7 @@ class TaskConfig:
     Attributes:
       name: `pretrain`, or a task of the table in `tasks.registry`.
       data: a directory of the task's official files, a file, or `tfds:NAME`.
-      tokenizer: a SentencePiece model, for `init_from="scratch"`.
+      tokenizer: a SentencePiece model or a WordPiece vocab.txt, for `init_from="scratch"`.
       max_length: row length in tokens, including special ones.
       classifier_dropout: dropout before the new head. Source: arXiv:1909.11942, Table 14.
       freeze_encoder: whether to train only the new head.

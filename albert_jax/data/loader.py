@@ -9,7 +9,6 @@ Nothing here uses JAX, and no reader process starts a JAX backend.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import grain
 import numpy as np
@@ -20,7 +19,7 @@ from albert_jax.config.choices import one_of
 from albert_jax.data import masking, sentence_pairs
 from albert_jax.data.row_reader import DamagedRowsError, open_rows, read_manifest
 from albert_jax.data.sampling import EVAL_SEED, example_rng, row_of
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 
 Batch = dict[str, np.ndarray]
 Positions = slice | Sequence[int] | np.ndarray
@@ -36,6 +35,7 @@ class Rows:
     Attributes:
       manifest: the data's description by `prepare`.
       num_rows: rows in the split.
+      table: what masking needs to know of the vocabulary.
     """
 
     def __init__(self, config: DataConfig, split: str):
@@ -49,18 +49,26 @@ class Rows:
         self._config = config
         self._source = open_rows(config.path, split)
         self.num_rows = len(self._source)
-        tokenizer = Tokenizer(Path(config.path) / "tokenizer.model")
+        tokenizer = load_tokenizer(config.path)
         for what, found, stated in (
             (f"rows of {split}", self.num_rows, self.manifest["rows"][split]),
-            ("sha256 of tokenizer.model", tokenizer.sha256, self.manifest["tokenizer_sha256"]),
-            ("vocab_size of tokenizer.model", tokenizer.vocab_size, self.manifest["vocab_size"]),
+            (
+                f"sha256 of {tokenizer.vocabulary.file}",
+                tokenizer.sha256,
+                self.manifest["tokenizer_sha256"],
+            ),
+            (
+                f"vocab_size of {tokenizer.vocabulary.file}",
+                tokenizer.vocab_size,
+                self.manifest["vocab_size"],
+            ),
         ):
             if found != stated:
                 raise ValueError(
                     f"data.path {config.path!r}: {what} is {found}, but manifest.json says "
                     f"{stated}; prepare the data again"
                 )
-        self._word_starts = tokenizer.word_starts
+        self.table = tokenizer.table
         self._cdf = masking.ngram_cdf(config.max_ngram)
         is_held_out = split == "validation"
         self._mask_rate = config.held_out_mask_rate if is_held_out else config.mask_rate
@@ -120,11 +128,12 @@ class Rows:
                     self._source[row], config.sentence_objective, rng, self._source
                 )
                 for (_, row), rng in zip(examples, rngs, strict=True)
-            ]
+            ],
+            self.table.special,
         )
         self._check(layout, examples)
         masked = masking.mask(
-            layout, self._word_starts, self._mask_rate, self._num_slots, self._cdf, rngs
+            layout, self.table, self._mask_rate, self._num_slots, self._cdf, rngs
         )
         yield (
             layout.slots,
@@ -160,13 +169,13 @@ class Rows:
                     f"data.path {self._config.path!r}: row {row} has {n} tokens and {m} chunks, "
                     "more than manifest.json allows; prepare the data again"
                 )
-        if (unknown := layout.input_ids >= len(self._word_starts)).any():
+        if (unknown := layout.input_ids >= len(self.table.is_text)).any():
             slot = int(np.argmax(unknown))
             row = np.repeat([row for _, row in examples], layout.slots)[slot]
             raise DamagedRowsError(
                 self._config.path,
                 f"row {row} holds piece {layout.input_ids[slot]}, but the vocabulary has "
-                f"{len(self._word_starts)}",
+                f"{len(self.table.is_text)}",
             )
 
 

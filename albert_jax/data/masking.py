@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_jax.data.sentence_pairs import Layout, before
-from albert_jax.data.tokenizer import MASK, NUM_SPECIAL
+from albert_jax.data.tokenizers import PieceTable
 
 MASKED, MASKED_OR_RANDOM = 0.8, 0.9  # Source: arXiv:1810.04805, section 3.1; the rest is kept
 SLACK = 5  # room for the last n-gram, which may exceed the budget; measured in test_masking.py
@@ -86,20 +86,21 @@ def ngram_cdf(max_ngram: int) -> np.ndarray:
     return cdf / cdf[-1]
 
 
-def find_words(layout: Layout, word_starts: np.ndarray) -> Words:
+def find_words(layout: Layout, table: PieceTable) -> Words:
     """Finds the words of rows; no word crosses a sentence or segment boundary.
 
     Args:
       layout: rows of the vocabulary's ids.
-      word_starts: bool[V], True where a piece begins a word.
+      table: the vocabulary's pieces; tells where words begin if the rows do not.
     """
     ids = layout.input_ids[layout.piece_slots]
     # Every segment begins with a sentence, so sentence starts suffice.
-    starts = np.flatnonzero(word_starts[ids] | layout.sentence_starts)
+    begins = table.word_starts[ids] if layout.word_starts is None else layout.word_starts
+    starts = np.flatnonzero(begins | layout.sentence_starts)
     per_segment = np.bincount(layout.piece_segments[starts])
     row_ends = np.searchsorted(starts, np.cumsum(layout.pieces))
     starts = np.append(starts, len(ids))
-    maskable_before = np.concatenate(([0], np.cumsum(ids >= NUM_SPECIAL)))
+    maskable_before = np.concatenate(([0], np.cumsum(table.is_text[ids])))
     return Words(starts, maskable_before[starts], per_segment[per_segment > 0], row_ends)
 
 
@@ -243,7 +244,7 @@ def apply_mask(
     layout: Layout,
     words: Words,
     ngrams: Ngrams,
-    vocab_size: int,
+    table: PieceTable,
     rngs: Sequence[np.random.Generator],
 ) -> Masked:
     """Masks the pieces of the n-grams: 80% [MASK], 10% a random piece, 10% unchanged.
@@ -256,7 +257,7 @@ def apply_mask(
     change[words.starts[ngrams.starts + ngrams.lengths]] -= 1
     slots = layout.piece_slots[np.flatnonzero(np.cumsum(change[:-1], dtype=np.int8))]
     labels = layout.input_ids[slots]
-    maskable = labels >= NUM_SPECIAL
+    maskable = table.is_text[labels]
     if not maskable.all():
         slots, labels = slots[maskable], labels[maskable]
     row_ends = np.cumsum(layout.slots)
@@ -267,10 +268,10 @@ def apply_mask(
     replaced = slots[(fate >= MASKED) & (fate < MASKED_OR_RANDOM)]
     per_row = np.diff(np.searchsorted(replaced, row_ends), prepend=0).tolist()
     input_ids = layout.input_ids.copy()
-    input_ids[slots[fate < MASKED]] = MASK
-    input_ids[replaced] = np.concatenate(
-        [rng.integers(NUM_SPECIAL, vocab_size, n) for rng, n in zip(rngs, per_row, strict=True)]
-    )
+    input_ids[slots[fate < MASKED]] = table.special.mask
+    most = len(table.text_ids)
+    drawn = [rng.integers(most, size=n) for rng, n in zip(rngs, per_row, strict=True)]
+    input_ids[replaced] = table.text_ids[np.concatenate(drawn)]
     counts = np.diff(ends, prepend=0)
     positions = slots - np.repeat(before(layout.slots), counts)
     return Masked(input_ids, counts, positions.astype(np.int32), labels)
@@ -278,7 +279,7 @@ def apply_mask(
 
 def mask(
     layout: Layout,
-    word_starts: np.ndarray,
+    table: PieceTable,
     mask_rate: float,
     capacity: int,
     cdf: np.ndarray,
@@ -288,12 +289,12 @@ def mask(
 
     Args:
       layout: the rows.
-      word_starts: bool[V], True where a piece begins a word.
+      table: the vocabulary's pieces.
       mask_rate: the fraction of maskable pieces to mask, in (0, 1].
       capacity: the maximum number of masked pieces in a row, see `num_slots`.
       cdf: from `ngram_cdf`.
       rngs: the generator of each row; its draws depend only on its own row.
     """
-    words = find_words(layout, word_starts)
+    words = find_words(layout, table)
     ngrams = draw_ngrams(words, mask_rate, capacity, cdf, rngs)
-    return apply_mask(layout, words, ngrams, len(word_starts), rngs)
+    return apply_mask(layout, words, ngrams, table, rngs)

@@ -15,7 +15,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from albert_jax.config import DataConfig
 from albert_jax.data import sentence_pairs
 from albert_jax.data.files import read_object
-from albert_jax.data.row_format import FORMAT_VERSION, ROW_DTYPES
+from albert_jax.data.row_format import FORMAT_VERSION
 
 # The manifest's keys that are needed to read rows and train on them.
 _NEEDED = ("format_version", "seq_len", "packing", "max_chunks", "vocab_size", "rows",
@@ -77,9 +77,12 @@ class StoredRows:
     ArrayRecord checks what is read; see `DamagedRowsError`.
     """
 
-    def __init__(self, records: Any, shards: Sequence[tuple[str, int]]):
-        """Wraps the records of files, given with the number of records of each."""
-        self._records = records
+    def __init__(self, records: Any, shards: Sequence[tuple[str, int]], dtypes: dict[str, Any]):
+        """Wraps the records of files, given with the number of records of each.
+
+        `dtypes` names the arrays of a row, see `row_format.row_dtypes`.
+        """
+        self._records, self._dtypes = records, dtypes
         self._paths = [path for path, _ in shards]
         self._ends = list(itertools.accumulate(length for _, length in shards))
 
@@ -94,10 +97,16 @@ class StoredRows:
             raise DamagedRowsError(path, error) from None
         example = tf_example_pb2.Example.FromString(record)  # pyright: ignore
         features = example.features.feature
-        return {
+        found = {
             name: np.frombuffer(features[name].bytes_list.value[0], dtype)
-            for name, dtype in ROW_DTYPES.items()
+            for name, dtype in self._dtypes.items()
         }
+        if "word_starts" in found:
+            bits = np.unpackbits(
+                np.asarray(found["word_starts"], np.uint8), count=len(found["pieces"])
+            )
+            found["word_starts"] = bits.astype(bool)
+        return found
 
 
 def open_rows(path: str | Path, split: str) -> StoredRows:
@@ -126,7 +135,9 @@ def open_rows(path: str | Path, split: str) -> StoredRows:
     shards = list(zip(map(str, info.filepaths), info.shard_lengths, strict=True))
     for file, length in shards:
         _check_shard(file, length)
-    return StoredRows(source, shards)
+    tensors: Any = builder.info.features
+    dtypes = {name: tensor.np_dtype for name, tensor in tensors.items()}
+    return StoredRows(source, shards, dtypes)
 
 
 def _check_shard(path: str, length: int) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from albert_jax.config.choices import one_of
-from albert_jax.data.tokenizer import CLS, SEP
+from albert_jax.data.tokenizers import SpecialIds
 
 StoredRow = Mapping[str, np.ndarray]
 
@@ -39,12 +39,14 @@ class SentenceRun(NamedTuple):
     """A run of sentences.
 
     Attributes:
-      pieces: uint16[n].
+      pieces: uint16[n] or uint32[n].
       sentence_starts: bool[n], True at the first piece of each sentence.
+      word_starts: bool[n], True at the first piece of each word; None where the vocabulary tells.
     """
 
     pieces: np.ndarray
     sentence_starts: np.ndarray
+    word_starts: np.ndarray | None = None
 
 
 class Pair(NamedTuple):
@@ -76,6 +78,7 @@ class Layout(NamedTuple):
       piece_segments: int64[k], the segment of a piece: 2 * chunk + (0 for A, 1 for B), counting
         the chunks of all rows.
       sentence_starts: bool[k], True at the first piece of each sentence.
+      word_starts: bool[k], True at the first piece of each word; None where the vocabulary tells.
     """
 
     slots: np.ndarray
@@ -91,6 +94,7 @@ class Layout(NamedTuple):
     piece_slots: np.ndarray
     piece_segments: np.ndarray
     sentence_starts: np.ndarray
+    word_starts: np.ndarray | None = None
 
 
 def choose_pairs(
@@ -111,7 +115,7 @@ def choose_pairs(
       ValueError: if the row's lengths are inconsistent, or "nsp" finds no second document.
     """
     bounds = _bounds(row)
-    whole = SentenceRun(row["pieces"], np.zeros(bounds[-1], bool))
+    whole = SentenceRun(row["pieces"], np.zeros(bounds[-1], bool), row.get("word_starts"))
     whole.sentence_starts[bounds[:-1]] = True
     sentences = row["chunk_sentences"].tolist()
     change = OBJECTIVES[one_of("data.sentence_objective", objective, OBJECTIVES)].change
@@ -185,7 +189,12 @@ def _bounds(row: StoredRow) -> list[int]:
 
 
 def _cut(run: SentenceRun, start: int, stop: int) -> SentenceRun:
-    return SentenceRun(run.pieces[start:stop], run.sentence_starts[start:stop])
+    words = run.word_starts
+    return SentenceRun(
+        run.pieces[start:stop],
+        run.sentence_starts[start:stop],
+        None if words is None else words[start:stop],
+    )
 
 
 def _borrow(
@@ -225,7 +234,7 @@ def before(counts: np.ndarray) -> np.ndarray:
     return np.cumsum(counts) - counts
 
 
-def lay_out(rows: Sequence[Sequence[Pair]]) -> Layout:
+def lay_out(rows: Sequence[Sequence[Pair]], special: SpecialIds) -> Layout:
     """Adds the special ids around A and B of each chunk, and concatenates chunks and rows.
 
     Works on all rows of a batch at once, because NumPy's overhead for one row is as large as the
@@ -233,6 +242,7 @@ def lay_out(rows: Sequence[Sequence[Pair]]) -> Layout:
 
     Args:
       rows: the chunks of each row, at least one per row.
+      special: the vocabulary's special ids.
     """
     pairs = list(itertools.chain.from_iterable(rows))
     runs = [run for pair in pairs for run in (pair.a, pair.b) if run is not None]
@@ -249,8 +259,8 @@ def lay_out(rows: Sequence[Sequence[Pair]]) -> Layout:
     # including its own.
     specials_before = np.arange(len(runs)) + chunk_of_run + 1
     piece_slots = np.arange(pieces_of_run.sum()) + np.repeat(specials_before, pieces_of_run)
-    ids = np.full(slots.sum(), SEP, np.int32)
-    ids[cls_slots] = CLS
+    ids = np.full(slots.sum(), special.sep, np.int32)
+    ids[cls_slots] = special.cls
     ids[piece_slots] = np.concatenate([run.pieces for run in runs])
     number = np.arange(1, len(pairs) + 1) - np.repeat(before(chunks), chunks)
     types, positions, segments, cls_positions = (
@@ -276,4 +286,10 @@ def lay_out(rows: Sequence[Sequence[Pair]]) -> Layout:
         piece_slots=piece_slots,
         piece_segments=np.repeat(2 * chunk_of_run + is_b, pieces_of_run),
         sentence_starts=np.concatenate([run.sentence_starts for run in runs]),
+        word_starts=_joined_words(runs),
     )
+
+
+def _joined_words(runs: Sequence[SentenceRun]) -> np.ndarray | None:
+    found = [run.word_starts for run in runs if run.word_starts is not None]
+    return np.concatenate(found) if found else None

@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import TaskConfig
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.model.albert import abstract_model
 from albert_jax.predict.pretrained import PretrainedModel
 from albert_jax.tasks.batching import outputs_of

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 
 from albert_jax.checkpoints.read import read
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import tokenizer_of
 from albert_jax.predict.finetuned import FinetunedModel
 
 
@@ -23,7 +23,7 @@ def load(path: str | Path, step: int | None = None) -> FinetunedModel:
       ValueError: if it is damaged or not supported, or `step` has no checkpoint.
     """
     weights = read(path, step)
-    tokenizer = Tokenizer(path, weights.tokenizer) if weights.tokenizer else None
+    tokenizer = tokenizer_of(weights.vocabulary, path) if weights.vocabulary else None
     if tokenizer is not None and tokenizer.vocab_size > weights.config.vocab_size:
         raise ValueError(
             f"{str(path)!r}: the vocabulary has {tokenizer.vocab_size} tokens, but the model only "

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from albert_jax.config import ModelConfig
-from albert_jax.data.tokenizer import MASK, Tokenizer
+from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.model.albert import abstract_model
 from albert_jax.model.heads import heads_of
 from albert_jax.tasks.features import FeatureRow, join, length_of, stack
@@ -87,7 +87,7 @@ class PretrainedModel:
           ValueError: if the model came without one.
         """
         if self._tokenizer is None:
-            raise ValueError("this model came without a SentencePiece vocabulary; use encode_ids")
+            raise ValueError("this model came without a vocabulary; use encode_ids")
         return self._tokenizer
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
@@ -107,7 +107,9 @@ class PretrainedModel:
             raise ValueError("no texts to encode")
         firsts = [self._ids(text) for text in texts]
         seconds = [self._ids(pair) for pair in pairs] if pairs is not None else [[]] * len(firsts)
-        return self._run([join(a, b)[0] for a, b in zip(firsts, seconds, strict=True)])
+        return self._run(
+            [join(self.tokenizer.special, a, b)[0] for a, b in zip(firsts, seconds, strict=True)]
+        )
 
     def fill_mask(self, text: str, top_k: int = 5) -> list[list[Filled]]:
         """Returns the `top_k` most likely tokens for each "[MASK]" of a text, in order.
@@ -118,7 +120,7 @@ class PretrainedModel:
         if "mlm" not in self.heads:
             raise ValueError(f"the model has no masked LM head, only {', '.join(self.heads)}")
         encoded = self([text])
-        positions = np.flatnonzero(encoded.input_ids[0] == MASK)
+        positions = np.flatnonzero(encoded.input_ids[0] == self.tokenizer.special.mask)
         if not positions.size:
             raise ValueError(f"no {_MASK_TEXT} in {text!r}")
         probs_PV = np.asarray(
@@ -148,7 +150,7 @@ class PretrainedModel:
     def _ids(self, text: str) -> list[int]:
         """Returns the ids of the text between masks, and of the masks."""
         parts = [self.tokenizer.encode(part) for part in text.split(_MASK_TEXT)]
-        return parts[0] + [i for part in parts[1:] for i in (MASK, *part)]
+        return parts[0] + [i for part in parts[1:] for i in (self.tokenizer.special.mask, *part)]
 
     def _run(self, rows: list[FeatureRow]) -> Encoded:
         longest = max(length_of(row) for row in rows)

@@ -9,7 +9,9 @@ from typing import Any
 from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.prepare.formats import FORMATS
 from albert_jax.prepare.pipeline import prepare
+from albert_jax.prepare.segmenters import SEGMENTERS
 from albert_jax.prepare.settings import RowSettings, Settings
+from albert_jax.prepare.vocabulary import TYPES
 
 INPUTS = """\
 --input may be repeated. It takes files, folders (all files below, hidden ones left out), globs,
@@ -29,8 +31,10 @@ it with --format.
 --validation FILES gives the validation split text of its own. Otherwise it gets a fraction of
 the documents, or, of a single document, the last sentences.
 
-Without --tokenizer, a SentencePiece vocabulary of --vocab_size is trained on the corpus. A model
-given as --tokenizer must have ALBERT's special ids (0 pad, 1 unk, 2 [CLS], 3 [SEP], 4 [MASK]).
+Without --tokenizer, a vocabulary of --vocab_size is trained on the corpus. A model given as
+--tokenizer must have ALBERT's special pieces (<pad>, <unk>, [CLS], [SEP], [MASK]; in a WordPiece
+vocab.txt [PAD] and [UNK]). Text is lower-cased and loses its accents, as for English ALBERT,
+unless the tokenizer_config.json beside --tokenizer, or the options, say otherwise.
 --no_packing makes the paper's rows of one chunk each. The output is the same for any
 --num_workers. manifest.json records what went in and what came out.
 
@@ -79,6 +83,18 @@ def row_arguments(module: str, description: str, epilog: str) -> argparse.Argume
         "--character_coverage", type=float, default=Settings.character_coverage,
         help="fraction of the characters that a trained vocabulary spells",
     )  # fmt: skip
+    add(
+        "--no_lower_case", action="store_false", dest="lower_case", help="keep capital letters"
+    )  # fmt: skip
+    add("--keep_accents", action="store_true", help="keep accents and other combining marks")
+    add(
+        "--language", default=RowSettings.language, metavar="CODE",
+        help="whose rules split sentences, such as en, de, zh; auto goes by each text's script",
+    )  # fmt: skip
+    add(
+        "--segmenter", choices=SEGMENTERS,
+        help="finds Chinese words, to be masked whole (pip install rjieba)",
+    )  # fmt: skip
     add("--keep_duplicates", action="store_true", help="keep documents with equal text")
     add("--no_packing", action="store_false", dest="packing", help="one chunk per row")
     add("--seed", type=int, default=RowSettings.seed, help="seed of the split and of short chunks")
@@ -90,10 +106,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     parser = row_arguments("albert_jax.prepare", "Makes training rows from text.", INPUTS)
     vocabulary = parser.add_mutually_exclusive_group()
-    vocabulary.add_argument("--tokenizer", metavar="FILE", help="a SentencePiece model to use")
+    vocabulary.add_argument(
+        "--tokenizer", metavar="FILE", help="the vocabulary to use: .model or vocab.txt"
+    )
     vocabulary.add_argument(
         "--vocab_size", type=int, metavar="N",
         help=f"size of the vocabulary to train (default: {Settings.vocab_size})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tokenizer_type", choices=TYPES,
+        help=f"kind of vocabulary to train (default: {Settings.tokenizer_type})",
     )  # fmt: skip
     parser.add_argument(
         "--validation", action="append", metavar="X",
@@ -132,10 +154,17 @@ def summary(manifest: dict[str, Any]) -> str:
         f"{manifest['seq_len']}, {fill['train']:.1%} full"
     )
     lines = [found, made]
+    languages = manifest.get("languages", {})
+    if languages and manifest["settings"].get("language") is None and set(languages) != {"en"}:
+        said = ", ".join(f"{count:,} documents as {code}" for code, count in languages.items())
+        lines.append(f"sentences were split by script: {said}; --language sets one")
     if manifest.get("is_divided"):
         lines.append("there is only one document: its last sentences are the validation split")
     if marks := manifest.get("removed_marks"):
-        lines.append(f"{marks:,} accents and other combining marks were removed, as ALBERT does")
+        lines.append(
+            f"{marks:,} accents and other combining marks were removed, as English ALBERT does; "
+            "--keep_accents keeps them"
+        )
     return "\n".join(lines)
 
 

@@ -24,7 +24,7 @@ import apache_beam as beam  # pyright: ignore[reportMissingImports]
 import numpy as np
 
 from albert_jax.data.files import unfinished
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.prepare.beam_ledgers import (
     SourceSummary,
     assign_blocks,

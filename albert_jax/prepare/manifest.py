@@ -8,15 +8,17 @@ import json
 import os
 import shutil
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from albert_jax.data.row_format import FORMAT_VERSION
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.prepare.corpus import Corpus
 from albert_jax.prepare.documents import IncomingDocuments
 from albert_jax.prepare.row_builder import RowCounts
+from albert_jax.prepare.segmenters import PACKAGES
 from albert_jax.prepare.settings import Settings
 
 MANIFEST = "manifest.json"
@@ -28,9 +30,19 @@ def fingerprint(corpus: Corpus, settings: Settings) -> str:
         "format_version": FORMAT_VERSION,
         "settings": settings.as_dict(),
         "sources": [(source.format, source.sha256) for source in corpus.sources],
-        "libraries": {n: importlib.metadata.version(n) for n in ("sentencepiece", "sentencex")},
+        "libraries": {n: importlib.metadata.version(n) for n in _libraries(settings)},
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _libraries(settings: Settings) -> list[str]:
+    """Returns the packages whose versions determine the rows."""
+    found = ["sentencepiece", "sentencex"]
+    if settings.tokenizer_type == "wordpiece":
+        found.append("tokenizers")
+    if settings.rows.segmenter is not None:
+        found.append(PACKAGES[settings.rows.segmenter])
+    return found
 
 
 def manifest_of(
@@ -71,6 +83,8 @@ def manifest_of(
         "sentences_split": sum(c.sentences_split for c in counts.values()),
         "empty_sentences": sum(c.empty_sentences for c in counts.values()),
         "is_divided": incoming.is_divided,
+        "languages": dict(sum((c.languages for c in counts.values()), Counter()).most_common()),
+        "tokenizer": {"kind": tokenizer.vocabulary.kind, **tokenizer.vocabulary.rule_values()},
         "removed_marks": sum(c.removed_marks for c in counts.values()),
         "unigram_entropy": counts["train"].entropy(),
         "settings": settings.as_dict(),

@@ -10,7 +10,6 @@ import collections
 import contextlib
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,16 +20,21 @@ import numpy as np
 from tqdm import tqdm
 
 from albert_jax.config.phases import folder_of_length
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.row_format import row_dtypes
+from albert_jax.data.tokenizers import TextRules, Tokenizer, load_tokenizer, tokenizer_of
+from albert_jax.data.tokenizers.sentencepiece import SentencePiece
+from albert_jax.data.tokenizers.vocabulary import (
+    find_rules,
+    read_vocabulary,
+    warn_of_default_rules,
+)
 from albert_jax.prepare.corpus import Corpus
 from albert_jax.prepare.documents import SPLITS, IncomingDocuments, SeenDigests
 from albert_jax.prepare.manifest import MANIFEST, already_prepared, manifest_of, new_folder
 from albert_jax.prepare.row_builder import RowCounts, build, start_builder
 from albert_jax.prepare.settings import RowSettings, Settings
-from albert_jax.prepare.vocabulary import train_tokenizer, training_sentences
+from albert_jax.prepare.vocabulary import train_vocabulary, training_sentences
 from albert_jax.prepare.workers import worker_pool
-
-TOKENIZER = "tokenizer.model"
 
 # Makes the rows of a corpus with a tokenizer and writes their shards to a folder; returns the
 # incoming documents, counts over the rows of each split, and a `row_writer.SplitShards` for each.
@@ -45,6 +49,9 @@ def prepare(
     *,
     tokenizer: str | os.PathLike | None = None,
     vocab_size: int | None = None,
+    tokenizer_type: str | None = None,
+    lower_case: bool | None = None,
+    keep_accents: bool | None = None,
     seq_len: int | Sequence[int] = RowSettings.seq_len,
     file_format: str = Settings.format,
     text_field: str = Settings.text_field,
@@ -54,6 +61,8 @@ def prepare(
     character_coverage: float = Settings.character_coverage,
     validation: Sequence[str | os.PathLike] = (),
     packing: bool = RowSettings.packing,
+    language: str = RowSettings.language,
+    segmenter: str | None = RowSettings.segmenter,
     num_workers: int | None = None,
     seed: int = RowSettings.seed,
     data_dir: str | None = None,
@@ -73,16 +82,15 @@ def prepare(
       FileNotFoundError: if an input or the tokenizer does not exist.
       ValueError: if an argument, the text or an existing output is invalid.
     """
-    if tokenizer is not None and vocab_size is not None:
-        raise ValueError("pass either tokenizer or vocab_size, not both")
-    tokenizer = tokenizer and os.path.expanduser(tokenizer)
+    if tokenizer is not None and (vocab_size is not None or tokenizer_type is not None):
+        raise ValueError("pass either tokenizer or vocab_size and tokenizer_type, not both")
     workers = _checked_workers(num_workers)
-    given = None if tokenizer is None else Tokenizer(tokenizer)
+    given = None if tokenizer is None else given_tokenizer(tokenizer, lower_case, keep_accents)
     trained_size = Settings.vocab_size if vocab_size is None else vocab_size
     *shorter, longest = sorted({seq_len} if isinstance(seq_len, int) else set(seq_len))
     corpus = Corpus([*inputs, *validation], file_format, text_field, data_dir, workers)
     settings = Settings(
-        rows=RowSettings(longest, packing, short_seq_prob, seed),
+        rows=RowSettings(longest, packing, short_seq_prob, seed, language, segmenter),
         shorter=tuple(shorter),
         format=file_format,
         text_field=text_field,
@@ -91,6 +99,9 @@ def prepare(
         vocab_size=given.vocab_size if given else trained_size,
         tokenizer_sha256=given.sha256 if given else None,
         character_coverage=character_coverage,
+        tokenizer_type=Settings.tokenizer_type if tokenizer_type is None else tokenizer_type,
+        lower_case=Settings.lower_case if given or lower_case is None else lower_case,
+        keep_accents=Settings.keep_accents if given or keep_accents is None else keep_accents,
         first_validation_source=corpus.first_source(len(inputs)) if validation else None,
     )
     output = Path(os.path.abspath(os.path.expanduser(output)))
@@ -98,9 +109,39 @@ def prepare(
     if manifest := already_prepared(output, corpus, settings):
         print(f"{output}: already prepared", file=sys.stderr)
         return manifest
-    _announce(corpus, given)
+    _announce(corpus, settings, given)
     with new_folder(output) as folder:
         return _fill(folder, corpus, settings, given, write_rows or LocalRows(workers))
+
+
+def given_tokenizer(
+    path: str | os.PathLike, lower_case: bool | None = None, keep_accents: bool | None = None
+) -> Tokenizer:
+    """Loads the vocabulary to use; the rules asked for apply where none stand beside it.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is damaged, or the rules beside it are not those asked for.
+    """
+    file = Path(os.path.expanduser(path))
+    asked = TextRules(
+        TextRules.do_lower_case if lower_case is None else lower_case,
+        TextRules.keep_accents if keep_accents is None else keep_accents,
+    )
+    vocabulary = read_vocabulary(file, asked)
+    rules = vocabulary.rules
+    for name, want, found in (
+        ("lower_case", lower_case, rules.do_lower_case),
+        ("keep_accents", keep_accents, rules.keep_accents),
+    ):
+        if want not in (None, found):
+            raise ValueError(
+                f"{name} {want}: the rules beside {file} say {found}; leave the option out"
+            )
+    is_told = file.is_dir() or (lower_case, keep_accents) != (None, None)
+    if not is_told and find_rules(file, vocabulary.kind) is None:
+        warn_of_default_rules(file)
+    return tokenizer_of(vocabulary, file)
 
 
 def _check_apart(output: Path, inputs: Sequence[str | os.PathLike]) -> None:
@@ -124,14 +165,16 @@ def _checked_workers(num_workers: int | None) -> int:
     return num_workers
 
 
-def _announce(corpus: Corpus, given: Tokenizer | None) -> None:
+def _announce(corpus: Corpus, settings: Settings, given: Tokenizer | None) -> None:
     formats = collections.Counter(source.format for source in corpus.sources)
     kinds = ", ".join(f"{n} {name}" for name, n in sorted(formats.items()))
     print(f"reading {kinds}: {corpus.bytes_total / 1e6:.1f} MB", file=sys.stderr)
-    if given and not given.is_unigram:
+    is_trained_bpe = given is None and settings.tokenizer_type == "bpe"
+    if is_trained_bpe or (isinstance(given, SentencePiece) and not given.is_unigram):
         print(
-            f"warning: {given.path} is not a Unigram model without byte fallback, so a model "
-            "trained on these rows cannot be converted to Hugging Face's format",
+            f"warning: {given.path if given else 'tokenizer_type bpe'} is not a Unigram model "
+            "without byte fallback, so a model trained on these rows cannot be converted to "
+            "Hugging Face's format",
             file=sys.stderr,
         )
 
@@ -141,16 +184,14 @@ def _fill(
 ) -> dict[str, Any]:
     """Writes tokenizer, rows and manifest into an empty folder; returns the manifest."""
     if given:
-        shutil.copyfile(given.path, folder / TOKENIZER)
+        vocabulary = given.vocabulary
     else:
-        sentences = training_sentences(corpus, settings)
-        train_tokenizer(
-            sentences, folder / TOKENIZER, settings.vocab_size, settings.character_coverage
-        )
+        vocabulary = train_vocabulary(training_sentences(corpus, settings), settings)
+    vocabulary.write(folder)
     for shorter in settings.of_shorter():
         own = folder_of_length(folder, shorter.rows.seq_len)
         own.mkdir()
-        shutil.copyfile(folder / TOKENIZER, own / TOKENIZER)
+        vocabulary.write(own)
         _write_length(own, corpus, shorter, write)
     return _write_length(folder, corpus, settings, write)
 
@@ -162,10 +203,11 @@ def _write_length(
     # Imported here because worker processes import this module, and TFDS takes over a second.
     from albert_jax.prepare.row_writer import write_dataset_info
 
-    tokenizer = Tokenizer(folder / TOKENIZER)
+    tokenizer = load_tokenizer(folder)
     incoming, counts, shards = write(folder, corpus, settings, tokenizer)
     _check_splits(incoming, counts, settings)
-    write_dataset_info(folder, shards)
+    has_words = settings.rows.segmenter is not None
+    write_dataset_info(folder, shards, row_dtypes(tokenizer.dtype, has_words=has_words))
     manifest = manifest_of(corpus, settings, tokenizer, incoming, counts)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     return manifest

@@ -4,17 +4,18 @@ Everything here is a pure function of the documents' content and the settings.
 """
 
 import itertools
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import sentencex
 
 from albert_jax.data.row_format import CHUNK_OVERHEAD
-from albert_jax.data.tokenizer import Tokenizer, count_removed_marks
+from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
 from albert_jax.prepare.packing import SentenceRange, pack
+from albert_jax.prepare.segmenters import encode_with_words, make_segmenter
+from albert_jax.prepare.sentences import split_sentences
 from albert_jax.prepare.settings import RowSettings
 
 Row = dict[str, np.ndarray]
@@ -47,6 +48,7 @@ class RowCounts:
       sentences_split: sentences too long for a row, cut into parts.
       empty_sentences: sentences that are empty after normalisation (such as accents only).
       removed_marks: accents, vowel signs and other marks that normalisation removed.
+      languages: the documents split into sentences by the rules of each language.
     """
 
     histogram: np.ndarray
@@ -55,6 +57,7 @@ class RowCounts:
     sentences_split: int = 0
     empty_sentences: int = 0
     removed_marks: int = 0
+    languages: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "RowCounts") -> None:
         """Adds the counts of other rows."""
@@ -64,6 +67,7 @@ class RowCounts:
         self.sentences_split += other.sentences_split
         self.empty_sentences += other.empty_sentences
         self.removed_marks += other.removed_marks
+        self.languages += other.languages
 
     @property
     def pieces(self) -> int:
@@ -74,30 +78,6 @@ class RowCounts:
         """Returns the entropy of the piece distribution in nats per piece."""
         p = self.histogram[self.histogram > 0] / self.pieces
         return float(-(p * np.log(p)).sum())
-
-
-# The time of `sentencex.segment` grows with the square of the length if not all is ASCII.
-_MOST_CHARS = 8000
-_SENTENCE_END = re.compile(r"[。！？]+[」』）”’]*|[.!?…।؟۔]+[\"'”’)]*\s")
-
-
-def split_sentences(paragraphs: Iterable[str]) -> list[str]:
-    """Returns the sentences of all paragraphs in order; only white space is dropped."""
-    parts = itertools.chain.from_iterable(map(_bounded, paragraphs))
-    found = (sentence for part in parts for sentence in sentencex.segment("en", part))  # pyright: ignore
-    return [sentence for text in found if (sentence := text.strip())]
-
-
-def _bounded(paragraph: str) -> Iterator[str]:
-    """Yields the parts of a long paragraph, cut after sentences where possible."""
-    at = 0
-    while len(paragraph) - at > _MOST_CHARS and not paragraph.isascii():
-        window = paragraph[at : at + _MOST_CHARS]
-        ends = [match.end() for match in _SENTENCE_END.finditer(window)]
-        cut = ends[-1] if ends else window.rfind(" ") + 1 or _MOST_CHARS
-        yield window[:cut]
-        at += cut
-    yield paragraph[at:]
 
 
 def cut_sentence(starts: np.ndarray, limit: int) -> list[int]:
@@ -121,16 +101,21 @@ def cut_sentence(starts: np.ndarray, limit: int) -> list[int]:
 class _Sentences(NamedTuple):
     """The concatenated encoded sentences of a block."""
 
-    pieces: np.ndarray  # uint16[n]
+    pieces: np.ndarray  # uint16[n] or uint32[n]
     lengths: np.ndarray  # uint16[k], pieces per sentence
     ends: list[int]  # k + 1 running sums of the lengths, 0 first
     runs: list[SentenceRange]  # per document
+    word_starts: np.ndarray | None  # bool[n], if a segmenter found the words
 
     def row(self, chunks: Sequence[SentenceRange], numbers: Sequence[int]) -> Row:
         """Returns a row of these chunks; `numbers` are the numbers of the block's documents."""
-        pieces = [self.pieces[self.ends[c.first] : self.ends[c.last]] for c in chunks]
-        return {
-            "pieces": np.concatenate(pieces),
+        spans = [slice(self.ends[c.first], self.ends[c.last]) for c in chunks]
+        words = {}
+        if self.word_starts is not None:
+            starts = np.concatenate([self.word_starts[span] for span in spans])
+            words = {"word_starts": np.packbits(starts)}
+        return words | {
+            "pieces": np.concatenate([self.pieces[span] for span in spans]),
             "sentence_lengths": np.concatenate([self.lengths[c.first : c.last] for c in chunks]),
             "chunk_sentences": np.array([c.last - c.first for c in chunks], np.uint16),
             "chunk_documents": np.array([numbers[c.owner] for c in chunks], np.uint64),
@@ -141,8 +126,10 @@ class RowBuilder:
     """Makes the rows of a block of documents; each worker process has one."""
 
     def __init__(self, tokenizer_file: str, settings: RowSettings):
-        self._tokenizer = Tokenizer(tokenizer_file)
+        self._tokenizer: Tokenizer = load_tokenizer(tokenizer_file)
         self._settings = settings
+        name = settings.segmenter
+        self._segmenter = None if name is None else make_segmenter(name)
 
     def __call__(self, documents: Sequence[NumberedDocument]) -> tuple[list[Row], RowCounts]:
         """Makes the rows of a block.
@@ -152,10 +139,11 @@ class RowBuilder:
 
         Returns:
           The rows and counts over them. A row is a dict of
-            pieces: uint16[n], ids without special ones.
+            pieces: uint16[n] or uint32[n], ids without special ones.
             sentence_lengths: uint16[k], pieces per sentence.
             chunk_sentences: uint16[m], sentences per chunk.
             chunk_documents: uint64[m], document number per chunk.
+            word_starts: uint8, a bit per piece, if a segmenter is set.
         """
         counts = RowCounts(np.zeros(self._tokenizer.vocab_size, np.int64))
         block = self._encode(documents, counts)
@@ -166,14 +154,12 @@ class RowBuilder:
         return [block.row(chunks, numbers) for chunks in rows], counts
 
     def _encode(self, documents: Sequence[NumberedDocument], counts: RowCounts) -> _Sentences:
-        texts = [
-            d.paragraphs if d.is_sentences else split_sentences(d.paragraphs) for d in documents
-        ]
-        pieces, sizes = self._tokenizer.encode_flat(list(itertools.chain(*texts)))
+        texts = [self._sentences(d, counts) for d in documents]
+        pieces, sizes, starts = self._encode_texts(list(itertools.chain(*texts)))
         counts.histogram += np.bincount(pieces, minlength=len(counts.histogram))
         counts.empty_sentences += int((sizes == 0).sum())
-        counts.removed_marks += sum(map(count_removed_marks, itertools.chain(*texts)))
-        parts = self._cut(pieces, sizes.tolist(), counts)
+        counts.removed_marks += self._tokenizer.count_removed_marks(itertools.chain(*texts))
+        parts = self._cut(pieces, starts, sizes.tolist(), counts)
         lengths: list[int] = []
         runs = []
         for i, own in enumerate(texts):
@@ -182,9 +168,28 @@ class RowBuilder:
                 lengths += part
             runs.append(SentenceRange(i, first, len(lengths)))
         ends = list(itertools.accumulate(lengths, initial=0))
-        return _Sentences(pieces, np.array(lengths, np.uint16), ends, runs)
+        return _Sentences(pieces, np.array(lengths, np.uint16), ends, runs, starts)
 
-    def _cut(self, pieces: np.ndarray, sizes: list[int], counts: RowCounts) -> Iterator[list[int]]:
+    def _sentences(self, document: NumberedDocument, counts: RowCounts) -> list[str]:
+        if document.is_sentences:
+            return document.paragraphs
+        language = self._settings.language_of(document.paragraphs)
+        counts.languages[language] += 1
+        return split_sentences(document.paragraphs, language)
+
+    def _encode_texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Returns ids and lengths as the tokenizer, and word starts if a segmenter is set."""
+        if self._segmenter is None:
+            return *self._tokenizer.encode_flat(texts), None
+        return encode_with_words(self._tokenizer, self._segmenter, texts)
+
+    def _cut(
+        self,
+        pieces: np.ndarray,
+        word_starts: np.ndarray | None,
+        sizes: list[int],
+        counts: RowCounts,
+    ) -> Iterator[list[int]]:
         """Yields the lengths of each sentence's parts: one, none if empty, more if too long."""
         limit = self._settings.max_pieces
         at = 0
@@ -193,7 +198,10 @@ class RowBuilder:
                 yield [size] if size else []
             else:
                 counts.sentences_split += 1
-                yield cut_sentence(self._tokenizer.word_starts[pieces[at : at + size]], limit)
+                own = slice(at, at + size)
+                given = None if word_starts is None else word_starts[own]
+                starts = self._tokenizer.word_starts[pieces[own]] if given is None else given
+                yield cut_sentence(starts, limit)
             at += size
 
 

@@ -1,7 +1,7 @@
 """Writes rows to disk as a TFDS data set on ArrayRecord."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,28 +11,28 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
-from albert_jax.data.row_format import FORMAT_VERSION, ROW_DTYPES
+from albert_jax.data.row_format import FORMAT_VERSION
 from albert_jax.prepare.row_builder import Row
 
 DATASET_NAME = "albert_rows"
 ROWS_PER_SHARD = 100_000  # about 100 MB at 512 slots
 
 
-def features() -> Any:
-    """Returns the TFDS features of a row (see `RowBuilder`)."""
+def features(dtypes: Mapping[str, type]) -> Any:
+    """Returns the TFDS features of a row, given its arrays' types from `row_dtypes`."""
 
     def integers(dtype: type) -> Any:
         return tfds.features.Tensor(
             shape=(None,), dtype=dtype, encoding=tfds.features.Encoding.BYTES
         )
 
-    return tfds.features.FeaturesDict({name: integers(t) for name, t in ROW_DTYPES.items()})
+    return tfds.features.FeaturesDict({name: integers(t) for name, t in dtypes.items()})
 
 
 def serialize(row: Row) -> bytes:
     """Returns a row in TFDS's storage format; equal rows give equal bytes.
 
-    `features().serialize_example` gives an equivalent record, but its order of the four entries
+    `features(...).serialize_example` gives an equivalent record, but its order of the four entries
     differs from run to run, and it takes ten times as long.
     """
     example = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue]
@@ -125,7 +125,9 @@ class SplitWriter:
         return self._shards
 
 
-def write_dataset_info(directory: Path, splits: Sequence[SplitShards]) -> None:
+def write_dataset_info(
+    directory: Path, splits: Sequence[SplitShards], dtypes: Mapping[str, type]
+) -> None:
     """Gives the shards their final names and writes what `tfds.builder_from_directory` reads."""
     identity = tfds.core.DatasetIdentity(
         name=DATASET_NAME,
@@ -135,7 +137,7 @@ def write_dataset_info(directory: Path, splits: Sequence[SplitShards]) -> None:
     )
     info = tfds.core.DatasetInfo(
         builder=identity,
-        features=features(),
+        features=features(dtypes),
         description="Rows of packed chunks of whole sentences, for pretraining ALBERT.",
     )
     info.set_file_format("array_record")

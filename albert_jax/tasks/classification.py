@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.model.layers import split_keys
 from albert_jax.tasks.base import Batch, Mean, Metrics, squared_error
 from albert_jax.tasks.examples import TextExample
@@ -96,7 +96,7 @@ def text_features(
     pairs = tokenizer.encode_batch([e.pair or "" for e in examples])
     rows, cut = [], 0
     for example, text, pair in zip(examples, texts, pairs, strict=True):
-        row, is_cut = join(text, pair, max_length)
+        row, is_cut = join(tokenizer.special, text, pair, max_length)
         cut += is_cut
         if example.label is not None:
             kind = np.float32 if isinstance(example.label, float) else np.int32

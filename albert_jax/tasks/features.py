@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from albert_jax.data.tokenizer import CLS, SEP
+from albert_jax.data.tokenizers import SpecialIds
 
 FeatureRow = dict[str, np.ndarray]
 
@@ -44,7 +44,10 @@ class Features(NamedTuple):
 
 
 def join(
-    first: Sequence[int], second: Sequence[int], max_length: int = sys.maxsize
+    special: SpecialIds,
+    first: Sequence[int],
+    second: Sequence[int],
+    max_length: int = sys.maxsize,
 ) -> tuple[FeatureRow, bool]:
     """Returns `[CLS] first [SEP] second [SEP]` as a row, and whether it was cut to fit.
 
@@ -63,7 +66,7 @@ def join(
     is_cut = len(first) + len(second) > room
     while len(first) + len(second) > room:
         (first if len(first) > len(second) else second).pop()
-    ids = [CLS, *first, SEP, *([*second, SEP] if second else [])]
+    ids = [special.cls, *first, special.sep, *([*second, special.sep] if second else [])]
     types = [0] * (len(first) + 2)
     types += [1] * (len(ids) - len(types))
     row = {"input_ids": ids, "token_type_ids": types, "attention_mask": [1] * len(ids)}

@@ -12,7 +12,7 @@ import numpy as np
 
 from albert_jax.config import TaskConfig
 from albert_jax.config.choices import one_of
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.tasks.base import Batch, Mean, Metrics, cross_entropy, row_work
 from albert_jax.tasks.examples import TaskData
 from albert_jax.tasks.features import Features

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.model.layers import split_keys
 from albert_jax.tasks.base import Batch, Metrics, row_work
 from albert_jax.tasks.examples import ChoiceExample
@@ -97,7 +97,7 @@ def choice_features(
             room = max(max_length - 3 - len(kept), 0)
             options_cut += len(kept) < len(ending)
             is_cut |= len(context) > room
-            parts.append(join(context[:room], kept, max_length)[0])
+            parts.append(join(tokenizer.special, context[:room], kept, max_length)[0])
         contexts_cut += is_cut
         row = {name: stack([part[name] for part in parts], name) for name in parts[0]}
         if example.label is not None:

@@ -21,7 +21,6 @@ from albert_jax.data.loader import Rows
 from albert_jax.data.row_reader import open_rows
 from albert_jax.data.sampling import EVAL_SEED
 from albert_jax.data.sentence_pairs import RowSource
-from albert_jax.data.tokenizer import CLS, SEP
 
 _DISCOUNT = 0.75  # between 0 and 1; Source: Ney, Essen and Kneser 1994
 _TUNED = 0.02  # fraction of the training rows that the weights are fitted on
@@ -66,9 +65,8 @@ def ngram_baseline(data: DataConfig, limit: int = 20_000_000) -> NgramBaseline:
     stored = open_rows(data.path, "train")
     held_out = Rows(data, "validation")
     tuned = min(max(1, int(_TUNED * len(stored))), _MOST_TUNED)
-    model = NgramModel(
-        _text(stored, range(tuned, len(stored)), limit), held_out.manifest["vocab_size"]
-    )
+    text = _text(stored, range(tuned, len(stored)), limit, held_out.table.special.sep)
+    model = NgramModel(text, held_out.manifest["vocab_size"])
     # Its weights are fitted on masks as frequent as those that it will predict.
     same_masks = dataclasses.replace(data, mask_rate=data.held_out_mask_rate)
     model.fit(*_masks(Rows(same_masks, "train"), tuned))
@@ -93,7 +91,7 @@ class NgramModel:
           vocab_size: the number of ids.
         """
         middle = text[2:-2]
-        is_token = middle != SEP
+        is_token = middle != text[0]
         windows = (text[:-4], text[1:-3], text[3:-1], text[4:])
         contexts = np.stack(windows, axis=1)[is_token]
         tokens = middle[is_token]
@@ -197,9 +195,9 @@ class _Table:
         return row, self._keys[row] == keys
 
 
-def _text(stored: RowSource, rows: range, limit: int) -> np.ndarray:
+def _text(stored: RowSource, rows: range, limit: int, sep: int) -> np.ndarray:
     """Returns the text of rows in the form that `NgramModel` takes."""
-    between = np.array([SEP, SEP])
+    between = np.array([sep, sep])
     parts, size = [between], 0
     for number in rows:
         if size >= limit:
@@ -218,12 +216,13 @@ def _masks(rows: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
     The context is what the model sees: neighbours may be masked, or replaced by random tokens.
     """
     around = np.array([0, 1, 3, 4])  # two on each side, in the row padded by two
+    special = rows.table.special
     contexts, tokens = [], []
     for row in range(count):
         example = rows.make_example(EVAL_SEED, 0, row)
         real = example["mlm_weights"] > 0
-        padded = np.pad(example["input_ids"], 2, constant_values=SEP)
-        padded[padded == CLS] = SEP
+        padded = np.pad(example["input_ids"], 2, constant_values=special.sep)
+        padded[padded == special.cls] = special.sep
         contexts.append(padded[example["mlm_positions"][real][:, None] + around])
         tokens.append(example["mlm_labels"][real])
     return np.concatenate(contexts).astype(np.int64), np.concatenate(tokens).astype(np.int64)

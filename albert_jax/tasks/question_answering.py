@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.tasks.base import Batch
 from albert_jax.tasks.examples import (
     NOT_FOUND,
@@ -236,7 +236,7 @@ def question_features(
         answer = _locate(example.answers, *places)
         lost += bool(example.answers) and answer is None
         for first in _window_starts(len(ids), room, stride):
-            row, _ = join(question, ids[first : first + room], max_length)
+            row, _ = join(tokenizer.special, question, ids[first : first + room], max_length)
             part, slot = places[:, first : first + room], len(question) + 2
             begins, ends = np.full((2, len(row["input_ids"])), NONE, np.int32)
             begins[slot:-1], ends[slot:-1] = part

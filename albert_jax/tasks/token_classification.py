@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from albert_jax.data.tokenizer import UNK, Tokenizer
+from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.model.layers import split_keys
 from albert_jax.tasks.base import Batch
 from albert_jax.tasks.examples import TaggedExample
@@ -105,11 +105,15 @@ def tag_features(
     """
     rows, owners, split, cut = [], [], 0, 0
     for i, example in enumerate(examples):
-        pieces = [ids or [UNK] for ids in tokenizer.encode_batch(list(example.words))]
+        pieces = [
+            ids or [tokenizer.special.unk] for ids in tokenizer.encode_batch(list(example.words))
+        ]
         parts = list(_split_words(pieces, max_length - 2)) if pieces else []
         split += len(parts) > 1
         for part in parts:
-            row, is_cut = join([p for w in part for p in pieces[w]], [], max_length)
+            row, is_cut = join(
+                tokenizer.special, [p for w in part for p in pieces[w]], [], max_length
+            )
             cut += is_cut
             starts = np.cumsum([1, *(len(pieces[w]) for w in part)])[:-1]
             words, tags = np.full((2, len(row["input_ids"])), NONE, np.int32)

@@ -19,7 +19,7 @@ from albert_jax.checkpoints.run_dir import open_run, read_run
 from albert_jax.checkpoints.state import StateSpec, state_spec
 from albert_jax.checkpoints.weights import Weights, provenance
 from albert_jax.config import Config, config_from_dict
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer, Vocabulary, load_tokenizer, tokenizer_of
 from albert_jax.model.sharding import (
     global_batch,
     local_rows,
@@ -113,7 +113,7 @@ def _open(
         workdir,
         config,
         fingerprint(data),
-        tokenizer.proto,
+        tokenizer.vocabulary,
         task.kind,
         data.labels,
         start and provenance(config.init_from, start),
@@ -190,17 +190,17 @@ def _resolve(config: Config, start: Weights | None, workdir: Path) -> tuple[Conf
     """
     if start is not None:
         model = start.config
-        tokenizer = Tokenizer(config.init_from, _vocabulary(start, config))
+        tokenizer = tokenizer_of(_vocabulary(start, config), config.init_from)
     elif (workdir / "config.json").is_file():
-        model, tokenizer = read_run(workdir).config.model, Tokenizer(workdir / "tokenizer.model")
+        model, tokenizer = read_run(workdir).config.model, load_tokenizer(workdir)
     else:
         model = config.model
         if not config.task.tokenizer:
             raise ValueError(
                 'config.task.tokenizer is empty: with init_from="scratch", set it to a '
-                "SentencePiece model"
+                "SentencePiece model or a WordPiece vocab.txt"
             )
-        tokenizer = Tokenizer(config.task.tokenizer)
+        tokenizer = load_tokenizer(config.task.tokenizer)
     dropout = {name: getattr(config.model, name) for name in _DROPOUT}
     config = dataclasses.replace(config, model=dataclasses.replace(model, **dropout))
     if tokenizer.vocab_size > config.model.vocab_size:
@@ -212,13 +212,13 @@ def _resolve(config: Config, start: Weights | None, workdir: Path) -> tuple[Conf
     return config_from_dict(config.to_dict()), tokenizer
 
 
-def _vocabulary(start: Weights, config: Config) -> bytes:
-    if start.tokenizer is None:
+def _vocabulary(start: Weights, config: Config) -> Vocabulary:
+    if start.vocabulary is None:
         raise ValueError(
-            f"config.init_from={config.init_from!r} came without a SentencePiece vocabulary; "
-            "put its spiece.model next to it"
+            f"config.init_from={config.init_from!r} came without a vocabulary; put its "
+            "spiece.model or vocab.txt next to it"
         )
-    return start.tokenizer
+    return start.vocabulary
 
 
 def _with_steps(config: Config, rows: int) -> Config:

@@ -14,7 +14,7 @@ from albert_jax.checkpoints.read import read
 from albert_jax.checkpoints.run_dir import check_vocabulary
 from albert_jax.checkpoints.weights import Weights, check_same_model
 from albert_jax.config import Config, ModelConfig
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer, tokenizer_of
 from albert_jax.model.sharding import path_of
 
 SCRATCH = "scratch"  # config.init_from: an explicit request for random parameters
@@ -44,14 +44,14 @@ def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
     weights = read(config.init_from)
     theirs = _with_more_positions(_at_depth_of(weights.config, config.model), config.model)
     check_same_model(theirs, config.model, f"config.init_from={config.init_from!r}")
-    if weights.tokenizer is None:
+    if weights.vocabulary is None:
         raise ValueError(
-            f"config.init_from={config.init_from!r} came without a SentencePiece vocabulary, so "
-            "its tokens cannot be checked against those of the data; put the SentencePiece model "
-            "next to the weights"
+            f"config.init_from={config.init_from!r} came without a vocabulary, so its tokens "
+            "cannot be checked against those of the data; put its spiece.model or vocab.txt next "
+            "to the weights"
         )
-    vocabulary = Tokenizer(config.init_from, weights.tokenizer)
-    check_vocabulary(tokenizer, vocabulary, "prepare the data with its SentencePiece model")
+    theirs = tokenizer_of(weights.vocabulary, config.init_from)
+    check_vocabulary(tokenizer, theirs, "prepare the data with its vocabulary")
     return weights
 
 

@@ -18,7 +18,7 @@ from albert_jax.config.phases import Phase, joint_fingerprint, phase_at, phases_
 from albert_jax.data.loader import Rows, eval_batches, train_batches
 from albert_jax.data.row_reader import read_manifest
 from albert_jax.data.sampling import documents_of_step
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.model.sharding import global_batch, local_rows, make_mesh, validate_for_devices
 from albert_jax.tasks.base import Batch, MeanSums
 from albert_jax.tasks.pretraining import Pretraining
@@ -61,12 +61,12 @@ def pretraining_experiment(
         loss = sum(weight * means.get(name, 0.0) for name, weight in task.loss_terms.items())
         return {"loss": loss} | means | length
 
-    tokenizer = Tokenizer(Path(config.data.path) / "tokenizer.model")
+    tokenizer = load_tokenizer(config.data.path)
     start = read_start(config, tokenizer) if wants_start(config, workdir) else None
     if jax.process_index() == 0:
         origin = start and provenance(config.init_from, start)
         fingerprint = joint_fingerprint([manifest["fingerprint"] for manifest in manifests])
-        open_run(workdir, config, fingerprint, tokenizer.proto, start=origin)
+        open_run(workdir, config, fingerprint, tokenizer.vocabulary, start=origin)
     accuracies = (name.replace("_loss", "_accuracy") for name in task.loss_terms)
     return Experiment(
         config=config,

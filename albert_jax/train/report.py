@@ -9,7 +9,7 @@ import numpy as np
 from albert_jax.config import DataConfig
 from albert_jax.data.row_reader import open_rows, read_manifest
 from albert_jax.data.sentence_pairs import RowSource, StoredRow
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.predict.load import load
 from albert_jax.predict.pretrained import PretrainedModel
 from albert_jax.tasks.ngram_baseline import ngram_baseline

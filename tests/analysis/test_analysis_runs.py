@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.pieces import UNK
 from support.tiny_runs import TRAINED, tiny_config, tiny_run
 
 import albert_jax
@@ -14,7 +15,7 @@ from albert_jax.data.loader import Rows
 from albert_jax.data.row_reader import open_rows
 from albert_jax.data.sampling import EVAL_SEED, example_rng
 from albert_jax.data.sentence_pairs import choose_pairs, lay_out
-from albert_jax.data.tokenizer import UNK, Tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.evaluate import evaluate
 
 
@@ -29,7 +30,7 @@ def test_held_out_predictions_add_up_to_what_evaluate_reports(rows, trained_run)
 def test_each_held_out_prediction_has_its_ngram(rows, trained_run):
     model, data = albert_jax.load(trained_run), tiny_config(rows).data
     for limit in (None, 3):
-        words = held_out_ngram_words(data, model.tokenizer.word_starts, limit)
+        words = held_out_ngram_words(data, model.tokenizer.table, limit)
         assert len(words) == len(held_out(model, data, limit).labels)
         assert {1} < set(words) <= {1, 2, 3}
 
@@ -56,11 +57,11 @@ def test_a_model_without_the_heads_is_refused(rows, trained_run):
 @pytest.mark.parametrize("objective", ["sop", "nsp", "none"])
 def test_the_slots_of_the_ngrams_are_those_that_the_loader_masks(rows, objective):
     data = tiny_config(rows, data={"sentence_objective": objective}).data
-    tokenizer = Tokenizer(rows / "tokenizer.model")
+    tokenizer = load_tokenizer(rows / "tokenizer.model")
     source, loader = open_rows(rows, "train"), Rows(data, "train")
     for epoch, row in ((0, 0), (0, 7), (3, 7)):
         example = loader.make_example(5, epoch, row)
-        words = ngram_words(data, source, tokenizer.word_starts, 5, epoch, row)
+        words = ngram_words(data, source, tokenizer.table, 5, epoch, row)
         predicted = example["mlm_positions"][example["mlm_weights"] > 0]
         np.testing.assert_array_equal(np.flatnonzero(words), predicted)
 
@@ -69,9 +70,10 @@ def test_unknown_pieces_within_an_ngram_are_not_predicted(rows):
     data = tiny_config(rows, data={"sentence_objective": "none"}).data
     row = dict(open_rows(rows, "train")[0])
     row["pieces"] = np.where(np.arange(len(row["pieces"])) % 3, row["pieces"], UNK)
-    starts = Tokenizer(rows / "tokenizer.model").word_starts
-    words = ngram_words(data, [row], starts, 5, 0, 0)
-    ids = lay_out([choose_pairs(row, "none", example_rng(5, 0, 0))]).input_ids
+    table = load_tokenizer(rows).table
+    words = ngram_words(data, [row], table, 5, 0, 0)
+    pairs = choose_pairs(row, "none", example_rng(5, 0, 0))
+    ids = lay_out([pairs], table.special).input_ids
     assert words.any()
     assert not words[ids == UNK].any()
 
@@ -80,7 +82,7 @@ def test_held_out_examples_are_those_of_the_evaluations(rows):
     """`EVAL_SEED`, epoch 0: what `eval_batches` draws."""
     data = tiny_config(rows).data
     words = ngram_words(
-        data, open_rows(rows, "validation"), Tokenizer(rows / "tokenizer.model").word_starts,
+        data, open_rows(rows, "validation"), load_tokenizer(rows).table,
         EVAL_SEED, 0, 1,
     )  # fmt: skip
     example = Rows(data, "validation").make_example(EVAL_SEED, 0, 1)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import sentencepiece as spm
 from sentencepiece import sentencepiece_model_pb2
+from support.pieces import english, train_tokenizer
 
 from albert_jax.checkpoints.formats.hf_tokenizer import read_tokenizer, write_tokenizer
 from albert_jax.checkpoints.formats.sentencepiece import Piece, build_model, parse_model
-from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.prepare.vocabulary import train_tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 
 ModelProto: Any = vars(sentencepiece_model_pb2)["ModelProto"]  # made at import
 
@@ -44,7 +44,7 @@ def either(request, small) -> bytes:
 
 def our_ids(tmp_path, proto: bytes, texts: list[str]) -> list[list[int]]:
     (tmp_path / "m.model").write_bytes(proto)
-    return Tokenizer(tmp_path / "m.model").encode_batch(texts)
+    return load_tokenizer(tmp_path / "m.model").encode_batch(texts)
 
 
 def edit(path, change) -> None:
@@ -54,15 +54,15 @@ def edit(path, change) -> None:
 
 
 def test_bytes_come_back(either, tmp_path):
-    write_tokenizer(either, tmp_path / "new" / "hf")
+    write_tokenizer(english(either), tmp_path / "new" / "hf")
     assert (tmp_path / "new" / "hf" / "spiece.model").read_bytes() == either
-    assert read_tokenizer(tmp_path / "new" / "hf") == either
+    assert read_tokenizer(tmp_path / "new" / "hf") == english(either)
 
 
 def test_tokenizer_json_alone_gives_the_same_ids(either, tmp_path):
-    write_tokenizer(either, tmp_path)
+    write_tokenizer(english(either), tmp_path)
     (tmp_path / "spiece.model").unlink()
-    rebuilt = read_tokenizer(tmp_path)
+    rebuilt = read_tokenizer(tmp_path).contents
     assert parse_model(rebuilt) == parse_model(either)
     texts = [*TEXTS, "ax2, by2,cz2, 2,"]
     assert our_ids(tmp_path, rebuilt, texts) == our_ids(tmp_path, either, texts)
@@ -97,12 +97,12 @@ def test_missing_files_are_named(tmp_path):
     ("key", "value"), [("do_lower_case", False), ("keep_accents", True), ("remove_space", False)]
 )
 def test_other_text_rules_are_refused(small, tmp_path, key, value):
-    write_tokenizer(small, tmp_path)
+    write_tokenizer(english(small), tmp_path)
     edit(tmp_path / "tokenizer_config.json", lambda v: v.update({key: value}))
     with pytest.raises(ValueError, match=rf"tokenizer_config\.json: {key} is .* lower-cases"):
         read_tokenizer(tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()
-    assert read_tokenizer(tmp_path) == small
+    assert read_tokenizer(tmp_path) == english(small)
 
 
 def test_other_json_is_refused(small, tmp_path):
@@ -123,7 +123,7 @@ def test_other_json_is_refused(small, tmp_path):
         (lambda v: v.pop("model"), "not a tokenizer written by transformers"),
     ]
     for n, (change, reason) in enumerate(cases):
-        write_tokenizer(small, tmp_path / str(n))
+        write_tokenizer(english(small), tmp_path / str(n))
         (tmp_path / str(n) / "spiece.model").unlink()
         edit(tmp_path / str(n) / "tokenizer.json", change)
         with pytest.raises(ValueError, match=rf"tokenizer\.json: {reason}"):
@@ -135,7 +135,7 @@ def test_other_json_is_refused(small, tmp_path):
 
 @pytest.mark.parametrize("has_model", [True, False])
 def test_the_normalizer_decides_whether_case_is_kept(small, tmp_path, has_model):
-    write_tokenizer(small, tmp_path)
+    write_tokenizer(english(small), tmp_path)
     if not has_model:
         (tmp_path / "spiece.model").unlink()
 
@@ -159,8 +159,8 @@ def test_models_that_albert_tokenizer_cannot_hold_are_refused(small, tmp_path):
         (model._replace(pieces=fallback), "<0x00>"),
     ]:
         with pytest.raises(ValueError, match=reason):
-            write_tokenizer(build_model(other), tmp_path / "hf")
+            write_tokenizer(english(build_model(other)), tmp_path / "hf")
     for damaged in (b"", b"not a model", small[:-1], small[: len(small) // 2]):
         with pytest.raises(ValueError, match="not a SentencePiece model"):
-            write_tokenizer(damaged, tmp_path / "hf")
+            write_tokenizer(english(damaged), tmp_path / "hf")
     assert not (tmp_path / "hf").exists()

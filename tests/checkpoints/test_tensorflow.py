@@ -10,6 +10,7 @@ import tensorflow as tf
 from flax import traverse_util
 from support.models import tiny_model
 from support.params import equal_trees, random_params
+from support.pieces import english
 
 from albert_jax.checkpoints.formats.tensorflow import read_tf, write_tf
 from albert_jax.checkpoints.weights import Moments, Weights
@@ -57,7 +58,9 @@ PUBLISHED = {
 
 def make_weights(config: ModelConfig, step: int = 7, **changes: Any) -> Weights:
     params, mu, nu = (random_params(config, seed=seed) for seed in range(3))
-    weights = Weights(config, params, "pretraining", b"a vocabulary", Moments(mu, nu), step)
+    weights = Weights(
+        config, params, "pretraining", english(b"a vocabulary"), Moments(mu, nu), step
+    )
     return weights._replace(**changes)
 
 
@@ -183,7 +186,7 @@ def truncate(directory: Path) -> None:
             r"adam_v\).*missing: bert/.*/LayerNorm/beta",
         ),
         (truncate, "cannot be read as a checkpoint"),
-        (lambda d: (d / "another.model").touch(), "several SentencePiece models"),
+        (lambda d: (d / "another.model").touch(), "several vocabularies"),
     ],
 )
 def test_what_cannot_be_read_is_refused(change, message, tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.models import TINY, tiny_config, tiny_model
 from support.params import equal_trees, random_params
+from support.pieces import MASK, train_tokenizer
 from support.tiny_runs import write_config
 
 import albert_jax
@@ -16,9 +17,8 @@ from albert_jax.checkpoints.read import read
 from albert_jax.checkpoints.weights import Moments, Weights
 from albert_jax.config import default_config
 from albert_jax.convert import main, write_run
-from albert_jax.data.tokenizer import MASK
+from albert_jax.data.tokenizers import read_vocabulary
 from albert_jax.model.heads import KINDS
-from albert_jax.prepare.vocabulary import train_tokenizer
 
 CONFIG = tiny_model(vocab_size=60)
 
@@ -31,8 +31,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts += [f"words and more words {i}" for i in range(300)]
     train_tokenizer(texts, folder / "vocabulary", 60)
     params, mu, nu = (random_params(CONFIG, seed=seed) for seed in range(3))
-    proto = (folder / "vocabulary").read_bytes()
-    weights = Weights(CONFIG, params, "pretraining", proto, Moments(mu, nu), 7)
+    vocabulary = read_vocabulary(folder / "vocabulary")
+    weights = Weights(CONFIG, params, "pretraining", vocabulary, Moments(mu, nu), 7)
     write_run(weights, folder / "run", tiny_config(model={"vocab_size": 60}))
     return folder / "run"
 
@@ -61,7 +61,8 @@ def test_every_way_round_is_exact(way, run, tmp_path):
         source = output
     before, after = read(run, with_moments=True), read(source, with_moments=True)
     assert equal_trees(after.params, before.params)
-    assert (after.config, after.kind, after.tokenizer) == (CONFIG, "pretraining", before.tokenizer)
+    assert (after.config, after.kind) == (CONFIG, "pretraining")
+    assert after.vocabulary == before.vocabulary
     if "hf" in way:
         assert after.moments is None
     else:
@@ -82,7 +83,7 @@ def test_a_directory_of_transformers_is_used_like_a_run(run, tmp_path):
 def test_heads_that_are_not_there_are_not_used(run, tmp_path):
     weights = read(run)
     params = {part: weights.params[part] for part in ("embeddings", "encoder", "classifier")[:2]}
-    write_hf(weights._replace(params=params, kind="encoder", tokenizer=None), tmp_path)
+    write_hf(weights._replace(params=params, kind="encoder", vocabulary=None), tmp_path)
     model = albert_jax.load(tmp_path)
     ids = np.array([[2, 9, 4, 3]])
     encoded = model.encode_ids(ids, np.zeros_like(ids), np.ones_like(ids))

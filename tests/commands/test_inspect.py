@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.pieces import CLS, MASK, SEP
 from support.tiny_runs import prepare_rows, tiny_config
 
 from albert_jax.analysis.batches import RowView, RunView, Slot, describe, spell
@@ -13,7 +14,7 @@ from albert_jax.checkpoints.run_dir import open_run, read_run
 from albert_jax.data.loader import Rows
 from albert_jax.data.row_reader import open_rows
 from albert_jax.data.sampling import row_of
-from albert_jax.data.tokenizer import CLS, MASK, SEP
+from albert_jax.data.tokenizers import read_vocabulary
 from albert_jax.inspect import main
 from albert_jax.train import make_experiment
 from albert_jax.train.loop import train
@@ -26,8 +27,7 @@ def begun(rows: Path, tmp_path: Path):
     def begin(**data: object) -> Path:
         config = tiny_config(rows, data=data)
         manifest = Rows(config.data, "train").manifest
-        proto = (rows / "tokenizer.model").read_bytes()
-        open_run(tmp_path / "run", config, manifest["fingerprint"], proto)
+        open_run(tmp_path / "run", config, manifest["fingerprint"], read_vocabulary(rows))
         return tmp_path / "run"
 
     return begin

@@ -15,7 +15,7 @@ import albert_jax.sweep as sweeping
 from albert_jax.analysis.paper_tables import draw_table, write_table
 from albert_jax.config import Config, config_from_dict
 from albert_jax.config.paper import Scores, TableRow
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.evaluate import evaluate
 from albert_jax.sweep import main, sweep
 from albert_jax.train.initialization import read_start
@@ -85,7 +85,7 @@ def test_a_row_begins_with_the_model_of_another_depth(done):
     config = json.loads((output / "deep" / "config.json").read_text())["config"]
     assert config["init_from"] == str(output / "shallow")
     assert config["model"]["num_hidden_layers"] == 2
-    tokenizer = Tokenizer(output / "deep" / "tokenizer.model")
+    tokenizer = load_tokenizer(output / "deep" / "tokenizer.model")
     begun = read_start(config_from_dict(config), tokenizer)
     shallow = albert_jax.load(output / "shallow")
     jax.tree.map(np.testing.assert_array_equal, begun.params, shallow.params)
@@ -152,7 +152,7 @@ def test_what_is_not_there_is_refused(words, message, capsys, monkeypatch, repo_
 
 
 def test_another_depth_fits_only_where_all_is_shared(rows, tmp_path):
-    tokenizer = Tokenizer(rows / "tokenizer.model")
+    tokenizer = load_tokenizer(rows / "tokenizer.model")
     train = {"num_steps": 3}
 
     def deeper(share: str) -> Config:

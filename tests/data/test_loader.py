@@ -14,13 +14,13 @@ import pytest
 import tensorflow_datasets as tfds
 from hypothesis import given
 from hypothesis import strategies as st
+from support.pieces import CLS, MASK, PAD, SEP, train_tokenizer
 
 from albert_jax.config import DataConfig
 from albert_jax.data.loader import Positions, Rows, eval_batches, train_batches
 from albert_jax.data.row_reader import open_rows, read_manifest
 from albert_jax.data.sampling import row_of
-from albert_jax.data.tokenizer import CLS, MASK, PAD, SEP, Tokenizer
-from albert_jax.prepare.vocabulary import train_tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 
 SEQ_LEN, MAX_CHUNKS, VOCAB = 64, 4, 60
 NUM_TRAIN, NUM_VALIDATION = 23, 7
@@ -68,7 +68,7 @@ def write_rows(path, rows):
 
 
 def write_manifest(path, **changes):
-    tokenizer = Tokenizer(path / "tokenizer.model")
+    tokenizer = load_tokenizer(path / "tokenizer.model")
     manifest = {
         "format_version": 1,
         "seq_len": SEQ_LEN,

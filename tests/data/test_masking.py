@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.pieces import CLS, MASK, NUM_SPECIAL, SEP, SPECIAL, UNK, table_of
 
 from albert_jax.data.masking import (
     apply_mask,
@@ -19,13 +20,13 @@ from albert_jax.data.masking import (
     tile,
 )
 from albert_jax.data.sentence_pairs import choose_pairs, lay_out
-from albert_jax.data.tokenizer import CLS, MASK, NUM_SPECIAL, SEP, UNK
 
 NUM_ROWS = 10_000
 VOCAB = 1000
 # Pieces below this id begin a word: about 1.5 pieces a word, as in English.
 FIRST_INNER = 670
 WORD_STARTS = np.arange(VOCAB) < FIRST_INNER
+TABLE = table_of(WORD_STARTS)
 
 
 def random_pairs(rng, num_pieces=490, unknown=0.01, max_sentence=60):
@@ -47,7 +48,7 @@ def random_pairs(rng, num_pieces=490, unknown=0.01, max_sentence=60):
 
 
 def random_layout(*args, **settings):
-    return lay_out([random_pairs(*args, **settings)])
+    return lay_out([random_pairs(*args, **settings)], SPECIAL)
 
 
 def within(values, expected):
@@ -64,9 +65,9 @@ def masked_rows():
     rows = []
     for i in range(NUM_ROWS):
         layout = layouts[i % len(layouts)]
-        words = find_words(layout, WORD_STARTS)
+        words = find_words(layout, TABLE)
         ngrams = draw_ngrams(words, 0.15, capacity, cdf, [rng])
-        masked = apply_mask(layout, words, ngrams, VOCAB, [rng])
+        masked = apply_mask(layout, words, ngrams, TABLE, [rng])
         rows.append(SimpleNamespace(masked=masked, layout=layout, words=words, ngrams=ngrams))
     return rows
 
@@ -104,7 +105,7 @@ def test_words_begin_at_word_starts_sentences_and_segments():
     rng = np.random.default_rng(7)
     for _ in range(100):
         layout = random_layout(rng, num_pieces=60, max_sentence=10)
-        begins = set(find_words(layout, WORD_STARTS).starts[:-1].tolist())
+        begins = set(find_words(layout, TABLE).starts[:-1].tolist())
         ids = layout.input_ids[layout.piece_slots]
         for k in range(len(ids)):
             new_segment = k == 0 or layout.piece_segments[k] != layout.piece_segments[k - 1]
@@ -163,7 +164,7 @@ def test_the_row_fits_its_slots(masked_rows):
 def test_rate_and_lengths_at_other_settings(rate, max_ngram):
     rng, cdf = np.random.default_rng(9), ngram_cdf(max_ngram)
     # Sentences, and so segments, long enough for 10-grams.
-    all_words = [find_words(random_layout(rng), WORD_STARTS) for _ in range(50)]
+    all_words = [find_words(random_layout(rng), TABLE) for _ in range(50)]
     all_words = [w for w in all_words if w.per_segment.min() >= max_ngram]
     assert len(all_words) > 20
     capacity, misses, lengths = num_slots(512, rate) + 24, [], []
@@ -183,7 +184,7 @@ def test_rate_and_lengths_at_other_settings(rate, max_ngram):
 def test_a_rate_of_one_masks_everything():
     rng, cdf = np.random.default_rng(10), ngram_cdf(3)
     layout = random_layout(rng)
-    masked = mask(layout, WORD_STARTS, 1.0, num_slots(512, 1.0), cdf, [rng])
+    masked = mask(layout, TABLE, 1.0, num_slots(512, 1.0), cdf, [rng])
     assert np.array_equal(
         masked.positions, np.flatnonzero(~np.isin(layout.input_ids, (CLS, SEP, UNK)))
     )
@@ -194,7 +195,7 @@ def test_tiny_rows_have_at_least_one_masked_piece(num_pieces):
     rng, cdf = np.random.default_rng(11), ngram_cdf(3)
     for _ in range(300):
         layout = random_layout(rng, num_pieces, unknown=0.3, max_sentence=4)
-        masked = mask(layout, WORD_STARTS, 0.15, num_slots(512, 0.15), cdf, [rng])
+        masked = mask(layout, TABLE, 0.15, num_slots(512, 0.15), cdf, [rng])
         maskable = np.sum(layout.input_ids >= NUM_SPECIAL)
         assert min(1, maskable) <= len(masked.positions) <= maskable
 
@@ -207,7 +208,9 @@ def test_capacity_is_never_exceeded():
         counts = []
         for _ in range(300):
             layout = random_layout(rng, num_pieces=100)
-            counts.append(len(mask(layout, rare_starts, 0.15, capacity, cdf, [rng]).positions))
+            counts.append(
+                len(mask(layout, table_of(rare_starts), 0.15, capacity, cdf, [rng]).positions)
+            )
         assert min(counts) > 0
         assert max(counts) <= capacity
 
@@ -216,16 +219,16 @@ def test_a_word_too_long_for_the_slots_is_left_alone():
     rng, cdf = np.random.default_rng(13), ngram_cdf(3)
     layout = random_layout(rng, num_pieces=50, unknown=0, max_sentence=51)
     no_starts = np.zeros(VOCAB, bool)
-    words = find_words(layout, no_starts)
+    words = find_words(layout, table_of(no_starts))
     longest = np.diff(words.starts).max()
-    masked = mask(layout, no_starts, 1.0, int(longest) - 1, cdf, [rng])
+    masked = mask(layout, table_of(no_starts), 1.0, int(longest) - 1, cdf, [rng])
     assert len(masked.positions) < longest
 
 
 def test_tiles_leave_fewer_words_than_the_longest_ngram():
     rng, cdf = np.random.default_rng(14), ngram_cdf(4)
     for _ in range(300):
-        words = find_words(random_layout(rng, 80, max_sentence=12), WORD_STARTS)
+        words = find_words(random_layout(rng, 80, max_sentence=12), TABLE)
         tiles = tile(words, cdf, [rng])
         ends = np.cumsum(words.per_segment)
         segment = np.searchsorted(ends, tiles.starts, side="right")
@@ -246,8 +249,7 @@ def test_num_slots(seq_len, rate, expected):
 def test_same_generator_state_same_masks():
     layout = random_layout(np.random.default_rng(15))
     first, again, other = (
-        mask(layout, WORD_STARTS, 0.15, 88, ngram_cdf(3), [np.random.default_rng(s)])
-        for s in (1, 1, 2)
+        mask(layout, TABLE, 0.15, 88, ngram_cdf(3), [np.random.default_rng(s)]) for s in (1, 1, 2)
     )
     for a, b in zip(first, again, strict=True):
         assert np.array_equal(a, b)
@@ -267,9 +269,9 @@ def test_a_row_is_masked_as_it_would_be_alone(rate, max_ngram, capacity):
     rows = [random_pairs(rng, n, u) for n, u in zip(sizes, unknown, strict=True)]
 
     def masked(numbers):
-        layout = lay_out([rows[i] for i in numbers])
+        layout = lay_out([rows[i] for i in numbers], SPECIAL)
         rngs = [np.random.default_rng(i) for i in numbers]
-        found = mask(layout, starts, rate, capacity, cdf, rngs)
+        found = mask(layout, table_of(starts), rate, capacity, cdf, rngs)
         slots = np.split(found.input_ids, np.cumsum(layout.slots)[:-1])
         predictions = [
             np.split(x, np.cumsum(found.counts)[:-1]) for x in (found.positions, found.labels)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from support.pieces import CLS, SEP, SPECIAL
 
 from albert_jax.data.sentence_pairs import choose_pairs, lay_out
-from albert_jax.data.tokenizer import CLS, SEP
 
 
 def make_row(chunks, documents=None, first_piece=100):
@@ -37,7 +37,7 @@ def random_row(rng, first_piece=100, documents=None):
 
 
 def draw(row, objective, rng, others=()):
-    return lay_out([choose_pairs(row, objective, rng, others)])
+    return lay_out([choose_pairs(row, objective, rng, others)], SPECIAL)
 
 
 @pytest.mark.parametrize("objective", ["sop", "nsp", "none"])

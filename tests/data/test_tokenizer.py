@@ -6,19 +6,10 @@ import unicodedata
 import numpy as np
 import pytest
 import sentencepiece as spm
+from support.pieces import CLS, MASK, NUM_SPECIAL, PAD, SEP, UNK, train_tokenizer
 
-from albert_jax.data.tokenizer import (
-    CLS,
-    MASK,
-    NUM_SPECIAL,
-    PAD,
-    SEP,
-    UNK,
-    Tokenizer,
-    normalize,
-    normalize_with_offsets,
-)
-from albert_jax.prepare.vocabulary import train_tokenizer
+from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
+from albert_jax.data.tokenizers.rules import normalize, normalize_with_offsets
 
 WORDS = [
     "the",
@@ -53,14 +44,14 @@ def make_text(count: int, seed: int = 0) -> list[str]:
 
 @pytest.fixture(scope="module")
 def albert(shared_data) -> Tokenizer:
-    return Tokenizer(shared_data / "albert_vocab" / "30k-clean.model")
+    return load_tokenizer(shared_data / "albert_vocab" / "30k-clean.model")
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Tokenizer:
     path = tmp_path_factory.mktemp("vocab") / "small.model"
     train_tokenizer(make_text(500), path, 50)
-    return Tokenizer(path)
+    return load_tokenizer(path)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +144,7 @@ def test_comma_rule_adds_no_word_mark(tmp_path):
         for _ in range(3000)
     ]
     train_tokenizer([" ".join(draw.sample(numbered, 6)) for _ in range(500)], tmp_path / "m", 42)
-    tokenizer = Tokenizer(tmp_path / "m")
+    tokenizer = load_tokenizer(tmp_path / "m")
     pieces = tokenizer.pieces(range(42))
     assert any(p[-2:] in ("2,", "1,") and p[0] != "▁" for p in pieces)
     for text in ("ax2, by2, wp31,", "hz2,2,31,"):
@@ -228,7 +219,7 @@ def test_word_starts(albert):
 
 def test_every_piece_of_a_script_without_spaces_starts_a_word(tmp_path):
     train_tokenizer(["cats日本語の学校 sat学校の日本" for _ in range(200)], tmp_path / "m", 27)
-    tokenizer = Tokenizer(tmp_path / "m")
+    tokenizer = load_tokenizer(tmp_path / "m")
     ids = tokenizer.encode("cats日本語の学校")
     wide = [i for i, p in zip(ids, tokenizer.pieces(ids), strict=True) if p[-1] >= "\u3040"]
     assert any(not tokenizer.pieces([i])[0].startswith("▁") for i in wide)
@@ -242,7 +233,7 @@ def test_the_words_of_a_script_with_vowel_signs_are_whole(tmp_path):
     words = ["हिन्दी", "किताब", "विद्यालय", "में", "पढ़ती", "लड़की"]
     text = [" ".join(words[(i + j * j) % 6] for j in range(9)) for i in range(200)]
     train_tokenizer(text, tmp_path / "m", 38)
-    tokenizer = Tokenizer(tmp_path / "m")
+    tokenizer = load_tokenizer(tmp_path / "m")
     for word in words:
         starts = tokenizer.word_starts[tokenizer.encode(word)]
         assert starts.tolist() == [True] + [False] * (len(starts) - 1)
@@ -271,7 +262,7 @@ def test_training_is_reproducible_and_has_the_ids(small, tmp_path):
 
 def test_training_keeps_sentences_too_long_for_sentencepiece(tmp_path):
     train_tokenizer([" ".join(make_text(2000))], tmp_path / "long.model", 50)
-    tokenizer = Tokenizer(tmp_path / "long.model")
+    tokenizer = load_tokenizer(tmp_path / "long.model")
     assert UNK not in tokenizer.encode("the dog ran over the river")
 
 
@@ -283,16 +274,16 @@ def test_small_vocabulary_splits_digits_and_commas_alike(small):
 
 def test_errors_name_the_file_and_the_way_out(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.model: no such file"):
-        Tokenizer(tmp_path / "none.model")
+        load_tokenizer(tmp_path / "none.model")
     (tmp_path / "bad.model").write_bytes(b"not a model")
     with pytest.raises(ValueError, match=r"bad\.model: not a SentencePiece model"):
-        Tokenizer(tmp_path / "bad.model")
+        load_tokenizer(tmp_path / "bad.model")
     (tmp_path / "empty.model").write_bytes(b"")
     with pytest.raises(ValueError, match=r"empty\.model"):
-        Tokenizer(tmp_path / "empty.model")
+        load_tokenizer(tmp_path / "empty.model")
     with pytest.raises(ValueError, match="vocab_size 5000: this text has too few"):
         train_tokenizer(make_text(50), tmp_path / "x.model", 5000)
-    for size in (3, 70_000):
+    for size in (3, 1 << 25):
         with pytest.raises(ValueError, match=f"vocab_size {size}: must be from"):
             train_tokenizer(make_text(50), tmp_path / "x.model", size)
     with pytest.raises(ValueError, match="cannot train"):
@@ -308,4 +299,4 @@ def test_other_ids_are_refused(tmp_path):
         minloglevel=2,
     )
     with pytest.raises(ValueError, match="not \\(0, 1, 2, 3, 4\\)"):
-        Tokenizer(tmp_path / "plain.model")
+        load_tokenizer(tmp_path / "plain.model")

@@ -24,6 +24,7 @@ from albert_jax.checkpoints.formats.huggingface import write_hf
 from albert_jax.checkpoints.formats.tensorflow import write_tf
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.convert import write_run
+from albert_jax.data.tokenizers import read_vocabulary
 from albert_jax.model.heads import KINDS
 
 TABLE = '''"""Table 0: one row."""
@@ -60,8 +61,7 @@ def make_texts(good: Path, source: Path) -> Path:
 
 
 def _pretrained(good: Path) -> Weights:
-    proto = (good / "tokenizer.model").read_bytes()
-    return Weights(MODEL, random_params(MODEL), "pretraining", proto)
+    return Weights(MODEL, random_params(MODEL), "pretraining", read_vocabulary(good))
 
 
 def make_models(good: Path, source: Path, peer: str) -> Path:

@@ -41,6 +41,7 @@ from sound_input import (
     snapshot,
     write,
 )
+from support.pieces import train_tokenizer
 from support.texts import make_sentence
 
 import albert_jax
@@ -50,10 +51,9 @@ from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.config.load import load_config
 from albert_jax.data.loader import Rows
 from albert_jax.data.row_reader import open_rows
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.predict import __main__ as predict
 from albert_jax.prepare import __main__ as prepare
-from albert_jax.prepare.vocabulary import train_tokenizer
 from albert_jax.train import __main__ as train
 
 
@@ -777,7 +777,7 @@ def prepared(tmp_path: Path, good: Path, inputs: str, *more: str) -> tuple[dict,
     words = ["--input", inputs, "--tokenizer", str(good / "tokenizer.model"), "--seq_len", "64"]
     words += ["--output", str(tmp_path / "out"), "--validation_fraction", "0.3", *more]
     assert prepare.main([*words, "--num_workers", "1"]) == 0
-    tokenizer = Tokenizer(tmp_path / "out" / "tokenizer.model")
+    tokenizer = load_tokenizer(tmp_path / "out" / "tokenizer.model")
     pieces: dict[int, list[int]] = {}
     for split in ("train", "validation"):
         rows = open_rows(tmp_path / "out", split)
@@ -842,7 +842,7 @@ def test_rows_of_a_larger_vocabulary_are_refused(good, tmp_path):
     """Where manifest and tokenizer agree, and only the rows give it away."""
     copy("rows", "rows")(tmp_path, good)
     train_tokenizer(SOME * 9, tmp_path / "rows" / "tokenizer.model", 45)
-    tokenizer = Tokenizer(tmp_path / "rows" / "tokenizer.model")
+    tokenizer = load_tokenizer(tmp_path / "rows" / "tokenizer.model")
     changes = {"vocab_size": 45, "tokenizer_sha256": tokenizer.sha256}
     edit_json("rows/manifest.json", **changes)(tmp_path, good)
     rows = Rows(DataConfig(path=str(tmp_path / "rows"), seq_len=64), "train")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 from support.models import tiny_model
 from support.params import equal_trees, random_params
+from support.pieces import CLS, NUM_SPECIAL, SEP, SPECIAL, UNK, english, table_of
 
 from albert_jax.checkpoints.formats.hf_tokenizer import read_tokenizer
 from albert_jax.checkpoints.formats.huggingface import read_hf, write_hf
@@ -26,7 +27,8 @@ from albert_jax.config import ModelConfig
 from albert_jax.data.masking import mask, ngram_cdf, num_slots
 from albert_jax.data.row_format import CHUNK_OVERHEAD
 from albert_jax.data.sentence_pairs import choose_pairs, lay_out
-from albert_jax.data.tokenizer import CLS, NUM_SPECIAL, SEP, UNK, Tokenizer, normalize
+from albert_jax.data.tokenizers import Tokenizer, load_tokenizer, tokenizer_of
+from albert_jax.data.tokenizers.rules import normalize
 from albert_jax.model.heads import KINDS
 from albert_jax.prepare.formats import FORMATS, format_of, read_items
 from albert_jax.prepare.packing import SentenceRange, pack
@@ -64,7 +66,7 @@ def refusal(call: Callable[[], Any]) -> str:
 
 @pytest.fixture(scope="module")
 def tokenizer(vocabulary) -> Tokenizer:
-    return Tokenizer(vocabulary)
+    return load_tokenizer(vocabulary)
 
 
 # ---- the tokenizer ----
@@ -108,8 +110,8 @@ def test_texts_do_not_touch_one_another(tokenizer, texts):
 @fuzzed_briefly
 @given(data=st.binary(max_size=300), keep=st.integers(0, 3000))
 def test_any_bytes_are_a_vocabulary_or_refused(tokenizer, tmp_path, data, keep):
-    for proto in (data, tokenizer.proto[:keep] + data):
-        said = refusal(lambda proto=proto: Tokenizer("x.model", proto))
+    for proto in (data, tokenizer.vocabulary.contents[:keep] + data):
+        said = refusal(lambda proto=proto: tokenizer_of(english(proto), "x.model"))
         assert not said or "x.model" in said
         refusal(lambda proto=proto: parse_model(proto))
 
@@ -220,7 +222,7 @@ def test_pairs_keep_their_pieces_and_their_labels_are_true(row, objective, seed)
     last = np.cumsum(row["chunk_sentences"], dtype=int) - 1
     chunks = np.split(row["pieces"], ends[last][:-1])
     assert len(pairs) == len(chunks)
-    layout = lay_out([pairs])
+    layout = lay_out([pairs], SPECIAL)
     for i, (pair, pieces) in enumerate(zip(pairs, chunks, strict=True)):
         a = pair.a.pieces.tolist()
         b = [] if pair.b is None else pair.b.pieces.tolist()
@@ -243,10 +245,10 @@ def test_pairs_keep_their_pieces_and_their_labels_are_true(row, objective, seed)
        starts=st.sampled_from([0.1, 0.5, 1.0]))  # fmt: skip
 def test_any_layout_can_be_masked_and_unmasked(row, objective, seed, rate, max_ngram, starts):
     rng = np.random.default_rng(seed)
-    layout = lay_out([choose_pairs(row, objective, rng, [OTHER])])
+    layout = lay_out([choose_pairs(row, objective, rng, [OTHER])], SPECIAL)
     word_starts = rng.random(100) < starts
     capacity = num_slots(len(layout.input_ids), rate)
-    masked = mask(layout, word_starts, rate, capacity, ngram_cdf(max_ngram), [rng])
+    masked = mask(layout, table_of(word_starts), rate, capacity, ngram_cdf(max_ngram), [rng])
     positions = masked.positions
     assert len(positions) == len(masked.labels) <= capacity
     assert np.array_equal(positions, np.unique(positions))
@@ -332,7 +334,7 @@ def hf_files(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> 
     model = tiny_model(vocab_size=tokenizer.vocab_size, num_hidden_layers=1)
     params = random_params(model, KINDS["classification"])
     labels = ("bad", "good")
-    write_hf(Weights(model, params, "classification", tokenizer.proto, labels=labels), folder)
+    write_hf(Weights(model, params, "classification", tokenizer.vocabulary, labels=labels), folder)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 

@@ -24,7 +24,7 @@ from albert_jax.checkpoints.formats.hf_tokenizer import write_tokenizer
 from albert_jax.checkpoints.formats.huggingface import write_hf
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.convert import write_run
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
 from albert_jax.model.heads import KINDS
 from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.tasks.examples import ChoiceExample, QuestionExample, TaggedExample, TextExample
@@ -106,7 +106,7 @@ def make_ours(
     sizes = {"num_hidden_layers": 2, "max_position_embeddings": 256}
     config = tiny_config(model=sizes | {"vocab_size": tokenizer.vocab_size}, task=task)
     params = varied(random_params(config.model, KINDS[case.kind], len(case.labels) or 1))
-    weights = Weights(config.model, params, case.kind, tokenizer.proto, labels=case.labels)
+    weights = Weights(config.model, params, case.kind, tokenizer.vocabulary, labels=case.labels)
     if case.labels:  # no class is to be the likeliest of all texts
         outputs, _ = FinetunedModel(weights._replace(task=config.task), params, tokenizer).run(
             examples
@@ -227,7 +227,7 @@ def check(case: Case, examples: list[Any], tokenizer: Tokenizer, folder: Path) -
 
 @pytest.fixture(scope="module")
 def vocabulary(vocabulary: Path) -> Tokenizer:
-    return Tokenizer(vocabulary)
+    return load_tokenizer(vocabulary)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -240,7 +240,7 @@ def test_made_up_examples(name, vocabulary, tmp_path):
 def test_real_examples(name, shared_data, tmp_path):
     case = CASES[name]
     data = read_task(case.task, shared_data / case.folder)
-    tokenizer = Tokenizer(shared_data / "albert_vocab" / "30k-clean.model")
+    tokenizer = load_tokenizer(shared_data / "albert_vocab" / "30k-clean.model")
     check(case, data.splits["validation"][: case.count], tokenizer, tmp_path)
 
 
@@ -249,7 +249,7 @@ def load_theirs(name: str, labels: list[str], vocabulary: Tokenizer, folder: Pat
     kind = CASES[name].kind
     config = tiny_model(vocab_size=vocabulary.vocab_size, max_position_embeddings=65)
     hf_model(config, CLASS_OF[kind], id2label=dict(enumerate(labels))).save_pretrained(folder)
-    write_tokenizer(vocabulary.proto, folder / "tokenizer")
+    write_tokenizer(vocabulary.vocabulary, folder / "tokenizer")
     AlbertTokenizer.from_pretrained(folder / "tokenizer").save_pretrained(folder)
     return Theirs(kind, folder), albert_jax.load(folder)
 

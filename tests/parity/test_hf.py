@@ -13,11 +13,11 @@ from safetensors.numpy import load_file, save_file
 from support.hf_models import CLASSES, hf_model, scaled
 from support.models import tiny_model
 from support.params import equal_trees, random_params
+from support.pieces import CLS, SEP
 
 from albert_jax.checkpoints.formats.hf_config import CLASSES as CLASS_OF
 from albert_jax.checkpoints.formats.huggingface import read_hf, write_hf
 from albert_jax.checkpoints.weights import Weights
-from albert_jax.data.tokenizer import CLS, SEP
 from albert_jax.model.albert import abstract_model
 from albert_jax.model.heads import KINDS
 
@@ -156,7 +156,7 @@ def test_bert_is_the_baseline(end, tmp_path):
     save_file(tensors, tmp_path / "model.safetensors")
     weights = read_hf(tmp_path)
     assert (weights.config.share, weights.config.hidden_act) == ("none", "gelu")
-    assert weights.tokenizer is None
+    assert weights.vocabulary is None
     graphdef, _ = nnx.split(abstract_model(weights.config, weights.params), nnx.Param)
     model = nnx.merge(graphdef, weights.params)
     ids, types = jnp.asarray(IDS.numpy()), jnp.asarray(TYPES.numpy())

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 import tokenizers
+from support.pieces import english
 from transformers import AlbertTokenizer, AutoTokenizer
 
 from albert_jax.checkpoints.formats.hf_tokenizer import read_tokenizer, write_tokenizer
 from albert_jax.checkpoints.formats.sentencepiece import parse_model
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -28,21 +29,21 @@ def proto(shared_data) -> bytes:
 
 def our_ids(tmp_path, proto: bytes, texts: list[str]) -> list[list[int]]:
     (tmp_path / "m.model").write_bytes(proto)
-    return Tokenizer(tmp_path / "m.model").encode_batch(texts)
+    return load_tokenizer(tmp_path / "m.model").encode_batch(texts)
 
 
 @pytest.mark.parametrize("source", ["ours", "spiece.model"])
 def test_what_transformers_saves_is_read(proto, tmp_path, source):
-    write_tokenizer(proto, tmp_path)
+    write_tokenizer(english(proto), tmp_path)
     if source == "spiece.model":  # then it writes scores without the cost of commas
         (tmp_path / "tokenizer.json").unlink()
     AlbertTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved" / "spiece.model").exists()
-    assert parse_model(read_tokenizer(tmp_path / "saved")) == parse_model(proto)
+    assert parse_model(read_tokenizer(tmp_path / "saved").contents) == parse_model(proto)
 
 
 def test_transformers_loads_the_directory(proto, tmp_path):
-    write_tokenizer(proto, tmp_path, max_length=384)
+    write_tokenizer(english(proto), tmp_path, max_length=384)
     (tmp_path / "config.json").write_text('{"model_type": "albert"}')
     expected = our_ids(tmp_path, proto, TEXTS)
     for with_spiece in (True, False):  # without it, neither sentencepiece nor protobuf is needed
@@ -64,7 +65,7 @@ def test_transformers_loads_the_directory(proto, tmp_path):
 
 
 def test_the_whole_json_is_what_transformers_builds(proto, tmp_path):
-    write_tokenizer(proto, tmp_path)
+    write_tokenizer(english(proto), tmp_path)
     whole = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     built = AlbertTokenizer.from_pretrained(tmp_path).backend_tokenizer
     a, b = json.loads(whole.to_str()), json.loads(built.to_str())

@@ -26,6 +26,7 @@ import torch
 import transformers
 from flax import nnx
 from support.models import TINY, tiny_config
+from support.pieces import CLS, MASK, SEP
 
 from albert_jax.checkpoints.formats.huggingface import write_hf
 from albert_jax.checkpoints.formats.variables import to_variables
@@ -34,7 +35,6 @@ from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import Config, DataConfig
 from albert_jax.data.loader import train_batches
 from albert_jax.data.masking import num_slots
-from albert_jax.data.tokenizer import CLS, MASK, SEP
 from albert_jax.model import is_stacked
 from albert_jax.model.sharding import global_batch, make_mesh, path_of
 from albert_jax.prepare.pipeline import prepare

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from support.other_tokenizers import Explainer, original_ids, original_text
+from support.pieces import UNK, english, train_tokenizer
 from transformers import AlbertTokenizer
 
 from albert_jax.checkpoints.formats.hf_tokenizer import write_tokenizer
-from albert_jax.data.tokenizer import UNK, Tokenizer, normalize
-from albert_jax.prepare.vocabulary import train_tokenizer
+from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
+from albert_jax.data.tokenizers.rules import normalize
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -58,7 +59,7 @@ def proto(shared_data) -> bytes:
 
 @pytest.fixture(scope="module")
 def ours(shared_data) -> Tokenizer:
-    return Tokenizer(shared_data / "albert_vocab" / "30k-clean.model")
+    return load_tokenizer(shared_data / "albert_vocab" / "30k-clean.model")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def fast(proto, tmp_path_factory):
 
 
 def load_fast(proto: bytes, directory: Path):
-    write_tokenizer(proto, directory)
+    write_tokenizer(english(proto), directory)
     return AlbertTokenizer.from_pretrained(directory).backend_tokenizer
 
 
@@ -247,7 +248,7 @@ def test_a_vocabulary_of_our_own(tmp_path):
     draw = random.Random(0)
     words = ["οδος", "σοδ", *(f"{a}{b}2," for a in "abc" for b in "xy"), "w31,", "(so)"]
     train_tokenizer([" ".join(draw.choices(words, k=9)) for _ in range(500)], tmp_path / "m", 37)
-    ours = Tokenizer(tmp_path / "m")
+    ours = load_tokenizer(tmp_path / "m")
     proto = (tmp_path / "m").read_bytes()
     explainer, fast = Explainer(proto), load_fast(proto, tmp_path)
     texts = [" ".join(draw.choices(words, k=9)) for _ in range(300)]

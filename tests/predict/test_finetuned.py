@@ -19,7 +19,7 @@ from albert_jax.checkpoints.formats.huggingface import write_hf
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import TaskConfig
 from albert_jax.convert import write_run
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
 from albert_jax.model.heads import KINDS
 from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.tasks.examples import QuestionExample, TaggedExample
@@ -33,7 +33,7 @@ FOREIGN = "語"  # unknown to the vocabulary
 
 @pytest.fixture(scope="module")
 def tokenizer(vocabulary) -> Tokenizer:
-    return Tokenizer(vocabulary)
+    return load_tokenizer(vocabulary)
 
 
 def make_weights(kind: str, outputs: int | None = None, **fields: Any) -> Weights:
@@ -326,7 +326,7 @@ def sentiment(tokenizer: Tokenizer, tmp_path: Path) -> Path:
     """A run directory such as fine-tuning leaves."""
     task = {"name": "glue/sst2", "max_length": 64}
     labels = ("negative", "positive")
-    weights = make_weights("classification", labels=labels, tokenizer=tokenizer.proto)
+    weights = make_weights("classification", labels=labels, vocabulary=tokenizer.vocabulary)
     config = tiny_config(model=dataclasses.asdict(CONFIG), task=task)
     write_run(weights, tmp_path / "run", config)
     return tmp_path / "run"
@@ -344,7 +344,7 @@ def test_sentiment_in_five_lines(sentiment, capsys):
 
 
 def test_a_vocabulary_of_another_model_is_refused(tokenizer, tmp_path):
-    weights = make_weights("encoder", tokenizer=tokenizer.proto)
+    weights = make_weights("encoder", vocabulary=tokenizer.vocabulary)
     config = dataclasses.replace(CONFIG, vocab_size=50)
     params = random_params(config, KINDS["encoder"])
     write_hf(weights._replace(config=config, params=params), tmp_path)

@@ -21,7 +21,7 @@ from support.texts import VOCAB_SIZE, WORDS, make_sentence
 import albert_jax
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.convert import write_run
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.model.heads import KINDS
 from albert_jax.predict.__main__ import main
 from albert_jax.predict.finetuned import FinetunedModel
@@ -40,7 +40,7 @@ TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 def make_run(vocabulary: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes run directories of random weights, once for each task and labels."""
     folder = tmp_path_factory.mktemp("runs")
-    tokenizer = Tokenizer(vocabulary)
+    tokenizer = load_tokenizer(vocabulary)
 
     @functools.cache
     def make(kind: str, name: str, labels: tuple[str, ...] = (), has_text: bool = True) -> Path:
@@ -56,7 +56,7 @@ def make_run(vocabulary: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
         task = {} if name == "pretrain" else task
         config = tiny_config(model=dataclasses.asdict(CONFIG), task=task)
         run = folder / f"{name.replace('/', '_')}{len(list(folder.iterdir()))}"
-        proto = tokenizer.proto if has_text else None
+        proto = tokenizer.vocabulary if has_text else None
         write_run(Weights(CONFIG, params, kind, proto, labels=labels), run, config)
         return run
 

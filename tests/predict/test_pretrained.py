@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 from support.models import tiny_config, tiny_model
+from support.pieces import CLS, MASK, SEP, train_tokenizer
 
 import albert_jax
-from albert_jax.data.tokenizer import CLS, MASK, SEP, Tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.model import PRETRAINING, Albert
 from albert_jax.predict.pretrained import PretrainedModel
-from albert_jax.prepare.vocabulary import train_tokenizer
 
 TEXTS = ["a short text", "a rather longer text, with more of the words", "the third text"]
 
@@ -25,7 +25,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModel:
     config = tiny_model(vocab_size=60)
     state = nnx.state(Albert(config, PRETRAINING, rngs=nnx.Rngs(0)), nnx.Param)
     params = jax.tree.map(lambda p: p * 5 if p.ndim > 1 else p, nnx.to_pure_dict(state))
-    return PretrainedModel(config, params, Tokenizer(file))
+    return PretrainedModel(config, params, load_tokenizer(file))
 
 
 def test_a_text_is_encoded_alike_alone_and_in_a_batch(model):

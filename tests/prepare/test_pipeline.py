@@ -17,15 +17,16 @@ import numpy as np
 import pytest
 import sentencepiece as spm
 import tensorflow_datasets as tfds
+from support.pieces import english
 from support.texts import VOCAB_SIZE, write_corpus
 
 from albert_jax.checkpoints.formats.hf_tokenizer import write_tokenizer
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.prepare import documents as incoming
 from albert_jax.prepare import manifest
 from albert_jax.prepare.__main__ import main
 from albert_jax.prepare.pipeline import prepare
-from albert_jax.prepare.row_builder import split_sentences
+from albert_jax.prepare.sentences import split_sentences
 
 BLOCK_CHARS = 20_000
 
@@ -100,7 +101,7 @@ def test_manifest_tells_what_is_there(prepared, corpus_file, model_file):
 
 def test_every_document_is_in_one_split_once(prepared, corpus_file):
     output, _ = prepared
-    tokenizer = Tokenizer(output / "tokenizer.model")
+    tokenizer = load_tokenizer(output / "tokenizer.model")
     texts = [json.loads(line)["text"] for line in corpus_file.read_text().splitlines()]
     first_number = {text: i for i, text in reversed(list(enumerate(texts)))}
     owners = {}
@@ -143,7 +144,7 @@ def test_trains_a_vocabulary_reproducibly(corpus_file, tmp_path):
     for name in "ab":
         prepare([corpus_file], tmp_path / name, vocab_size=VOCAB_SIZE, **COMMON)
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
-    assert Tokenizer(tmp_path / "a" / "tokenizer.model").vocab_size == VOCAB_SIZE
+    assert load_tokenizer(tmp_path / "a" / "tokenizer.model").vocab_size == VOCAB_SIZE
 
 
 def test_again_is_already_prepared_and_other_is_refused(
@@ -204,7 +205,7 @@ def test_a_single_document_is_divided_between_the_splits(model_file, tmp_path):
 
 
 def text_of(folder, split):
-    tokenizer = Tokenizer(folder / "tokenizer.model")
+    tokenizer = load_tokenizer(folder / "tokenizer.model")
     rows = read_rows(folder, split)
     return " ".join(
         tokenizer.decode(np.frombuffer(row["pieces"], np.uint16).tolist()) for row in rows
@@ -255,7 +256,7 @@ def test_a_vocabulary_that_cannot_be_exported_is_said_at_once(corpus_file, tmp_p
     assert "bpe.model is not a Unigram model" in capsys.readouterr().err
     proto = (tmp_path / "bpe.model").read_bytes()
     with pytest.raises(ValueError, match="not a Unigram model"):
-        write_tokenizer(proto, tmp_path / "hf")
+        write_tokenizer(english(proto), tmp_path / "hf")
 
 
 # The remedies are tried: SentencePiece's own cannot be followed.

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from support.texts import VOCAB_SIZE, make_sentence
 
-from albert_jax.data.tokenizer import Tokenizer, normalize
+from albert_jax.data.tokenizers import load_tokenizer
+from albert_jax.data.tokenizers.rules import normalize
 from albert_jax.prepare.row_builder import (
     NumberedDocument,
     RowBuilder,
@@ -68,7 +69,7 @@ def make_documents(count, seed=0):
 @pytest.mark.parametrize("packing", [True, False])
 def test_rows_decode_to_the_documents(model_file, packing):
     documents = make_documents(60)
-    tokenizer = Tokenizer(model_file)
+    tokenizer = load_tokenizer(model_file)
     settings = RowSettings(64, packing)
     rows, counts = RowBuilder(model_file, settings)(documents)
     found = collections.defaultdict(collections.Counter)
@@ -101,7 +102,7 @@ def test_rows_decode_to_the_documents(model_file, packing):
 
 def test_each_chunk_is_consecutive_text_of_its_document(model_file):
     documents = make_documents(60)
-    tokenizer = Tokenizer(model_file)
+    tokenizer = load_tokenizer(model_file)
 
     def squeezed(texts):  # a sentence cut in two loses the space in between
         return "".join(texts).replace(" ", "")
@@ -121,7 +122,7 @@ def test_long_and_empty_sentences_are_counted(model_file):
     ]
     rows, counts = RowBuilder(model_file, RowSettings(32))(documents)
     assert (counts.sentences_split, counts.empty_sentences) == (2, 2)
-    tokenizer = Tokenizer(model_file)
+    tokenizer = load_tokenizer(model_file)
     total = sum(map(len, tokenizer.encode_batch([p for d in documents for p in d.paragraphs])))
     assert counts.pieces == total
     starts = tokenizer.word_starts

@@ -7,9 +7,11 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
+from albert_jax.data.row_format import row_dtypes
 from albert_jax.prepare import row_writer
 from albert_jax.prepare.row_writer import SplitWriter, features, serialize, write_dataset_info
 
+DTYPES = row_dtypes(np.uint16, has_words=False)
 ROW = {
     "pieces": np.array([5, 6, 40_000], np.uint16),
     "sentence_lengths": np.array([1, 2], np.uint16),
@@ -27,9 +29,9 @@ def assert_equal(row, expected):
 
 def test_serialize_is_what_tfds_writes():
     read = tf_example_pb2.Example.FromString  # pyright: ignore[reportAttributeAccessIssue]
-    assert read(serialize(ROW)) == read(features().serialize_example(ROW))
+    assert read(serialize(ROW)) == read(features(DTYPES).serialize_example(ROW))
     assert serialize(ROW) == serialize(dict(reversed(ROW.items())))
-    assert_equal(features().deserialize_example_np(serialize(ROW)), ROW)
+    assert_equal(features(DTYPES).deserialize_example_np(serialize(ROW)), ROW)
 
 
 @pytest.mark.parametrize("count", [1, 5, 6])
@@ -42,7 +44,7 @@ def test_rows_come_back_from_all_shards(tmp_path, monkeypatch, count):
         writer.write(rows[:2])
         writer.write(rows[2:])
         infos.append(writer.finish())
-    write_dataset_info(tmp_path, infos)
+    write_dataset_info(tmp_path, infos, DTYPES)
     shards = -(-count // 3)
     assert len(list(tmp_path.glob(f"albert_rows-train.*-of-{shards:05d}"))) == shards
     assert not list(tmp_path.glob("*.part"))

@@ -1,9 +1,8 @@
 """Texts that are hard to turn into rows, and what a row says."""
 
 import hypothesis.strategies as st
+from support.pieces import CLS, SEP
 from support.texts import WORDS
-
-from albert_jax.data.tokenizer import CLS, SEP
 
 # With letters that become several, accents of both kinds, white space of many kinds, and
 # characters that become no piece. The vocabulary has few letters, so there are unknown pieces too.

@@ -10,7 +10,7 @@ import sentencepiece as spm
 from tokenizers import normalizers
 
 from albert_jax.checkpoints.formats.sentencepiece import USER_DEFINED, build_model, parse_model
-from albert_jax.data.tokenizer import WORD_MARK
+from albert_jax.data.tokenizers.sentencepiece import WORD_MARK
 
 SPECIAL = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
 KINDS = ("special", "space", "mark", "sigma", "unicode", "comma", "piece", "tie")

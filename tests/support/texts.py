@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from albert_jax.prepare.vocabulary import train_tokenizer
+from support.pieces import train_tokenizer
 
 SYLLABLES = ["mor", "tan", "sil", "bur", "kel", "ven", "dor", "pax", "lun", "rit"]
 WORDS = [a + b for a in SYLLABLES for b in ["ing", "ed", "er", "est", "ly", "os", "um", "ia"]]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from support.examples import examples
 
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.tasks.batching import (
     WINDOW,
     collate,
@@ -186,7 +186,7 @@ def test_another_process_makes_the_same_batches(repo_root):
     [("cola", 16, 0.064, 0.66), ("stsb", 16, 0.085, 0.36), ("mrpc", 32, 0.18, 0.36)],
 )
 def test_short_texts_cost_little(task, batch_size, share, padding, shared_data):
-    tokenizer = Tokenizer(shared_data / "albert_vocab" / "30k-clean.model")
+    tokenizer = load_tokenizer(shared_data / "albert_vocab" / "30k-clean.model")
     examples = read_task(f"glue/{task}", str(shared_data / "glue")).splits["train"]
     rows = text_features(examples, tokenizer, 512).rows
     steps = len(rows) // batch_size

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from support.examples import examples
 from support.feature_texts import TEXTS, contents
+from support.pieces import CLS, SEP, SPECIAL, UNK
 from support.texts import WORDS
 
-from albert_jax.data.tokenizer import CLS, SEP, UNK, Tokenizer
+from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
 from albert_jax.tasks.classification import text_features
 from albert_jax.tasks.examples import ChoiceExample, TaggedExample, TextExample
 from albert_jax.tasks.features import NONE, join, length_of, total_notes
@@ -26,12 +27,12 @@ FEW = examples(150)
 
 @pytest.fixture(scope="module")
 def small(vocabulary) -> Tokenizer:
-    return Tokenizer(vocabulary)
+    return load_tokenizer(vocabulary)
 
 
 @pytest.fixture(scope="module")
 def albert(shared_data) -> Tokenizer:
-    return Tokenizer(shared_data / "albert_vocab" / "30k-clean.model")
+    return load_tokenizer(shared_data / "albert_vocab" / "30k-clean.model")
 
 
 @MANY
@@ -40,9 +41,9 @@ def test_join_cuts_the_longer_until_both_fit(first, second, max_length):
     parts = [part for part in (first, second) if part]
     if max_length < 2 + bool(second) + len(parts):
         with pytest.raises(ValueError, match=rf"task\.max_length={max_length} leaves no room"):
-            join(first, second, max_length)
+            join(SPECIAL, first, second, max_length)
         return
-    row, is_cut = join(first, second, max_length)
+    row, is_cut = join(SPECIAL, first, second, max_length)
     kept, kept_second = contents(row)
     assert (kept_second is None) == (not second)
     kept_second = kept_second or []
@@ -61,9 +62,9 @@ def test_join_cuts_the_longer_until_both_fit(first, second, max_length):
 
 def test_the_error_of_join_names_the_least_length():
     with pytest.raises(ValueError, match="at least 5"):
-        join([7], [8], 4)
-    assert length_of(join([7], [8], 5)[0]) == 5
-    assert length_of(join([], [], 2)[0]) == 2
+        join(SPECIAL, [7], [8], 4)
+    assert length_of(join(SPECIAL, [7], [8], 5)[0]) == 5
+    assert length_of(join(SPECIAL, [], [], 2)[0]) == 2
 
 
 def test_texts_pairs_and_labels(small):

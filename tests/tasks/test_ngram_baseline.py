@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.pieces import MASK, SEP
 
 from albert_jax.config import DataConfig
 from albert_jax.data.loader import Rows
 from albert_jax.data.row_reader import read_manifest
 from albert_jax.data.sampling import EVAL_SEED
-from albert_jax.data.tokenizer import MASK, SEP
 from albert_jax.tasks import ngram_baseline
 from albert_jax.tasks.ngram_baseline import NgramModel
 

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from support.examples import examples
 from support.feature_texts import NO_PIECE, TEXTS, contents
+from support.pieces import UNK
 from support.texts import WORDS
 
-from albert_jax.data.tokenizer import UNK, Tokenizer, normalize
+from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
+from albert_jax.data.tokenizers.rules import normalize
 from albert_jax.tasks.examples import NOT_FOUND, Answer, QuestionExample
 from albert_jax.tasks.features import NONE, length_of, stack
 from albert_jax.tasks.question_answering import question_features
@@ -21,12 +23,12 @@ FEW = examples(150)
 
 @pytest.fixture(scope="module")
 def small(vocabulary) -> Tokenizer:
-    return Tokenizer(vocabulary)
+    return load_tokenizer(vocabulary)
 
 
 @pytest.fixture(scope="module")
 def albert(shared_data) -> Tokenizer:
-    return Tokenizer(shared_data / "albert_vocab" / "30k-clean.model")
+    return load_tokenizer(shared_data / "albert_vocab" / "30k-clean.model")
 
 
 def windows_of_the_original(length, room, stride):

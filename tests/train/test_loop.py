@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from support.pieces import train_tokenizer
 from support.runs import assert_same_end, numbers, state_of
 from support.tiny_runs import trained_settings, write_config
 
@@ -26,7 +27,6 @@ from albert_jax.checkpoints.read import read
 from albert_jax.config import Config, config_from_dict
 from albert_jax.convert import main as convert
 from albert_jax.prepare.pipeline import prepare
-from albert_jax.prepare.vocabulary import train_tokenizer
 from albert_jax.train import make_experiment
 from albert_jax.train.curves import read_metrics
 from albert_jax.train.loop import train

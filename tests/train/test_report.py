@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.pieces import train_tokenizer
 
-from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.prepare.vocabulary import train_tokenizer
+from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
 from albert_jax.train.report import cloze, neighbours
 
 _letters = random.Random(0)
@@ -33,7 +33,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     # Trained as a whole, a word becomes a token only if it is also a part of another word.
     others = " ".join(f"{word}s" for word in WORDS)
     train_tokenizer([*make_sentences(5000, seed=0), CODE, others], path, 500)
-    return Tokenizer(path)
+    return load_tokenizer(path)
 
 
 def row_of(tokenizer: Tokenizer, *chunks: list[str]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Reads and writes vocabularies in the format of Hugging Face transformers.
 
-A directory holds `spiece.model`, which transformers 4 reads, and `tokenizer.json`, which
-transformers 5 reads. From `spiece.model` alone, transformers 5 would first split the text at each
-`( ) " - . – £ €`, and so give different ids ("s" as "▁", "s" in "U.S.").
+A directory holds `spiece.model` or `vocab.txt`, which transformers 4 reads, and `tokenizer.json`,
+which transformers 5 reads. From `spiece.model` alone, transformers 5 would first split the text at
+each `( ) " - . – £ €`, and so give different ids ("s" as "▁", "s" in "U.S.").
 """
 
 import base64
@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from albert_jax.checkpoints.formats.hf_wordpiece import vocabulary_of_pipeline, wordpiece_pipeline
 from albert_jax.checkpoints.formats.sentencepiece import (
     CONTROL,
     NORMAL,
@@ -22,115 +23,134 @@ from albert_jax.checkpoints.formats.sentencepiece import (
     parse_model,
 )
 from albert_jax.data.files import read_object
-from albert_jax.data.tokenizer import CLS, CONTROL_SYMBOLS, NUM_SPECIAL, SEP, UNK, WORD_MARK
+from albert_jax.data.tokenizers import TextRules, Vocabulary
+from albert_jax.data.tokenizers.sentencepiece import WORD_MARK
+from albert_jax.data.tokenizers.vocabulary import (
+    CONFIG,
+    SPECIAL,
+    rules_of,
+    warn_of_default_rules,
+)
 
-_SPECIAL = ("<pad>", "<unk>", *CONTROL_SYMBOLS)
+# kind -> the file of the vocabulary in a Hugging Face directory.
+_FILES = {"sentencepiece": "spiece.model", "wordpiece": "vocab.txt"}
+_PIPELINE = "tokenizer.json"
+_SPECIAL = SPECIAL["sentencepiece"]
+# Their ids: transformers' AlbertTokenizer has <unk> at 1, wherever the vocabulary has it.
+UNK, CLS, SEP = 1, 2, 3
 # ALBERT splits pieces like "9," after encoding, which a Unigram model cannot do. transformers
 # makes such pieces too costly to be chosen, which has nearly the same effect.
 # Source: transformers, convert_slow_tokenizer.py, `AlbertConverter.vocab`.
 _COMMA_COST = 100.0
-# The only values in tokenizer_config.json that agree with `tokenizer.normalize`.
-_REQUIRED = {"do_lower_case": True, "keep_accents": False, "remove_space": True}
 
 
-def write_tokenizer(proto: bytes, directory: Path, max_length: int = 512) -> None:
-    """Writes the tokenizer files of a Hugging Face ALBERT directory.
+def write_tokenizer(vocabulary: Vocabulary, directory: Path, max_length: int = 512) -> None:
+    """Writes the tokenizer files of a Hugging Face directory.
 
     Args:
-      proto: the bytes of a SentencePiece model file with ALBERT's ids.
+      vocabulary: the pieces, and the rules for text.
       directory: the output directory; created if missing.
       max_length: the model's positions, at which transformers truncates; the published models
         have 512.
 
     Raises:
-      ValueError: if transformers' `AlbertTokenizer` cannot represent the model.
+      ValueError: if transformers' tokenizer of that kind cannot represent the vocabulary.
     """
-    model = parse_model(proto)
-    _check(model, "tokenizer")
+    rules = vocabulary.rules
+    if vocabulary.kind == "wordpiece":
+        pipeline = wordpiece_pipeline(vocabulary)
+    else:
+        model = parse_model(vocabulary.contents)
+        _check(model, "tokenizer")
+        pipeline = _pipeline(model, rules)
+    values = vocabulary.config() | {
+        "model_max_length": max_length,
+        # Without this, transformers 5 omits the token types, and a model reads a pair as one text.
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+    }
+    if vocabulary.kind == "sentencepiece":
+        values |= {"bos_token": "[CLS]", "eos_token": "[SEP]"}
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "spiece.model").write_bytes(proto)
-    _write_json(directory / "tokenizer_config.json", _config(max_length))
-    _write_json(directory / "tokenizer.json", _pipeline(model))
+    vocabulary.write(directory, _FILES[vocabulary.kind])
+    _write_json(directory / CONFIG, values)
+    _write_json(directory / _PIPELINE, pipeline)
 
 
-def read_tokenizer(directory: Path) -> bytes:
-    """Reads the vocabulary of a Hugging Face ALBERT directory.
+def read_tokenizer(directory: Path) -> Vocabulary:
+    """Reads the vocabulary of a Hugging Face directory.
 
     Args:
-      directory: holds `spiece.model`, or `tokenizer.json`, from which a model with the same ids
-        is built.
+      directory: holds `spiece.model`, `vocab.txt`, or `tokenizer.json`, from which a vocabulary
+        with the same ids is built.
 
     Returns:
-      The bytes of a SentencePiece `.model` file.
+      The vocabulary, with the rules of `tokenizer_config.json`; those that it does not give come
+      from the normalizer of `tokenizer.json`, or are the defaults of transformers.
 
     Raises:
-      FileNotFoundError: if neither file exists.
-      ValueError: if a file is damaged, or requires something that `Tokenizer` does not support.
+      FileNotFoundError: if none of the files exists.
+      ValueError: if a file is damaged, or requires something that is not supported.
     """
-    _check_config(directory / "tokenizer_config.json")
-    proto, pipeline = directory / "spiece.model", directory / "tokenizer.json"
-    if pipeline.is_file():
-        _check_lower_case(pipeline)
-    if proto.is_file():
-        return proto.read_bytes()
-    if not pipeline.is_file():
+    config, pipeline = directory / CONFIG, directory / _PIPELINE
+    given = read_object(config) if config.is_file() else {}
+    values = read_object(pipeline) if pipeline.is_file() else {}
+    for kind, name in _FILES.items():
+        file = directory / name
+        if file.is_file():
+            if not given and not values:
+                warn_of_default_rules(file)
+            rules = rules_of(_rules_of_pipeline(values) | given, kind, str(config))
+            return Vocabulary(kind, file.read_bytes(), rules)
+    if not values:
         raise FileNotFoundError(
-            f"{directory}: neither spiece.model nor tokenizer.json; write one with transformers' "
-            "tokenizer.save_pretrained"
+            f"{directory}: none of spiece.model, vocab.txt and tokenizer.json; write one with "
+            "transformers' tokenizer.save_pretrained"
         )
-    values = read_object(pipeline)
     try:
-        model = _parse_pipeline(values)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        kind, contents = _read_pipeline(values, str(pipeline))
+    except (AttributeError, IndexError, KeyError, TypeError):
         raise ValueError(
             f"{pipeline}: not a tokenizer written by transformers; write it again with "
-            "tokenizer.save_pretrained, or put the spiece.model next to it"
+            "tokenizer.save_pretrained, or put the spiece.model or vocab.txt next to it"
         ) from None
-    _check(model, str(pipeline))
-    return build_model(model)
+    rules = rules_of(_rules_of_pipeline(values) | given, kind, str(config))
+    return Vocabulary(kind, contents, rules)
 
 
-def _check_lower_case(pipeline: Path) -> None:
-    """Checks that a tokenizer.json lower-cases, if it is one of a library's: it then decides.
+def _read_pipeline(values: dict[str, Any], where: str) -> tuple[str, bytes]:
+    """Returns the kind and the file of the vocabulary in the contents of tokenizer.json."""
+    if values["model"]["type"] == "WordPiece":
+        return "wordpiece", vocabulary_of_pipeline(values, where)
+    model = _parse_pipeline(values)
+    _check(model, where)
+    return "sentencepiece", build_model(model)
 
-    Raises:
-      ValueError: if it keeps capital letters.
-    """
-    values = read_object(pipeline)
+
+def _rules_of_pipeline(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the rules that a tokenizer.json's normalizer stands for, as a config names them."""
     normalizer = values.get("normalizer") or {}
     steps = normalizer.get("normalizers", [normalizer]) if isinstance(normalizer, dict) else []
-    kinds = [step.get("type") for step in steps if isinstance(step, dict)]
-    if "model" in values and "Lowercase" not in kinds:
-        raise ValueError(
-            f"{pipeline}: its normalizer keeps capital letters, but this package lower-cases all "
-            "text; use an uncased model"
-        )
+    kinds = {step.get("type"): step for step in steps if isinstance(step, dict)}
+    if (bert := kinds.get("BertNormalizer")) is not None:
+        return {
+            "do_lower_case": bert.get("lowercase"),
+            "strip_accents": bert.get("strip_accents"),
+            "tokenize_chinese_chars": bert.get("handle_chinese_chars"),
+        }
+    if "model" not in values:  # not a library's
+        return {}
+    return {"do_lower_case": "Lowercase" in kinds, "keep_accents": "StripAccents" not in kinds}
 
 
 def tokenizer_files(directory: Path) -> list[Path]:
     """Returns the files that `read_tokenizer` reads."""
-    vocabularies = ("spiece.model", "tokenizer.json")
-    found = [directory / name for name in vocabularies if (directory / name).is_file()]
-    config = directory / "tokenizer_config.json"
+    names = (*_FILES.values(), _PIPELINE)
+    found = [directory / name for name in names if (directory / name).is_file()]
+    config = directory / CONFIG
     return found[:1] + [config] * config.is_file()
 
 
-def _config(max_length: int) -> dict[str, Any]:
-    names = ("pad", "unk", "cls", "sep", "mask")
-    tokens = {f"{name}_token": text for name, text in zip(names, _SPECIAL, strict=True)}
-    return {
-        "tokenizer_class": "AlbertTokenizer",
-        "model_max_length": max_length,
-        # Without this, transformers 5 omits the token types, and a model reads a pair as one text.
-        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        **_REQUIRED,
-        **tokens,
-        "bos_token": _SPECIAL[CLS],
-        "eos_token": _SPECIAL[SEP],
-    }
-
-
-def _pipeline(model: Model) -> dict[str, Any]:
+def _pipeline(model: Model, rules: TextRules) -> dict[str, Any]:
     """Returns the contents of tokenizer.json.
 
     transformers 5 reads only vocabulary and table from it and builds the rest itself. The rest is
@@ -149,7 +169,7 @@ def _pipeline(model: Model) -> dict[str, Any]:
         "truncation": None,
         "padding": None,
         "added_tokens": [_added_token(i, text) for i, text in enumerate(_SPECIAL)],
-        "normalizer": _normalizer(model.charsmap),
+        "normalizer": _normalizer(model.charsmap, rules),
         "pre_tokenizer": {
             "type": "Sequence",
             "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace],
@@ -170,11 +190,14 @@ def _added_token(i: int, text: str) -> dict[str, Any]:
     return {"id": i, "content": text, **flags, "special": True}
 
 
-def _normalizer(charsmap: bytes) -> dict[str, Any]:
+def _normalizer(charsmap: bytes, rules: TextRules) -> dict[str, Any]:
     steps: list[dict[str, Any]] = [
         {"type": "Replace", "pattern": {"String": quote}, "content": '"'} for quote in ("``", "''")
     ]
-    steps += [{"type": kind} for kind in ("NFKD", "StripAccents", "Lowercase")]
+    kinds = ([] if rules.keep_accents else ["NFKD", "StripAccents"]) + (
+        ["Lowercase"] if rules.do_lower_case else []
+    )
+    steps += [{"type": kind} for kind in kinds]
     if charsmap:
         table = base64.b64encode(charsmap).decode()
         steps.append({"type": "Precompiled", "precompiled_charsmap": table})
@@ -223,7 +246,7 @@ def _parse_pipeline(values: dict[str, Any]) -> Model:
 
 def _kind(i: int, score: float) -> int:
     # User-defined symbols have probability 1, which no piece learned from text has.
-    if i < NUM_SPECIAL:
+    if i < len(_SPECIAL):
         return UNKNOWN if i == UNK else CONTROL
     return USER_DEFINED if score == 0 else NORMAL
 
@@ -242,7 +265,7 @@ def _given_score(piece: str, score: float) -> float:
 def _check(model: Model, source: str) -> None:
     if model.model_type != UNIGRAM:
         raise ValueError(f"{source}: not a Unigram model, unlike ALBERT's; use another vocabulary")
-    found = tuple(p.text for p in model.pieces[:NUM_SPECIAL])
+    found = tuple(p.text for p in model.pieces[: len(_SPECIAL)])
     if found != _SPECIAL:
         raise ValueError(
             f"{source}: the first pieces are {found}, but must be {_SPECIAL}; "
@@ -251,26 +274,13 @@ def _check(model: Model, source: str) -> None:
     odd = [
         p.text
         for i, p in enumerate(model.pieces)
-        if p.kind not in ((NORMAL, USER_DEFINED) if i >= NUM_SPECIAL else (CONTROL, UNKNOWN))
+        if p.kind not in ((NORMAL, USER_DEFINED) if i >= len(_SPECIAL) else (CONTROL, UNKNOWN))
     ]
     if odd:
         raise ValueError(
             f"{source}: contains pieces that are neither text nor ALBERT's special pieces, such "
             f"as {odd[:3]}; remove those that were added after training"
         )
-
-
-def _check_config(path: Path) -> None:
-    if not path.is_file():
-        return
-    config = read_object(path)
-    for key, value in _REQUIRED.items():
-        if config.get(key, value) != value:
-            raise ValueError(
-                f"{path}: {key} is {json.dumps(config[key])}, but albert_jax always collapses "
-                "spaces, lower-cases and strips accents, so its ids would not match this model; "
-                "use an uncased model"
-            )
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

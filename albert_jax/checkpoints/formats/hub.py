@@ -6,7 +6,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 PREFIX = "hf:"
-_CONFIG = ["config.json", "spiece.model", "tokenizer.json", "tokenizer_config.json"]
+_CONFIG = ["config.json", "spiece.model", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
 # The first of these that a repository has is fetched. Code is never fetched.
 _WEIGHTS = (["model*.safetensors", "model.safetensors.index.json"], ["pytorch_model*.bin*"])
 

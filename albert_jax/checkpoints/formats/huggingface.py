@@ -25,6 +25,7 @@ from albert_jax.checkpoints.formats.hf_tokenizer import (
 from albert_jax.checkpoints.formats.variables import from_variables, to_variables
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.data.files import read_object
+from albert_jax.data.tokenizers import Vocabulary
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
             "pytorch_model.bin.index.json")  # fmt: skip
@@ -50,9 +51,7 @@ def is_hf(directory: Path) -> bool:
 
 
 def read_hf(directory: Path) -> Weights:
-    """Reads ALBERT with any of transformers' heads, or pretrained BERT.
-
-    BERT is read without a tokenizer, because its vocabulary is not a SentencePiece model.
+    """Reads ALBERT or BERT with any of transformers' heads.
 
     Raises:
       FileNotFoundError: if a file is missing.
@@ -70,8 +69,8 @@ def read_hf(directory: Path) -> Weights:
         else:
             config = dataclasses.replace(config, project_embeddings=True)
     params = from_variables(variables, config, dialect, str(directory))
-    tokenizer = _tokenizer(directory) if dialect == "albert" else None
-    files += [path, *(tokenizer_files(directory) if tokenizer else [])]
+    vocabulary = _vocabulary(directory)
+    files += [path, *(tokenizer_files(directory) if vocabulary else [])]
     labels = labels_of(values, str(path))
     if labels and kind in ("classification", "token_classification"):
         classes = params["classifier"]["bias"].size
@@ -83,7 +82,7 @@ def read_hf(directory: Path) -> Weights:
         config=config,
         params=params,
         kind=kind,
-        tokenizer=tokenizer,
+        vocabulary=vocabulary,
         labels=labels,
         files=tuple(files),
     )
@@ -107,8 +106,8 @@ def write_hf(weights: Weights, directory: Path) -> None:
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
     (directory / "config.json").write_text(text, "utf-8")
     save_file(variables, directory / "model.safetensors", metadata={"format": "pt"})
-    if weights.tokenizer is not None:
-        write_tokenizer(weights.tokenizer, directory, weights.config.max_position_embeddings)
+    if weights.vocabulary is not None:
+        write_tokenizer(weights.vocabulary, directory, weights.config.max_position_embeddings)
 
 
 def _plain_names(
@@ -196,7 +195,7 @@ def _read_bin(path: Path) -> dict[str, np.ndarray]:
     return {str(name): tensor.float().numpy() for name, tensor in tensors.items()}
 
 
-def _tokenizer(directory: Path) -> bytes | None:
+def _vocabulary(directory: Path) -> Vocabulary | None:
     with contextlib.suppress(FileNotFoundError):
         return read_tokenizer(directory)
     return None

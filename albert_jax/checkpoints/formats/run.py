@@ -11,6 +11,7 @@ from albert_jax.checkpoints.manager import Checkpoints, abstract_on_device
 from albert_jax.checkpoints.run_dir import read_run
 from albert_jax.checkpoints.weights import HAVE_MOMENTS, Moments, Weights
 from albert_jax.config import ModelConfig
+from albert_jax.data.tokenizers import read_vocabulary, vocabulary_in
 from albert_jax.model.albert import abstract_model
 from albert_jax.model.sharding import path_of
 
@@ -41,16 +42,15 @@ def read_run_weights(
         with_moments &= step > 0 and run.config.optimizer.name in HAVE_MOMENTS
         moments = Moments(*checkpoints.read_moments(step)) if with_moments else None
         validation = checkpoints.record(step).get("validation", {})
-    file = directory / "tokenizer.model"
-    tokenizer = file.read_bytes() if file.is_file() else None
+    file = vocabulary_in(directory)
     files = [p for p in sorted((folder / str(step)).rglob("*")) if p.is_file()]
-    files += [directory / "config.json", *([file] if tokenizer else [])]
+    files += [directory / "config.json", *([file] if file else [])]
     task = run.config.task if run.config.task.name != "pretrain" else None
     return Weights(
         config=run.config.model,
         params=params,
         kind=run.kind,
-        tokenizer=tokenizer,
+        vocabulary=read_vocabulary(file) if file else None,
         moments=moments,
         step=step,
         labels=run.labels,

@@ -17,9 +17,11 @@ from albert_jax.checkpoints.formats.variables import (
 from albert_jax.checkpoints.weights import Moments, Weights
 from albert_jax.config import ModelConfig
 from albert_jax.data.files import read_object
+from albert_jax.data.tokenizers import read_vocabulary
 
 CONFIG = "albert_config.json"
-_TOKENIZER = "30k-clean.model"
+# The names of the published files.
+_VOCABULARIES = {"sentencepiece": "30k-clean.model", "wordpiece": "vocab_chinese.txt"}
 _STEP = "global_step"
 # Suffixes of LAMB's slot variables. Source: google-research/albert lamb_optimizer.py.
 _SLOTS = ("/adam_m", "/adam_v")
@@ -65,12 +67,12 @@ def read_tf(directory: Path, with_moments: bool = False) -> Weights:
         mu, nu = (from_variables(slots[end], config, "tf", f"{prefix} (*{end})") for end in _SLOTS)
         moments = Moments(mu, nu)
     kind = "pretraining" if "mlm" in params else "encoder"
-    tokenizer = _read_tokenizer(directory)
+    file = _vocabulary_file(directory)
     return Weights(
         config=config,
         params=params,
         kind=kind,
-        tokenizer=tokenizer,
+        vocabulary=read_vocabulary(file) if file else None,
         moments=moments,
         step=step,
         files=tuple(_files(directory, prefix)),
@@ -78,7 +80,7 @@ def read_tf(directory: Path, with_moments: bool = False) -> Weights:
 
 
 def write_tf(weights: Weights, directory: Path) -> None:
-    """Writes `albert_config.json`, `model.ckpt-STEP` and the SentencePiece model.
+    """Writes `albert_config.json`, `model.ckpt-STEP` and the vocabulary.
 
     Raises:
       ValueError: if google-research/albert cannot represent the model.
@@ -103,14 +105,15 @@ def write_tf(weights: Weights, directory: Path) -> None:
         tensors=[variables[name] for name in names],
     )
     (directory / "checkpoint").write_text(f'model_checkpoint_path: "{prefix}"\n', "utf-8")
-    if weights.tokenizer is not None:
-        (directory / _TOKENIZER).write_bytes(weights.tokenizer)
+    if weights.vocabulary is not None:
+        weights.vocabulary.write(directory, _VOCABULARIES[weights.vocabulary.kind])
 
 
 def _files(directory: Path, prefix: Path) -> list[Path]:
     """Returns the files that `read_tf` reads."""
     parts = [p for p in prefix.parent.iterdir() if p.name == prefix.name or p.stem == prefix.name]
-    return [directory / CONFIG, *directory.glob("*.model"), *filter(Path.is_file, parts)]
+    vocabularies = [*directory.glob("*.model"), *directory.glob("vocab*.txt")]
+    return [directory / CONFIG, *vocabularies, *filter(Path.is_file, parts)]
 
 
 def _read_config(path: Path) -> ModelConfig:
@@ -203,11 +206,12 @@ def _take(found: dict[str, np.ndarray], end: str) -> dict[str, np.ndarray]:
     return {name.removesuffix(end): found.pop(name) for name in names}
 
 
-def _read_tokenizer(directory: Path) -> bytes | None:
-    files = sorted(directory.glob("*.model"))
+def _vocabulary_file(directory: Path) -> Path | None:
+    files = sorted([*directory.glob("*.model"), *directory.glob("vocab*.txt")])
     if len(files) > 1:
-        raise ValueError(f"{str(directory)!r} holds several SentencePiece models; keep only one")
-    return files[0].read_bytes() if files else None
+        names = ", ".join(file.name for file in files)
+        raise ValueError(f"{str(directory)!r} holds several vocabularies ({names}); keep only one")
+    return files[0] if files else None
 
 
 def _tensorflow() -> Any:
