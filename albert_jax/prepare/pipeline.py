@@ -24,9 +24,9 @@ from albert_jax.data.row_format import row_dtypes
 from albert_jax.data.tokenizers import TextRules, Tokenizer, load_tokenizer, tokenizer_of
 from albert_jax.data.tokenizers.sentencepiece import SentencePiece
 from albert_jax.data.tokenizers.vocabulary import (
+    default_rules_taken,
     find_rules,
     read_vocabulary,
-    warn_of_default_rules,
 )
 from albert_jax.prepare.corpus import Corpus
 from albert_jax.prepare.documents import SPLITS, IncomingDocuments, SeenDigests
@@ -85,10 +85,10 @@ def prepare(
     if tokenizer is not None and (vocab_size is not None or tokenizer_type is not None):
         raise ValueError("pass either tokenizer or vocab_size and tokenizer_type, not both")
     workers = _checked_workers(num_workers)
-    given = None if tokenizer is None else given_tokenizer(tokenizer, lower_case, keep_accents)
     trained_size = Settings.vocab_size if vocab_size is None else vocab_size
     *shorter, longest = sorted({seq_len} if isinstance(seq_len, int) else set(seq_len))
     corpus = Corpus([*inputs, *validation], file_format, text_field, data_dir, workers)
+    given = None if tokenizer is None else given_tokenizer(tokenizer, lower_case, keep_accents)
     settings = Settings(
         rows=RowSettings(longest, packing, short_seq_prob, seed, language, segmenter),
         shorter=tuple(shorter),
@@ -140,7 +140,7 @@ def given_tokenizer(
             )
     is_told = file.is_dir() or (lower_case, keep_accents) != (None, None)
     if not is_told and find_rules(file, vocabulary.kind) is None:
-        warn_of_default_rules(file)
+        print(f"warning: {default_rules_taken(file)}", file=sys.stderr)
     return tokenizer_of(vocabulary, file)
 
 

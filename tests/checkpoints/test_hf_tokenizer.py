@@ -11,7 +11,7 @@ from support.pieces import english, train_tokenizer
 
 from albert_jax.checkpoints.formats.hf_tokenizer import read_tokenizer, write_tokenizer
 from albert_jax.checkpoints.formats.sentencepiece import Piece, build_model, parse_model
-from albert_jax.data.tokenizers import load_tokenizer
+from albert_jax.data.tokenizers import ENGLISH, TextRules, Vocabulary, load_tokenizer
 
 ModelProto: Any = vars(sentencepiece_model_pb2)["ModelProto"]  # made at import
 
@@ -89,20 +89,31 @@ def test_models_are_read_and_built_as_sentencepiece_does(either):
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"neither spiece\.model nor tokenizer\.json"):
+    with pytest.raises(
+        FileNotFoundError, match=r"none of spiece\.model, vocab\.txt and tokenizer\.json"
+    ):
         read_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [("do_lower_case", False), ("keep_accents", True), ("remove_space", False)]
 )
-def test_other_text_rules_are_refused(small, tmp_path, key, value):
-    write_tokenizer(english(small), tmp_path)
-    edit(tmp_path / "tokenizer_config.json", lambda v: v.update({key: value}))
-    with pytest.raises(ValueError, match=rf"tokenizer_config\.json: {key} is .* lower-cases"):
+def test_other_text_rules_are_read_and_written(small, tmp_path, key, value):
+    vocabulary = Vocabulary("sentencepiece", small, TextRules(**{key: value}))
+    write_tokenizer(vocabulary, tmp_path)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())[key] is value
+    assert read_tokenizer(tmp_path) == vocabulary
+    edit(tmp_path / "tokenizer_config.json", lambda v: v.update({key: "yes"}))
+    with pytest.raises(ValueError, match=rf"tokenizer_config\.json: {key} is 'yes'; it must be"):
         read_tokenizer(tmp_path)
-    (tmp_path / "tokenizer_config.json").unlink()
-    assert read_tokenizer(tmp_path) == english(small)
+
+
+def test_a_lone_vocabulary_has_english_rules_and_a_warning_says_so(small, tmp_path):
+    write_tokenizer(english(small), tmp_path)
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        (tmp_path / name).unlink()
+    with pytest.warns(UserWarning, match=r"spiece\.model has no tokenizer_config\.json beside it"):
+        assert read_tokenizer(tmp_path) == english(small)
 
 
 def test_other_json_is_refused(small, tmp_path):
@@ -116,7 +127,7 @@ def test_other_json_is_refused(small, tmp_path):
         values["model"]["vocab"][7] = ["x"]
 
     cases = [
-        (lambda v: v["model"].update(type="WordPiece", vocab={}), "not a Unigram model"),
+        (lambda v: v["model"].update(type="BPE", vocab={}), "not a Unigram model"),
         (rename, "the first pieces are"),
         (add, r"contains pieces that are neither text nor .*\[NEW\]"),
         (drop, "not a tokenizer written by transformers"),
@@ -143,11 +154,10 @@ def test_the_normalizer_decides_whether_case_is_kept(small, tmp_path, has_model)
         steps = values["normalizer"]["normalizers"]
         values["normalizer"]["normalizers"] = [s for s in steps if s["type"] != "Lowercase"]
 
-    assert read_tokenizer(tmp_path)
+    assert read_tokenizer(tmp_path).rules == ENGLISH
     edit(tmp_path / "tokenizer.json", keep_case)
     edit(tmp_path / "tokenizer_config.json", lambda values: values.pop("do_lower_case"))
-    with pytest.raises(ValueError, match=r"tokenizer\.json: its normalizer keeps capital letters"):
-        read_tokenizer(tmp_path)
+    assert read_tokenizer(tmp_path).rules == TextRules(do_lower_case=False)
 
 
 def test_models_that_albert_tokenizer_cannot_hold_are_refused(small, tmp_path):

@@ -291,12 +291,25 @@ def test_errors_name_the_file_and_the_way_out(tmp_path):
     assert not (tmp_path / "x.model").exists()
 
 
-def test_other_ids_are_refused(tmp_path):
+@pytest.mark.parametrize("mask", ["", "[MASK]"])
+def test_special_ids_come_from_the_vocabulary(tmp_path, mask):
     spm.SentencePieceTrainer.train(
         sentence_iterator=iter(make_text(200)),
         model_prefix=str(tmp_path / "plain"),
         vocab_size=50,
+        unk_id=2,
+        bos_id=0,
+        eos_id=-1,
+        pad_id=6,
+        control_symbols=[piece for piece in ("[SEP]", mask, "[CLS]") if piece],
         minloglevel=2,
     )
-    with pytest.raises(ValueError, match="not \\(0, 1, 2, 3, 4\\)"):
-        load_tokenizer(tmp_path / "plain.model")
+    if not mask:
+        with pytest.raises(ValueError, match=r"has no piece \[MASK\]; ALBERT needs <pad>, <unk>"):
+            load_tokenizer(tmp_path / "plain.model")
+        return
+    tokenizer = load_tokenizer(tmp_path / "plain.model")
+    found = tokenizer.pieces(tokenizer.special)
+    assert found == ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
+    assert tokenizer.special.unk == 2
+    assert not tokenizer.is_text[list(tokenizer.special)].any()

@@ -243,7 +243,7 @@ def test_another_kind_of_model_says_what_it_is_for(kind, make_model):
 def test_without_a_vocabulary_no_text_is_read(kind):
     weights = make_weights(kind)
     model = FinetunedModel(weights, weights.params, None)
-    with pytest.raises(ValueError, match="came without a SentencePiece vocabulary"):
+    with pytest.raises(ValueError, match="came without a vocabulary"):
         CALLS[kind](model)
 
 

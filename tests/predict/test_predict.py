@@ -348,7 +348,7 @@ ERRORS: list[tuple[Any, str, list[str], str]] = [
     (CLASSIFIER, "dev.tsv", ["text\tlabel", "a\tugly", "b\tgood"], "no class 'ugly', only good"),
     (TAGGER, "test.txt", ["a B-ORG", "b O"], "has no class 'B-ORG'"),
     (("pretraining", "pretrain"), "test.tsv", ["text", "a"], "pretraining: it was not fine-tuned"),
-    ((*CLASSIFIER, False), "test.tsv", ["text", "a"], "came without a SentencePiece vocabulary"),
+    ((*CLASSIFIER, False), "test.tsv", ["text", "a"], "came without a vocabulary"),
     (None, "test.tsv", ["text", "a"], "is not a run directory"),
     (CLASSIFIER, "other", [], "holds none of train.*"),
     (CLASSIFIER, "", [], "data: no such file or folder"),

@@ -229,7 +229,7 @@ def test_a_run_does_not_begin_with_another_vocabulary(tmp_path, make_config, who
     with pytest.raises(ValueError, match=r"token 1[0-9] is .*; prepare the data with"):
         make_experiment(dataclasses.replace(make_config(), init_from=str(other)), tmp_path / "run")
     (other / "tokenizer.model").unlink()
-    with pytest.raises(ValueError, match="came without a SentencePiece vocabulary"):
+    with pytest.raises(ValueError, match="came without a vocabulary"):
         make_experiment(dataclasses.replace(make_config(), init_from=str(other)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -7,6 +7,7 @@ each `( ) " - . – £ €`, and so give different ids ("s" as "▁", "s" in "U.
 
 import base64
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ from albert_jax.data.tokenizers.sentencepiece import WORD_MARK
 from albert_jax.data.tokenizers.vocabulary import (
     CONFIG,
     SPECIAL,
+    default_rules_taken,
     rules_of,
-    warn_of_default_rules,
 )
 
 # kind -> the file of the vocabulary in a Hugging Face directory.
@@ -98,7 +99,7 @@ def read_tokenizer(directory: Path) -> Vocabulary:
         file = directory / name
         if file.is_file():
             if not given and not values:
-                warn_of_default_rules(file)
+                warnings.warn(default_rules_taken(file), stacklevel=2)
             rules = rules_of(_rules_of_pipeline(values) | given, kind, str(config))
             return Vocabulary(kind, file.read_bytes(), rules)
     if not values:
@@ -106,22 +107,22 @@ def read_tokenizer(directory: Path) -> Vocabulary:
             f"{directory}: none of spiece.model, vocab.txt and tokenizer.json; write one with "
             "transformers' tokenizer.save_pretrained"
         )
-    try:
-        kind, contents = _read_pipeline(values, str(pipeline))
-    except (AttributeError, IndexError, KeyError, TypeError):
-        raise ValueError(
-            f"{pipeline}: not a tokenizer written by transformers; write it again with "
-            "tokenizer.save_pretrained, or put the spiece.model or vocab.txt next to it"
-        ) from None
+    kind, contents = _read_pipeline(values, str(pipeline))
     rules = rules_of(_rules_of_pipeline(values) | given, kind, str(config))
     return Vocabulary(kind, contents, rules)
 
 
 def _read_pipeline(values: dict[str, Any], where: str) -> tuple[str, bytes]:
     """Returns the kind and the file of the vocabulary in the contents of tokenizer.json."""
-    if values["model"]["type"] == "WordPiece":
-        return "wordpiece", vocabulary_of_pipeline(values, where)
-    model = _parse_pipeline(values)
+    try:
+        if values["model"]["type"] == "WordPiece":
+            return "wordpiece", vocabulary_of_pipeline(values)
+        model = _parse_pipeline(values)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"{where}: not a tokenizer written by transformers; write it again with "
+            "tokenizer.save_pretrained, or put the spiece.model or vocab.txt next to it"
+        ) from None
     _check(model, where)
     return "sentencepiece", build_model(model)
 

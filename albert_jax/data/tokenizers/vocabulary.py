@@ -6,7 +6,6 @@ A folder holds `tokenizer.model` (SentencePiece; `spiece.model` elsewhere) or `v
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,12 +111,11 @@ def find_rules(file: Path, kind: str) -> TextRules | None:
     return rules_of(read_object(path), kind, str(path)) if path.is_file() else None
 
 
-def warn_of_default_rules(file: Path) -> None:
+def default_rules_taken(file: Path) -> str:
     """Says that nothing beside a vocabulary tells its rules, and which are taken."""
-    print(
-        f"warning: {file} has no {CONFIG} beside it: text is {ENGLISH}, as for English ALBERT; if "
-        f'it was trained otherwise, write {CONFIG} with "do_lower_case" and "keep_accents"',
-        file=sys.stderr,
+    return (
+        f"{file} has no {CONFIG} beside it: text is {ENGLISH}, as for English ALBERT; if it was "
+        f'trained otherwise, write {CONFIG} with "do_lower_case" and "keep_accents"'
     )
 
 
