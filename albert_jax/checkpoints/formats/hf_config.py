@@ -1,12 +1,13 @@
 """Converts the `config.json` of Hugging Face transformers to this package's settings and back."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from albert_jax.checkpoints.formats.variables import check_grouping, external_groups
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import ModelConfig, config_from_dict
+from albert_jax.data.tokenizers import tokenizer_of
 from albert_jax.model.layers import activation
 
 # kind -> the suffix of the name of transformers' class.
@@ -21,7 +22,7 @@ CLASSES = {
 }
 KNOWN = {
     "albert": tuple(CLASSES.values()),
-    "bert": tuple(CLASSES[kind] for kind in ("encoder", "pretraining", "masked_lm")),
+    "bert": tuple(CLASSES.values()),
 }
 # Other names of the same function. Source: transformers activations.py, ACT2FN.
 _ACTIVATIONS = {
@@ -43,28 +44,55 @@ _FIXED = {
     "position_embedding_type": ("absolute",),
     "is_decoder": (False,),
     "add_cross_attention": (False,),
-    "pad_token_id": (0,),
 }
 
 
-def kind_of(values: Mapping[str, Any], where: str) -> str:
-    """Returns the kind of model that a `config.json` describes.
+def dialect_of(config: ModelConfig) -> str:
+    """Returns transformers' name for a model: BERT is what shares and factorizes nothing."""
+    is_bert = config.share == "none" and config.inner_group_num == 1 and not config.has_projection
+    return "bert" if is_bert else "albert"
+
+
+def family_of(values: Mapping[str, Any], where: str) -> str:
+    """Returns the `model_type` of a `config.json`.
 
     Raises:
-      ValueError: if the architecture is not supported.
+      ValueError: if it is not supported.
     """
     family = values.get("model_type")
     if not isinstance(family, str) or family not in KNOWN:
         raise ValueError(
             f"{where}: model_type is {family!r}; supported are {', '.join(map(repr, KNOWN))}"
         )
-    names = values.get("architectures") or [f"{family.capitalize()}Model"]
+    return family
+
+
+def kind_of(values: Mapping[str, Any], heads: Collection[str], where: str) -> str:
+    """Returns the kind of model that a `config.json` describes; its heads tell if it does not.
+
+    Raises:
+      ValueError: if the architecture is not supported.
+    """
+    family = family_of(values, where)
+    names = values.get("architectures")
+    if not names:  # as in published Chinese configs
+        return _kind_of_heads(heads)
     prefix = family.capitalize()
     ends = [str(n).removeprefix(prefix) for n in names] if isinstance(names, list) else []
     if len(ends) != 1 or ends[0] not in KNOWN[family]:
         known = ", ".join(f"{prefix}{end}" for end in KNOWN[family])
         raise ValueError(f"{where}: architectures are {names}; supported are {known}")
     return next(kind for kind, end in CLASSES.items() if end == ends[0])
+
+
+def _kind_of_heads(heads: Collection[str]) -> str:
+    if "mlm" in heads:
+        return "pretraining" if "sop" in heads else "masked_lm"
+    if "span" in heads:
+        return "question_answering"
+    if "classifier" in heads:
+        return "classification" if "pooler" in heads else "token_classification"
+    return "encoder"
 
 
 def to_model_config(values: Mapping[str, Any], where: str) -> ModelConfig:
@@ -100,23 +128,26 @@ def to_hf_config(weights: Weights) -> dict[str, Any]:
     """Returns the `config.json` with which transformers reads a model of this package.
 
     Raises:
-      ValueError: if transformers' ALBERT cannot represent it.
+      ValueError: if transformers cannot represent it.
     """
-    config = weights.config
+    config, dialect = weights.config, dialect_of(weights.config)
     groups = len(external_groups(config))
     _check_groups(config, groups)
     values: dict[str, Any] = {name: getattr(config, name) for name in _SHARED}
     values |= {
-        "architectures": [f"Albert{CLASSES[weights.kind]}"],
-        "model_type": "albert",
+        "architectures": [f"{dialect.capitalize()}{CLASSES[weights.kind]}"],
+        "model_type": dialect,
         "num_hidden_groups": groups,
         "dtype": "float32",
-        "pad_token_id": 0,
-        "bos_token_id": 2,
-        "eos_token_id": 3,
         "tie_word_embeddings": True,
+        **_special_ids(weights),
     }
-    if config.share != "all":  # unknown to transformers; lets this package read its own files back
+    if dialect == "bert":
+        for name in ("embedding_size", "num_hidden_groups", "inner_group_num"):
+            del values[name]
+    elif (
+        config.share != "all"
+    ):  # unknown to transformers; lets this package read its own files back
         values["albert_jax"] = {
             "share": config.share,
             "num_hidden_groups": config.num_hidden_groups,
@@ -126,6 +157,15 @@ def to_hf_config(weights: Weights) -> dict[str, Any]:
         values["id2label"] = {str(i): label for i, label in enumerate(labels)}
         values["label2id"] = {label: i for i, label in enumerate(labels)}
     return values
+
+
+def _special_ids(weights: Weights) -> dict[str, int]:
+    """Returns the special ids; those of English ALBERT if there is no vocabulary."""
+    if weights.vocabulary is None:
+        pad, _, cls, sep, _ = range(5)
+    else:
+        pad, _, cls, sep, _ = tokenizer_of(weights.vocabulary, "the vocabulary").special
+    return {"pad_token_id": pad, "bos_token_id": cls, "eos_token_id": sep}
 
 
 def our_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from albert_jax.checkpoints.formats.hf_config import (
+    dialect_of,
+    family_of,
     kind_of,
     labels_of,
     to_hf_config,
@@ -26,6 +28,7 @@ from albert_jax.checkpoints.formats.variables import from_variables, to_variable
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.data.files import read_object
 from albert_jax.data.tokenizers import Vocabulary
+from albert_jax.model.heads import heads_of
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
             "pytorch_model.bin.index.json")  # fmt: skip
@@ -59,8 +62,9 @@ def read_hf(directory: Path) -> Weights:
     """
     path = directory / "config.json"
     values = read_object(path)
-    kind, config = kind_of(values, str(path)), to_model_config(values, str(path))
-    dialect = values["model_type"]
+    dialect, config = family_of(values, str(path)), to_model_config(values, str(path))
+    if values.get("architectures"):
+        kind_of(values, (), str(path))  # raises before the weights are read
     tensors, files = _read_tensors(directory)
     variables = _plain_names(tensors, dialect, str(directory))
     if dialect == "albert" and config.embedding_size == config.hidden_size:
@@ -69,6 +73,7 @@ def read_hf(directory: Path) -> Weights:
         else:
             config = dataclasses.replace(config, project_embeddings=True)
     params = from_variables(variables, config, dialect, str(directory))
+    kind = kind_of(values, heads_of(params), str(path))
     vocabulary = _vocabulary(directory)
     files += [path, *(tokenizer_files(directory) if vocabulary else [])]
     labels = labels_of(values, str(path))
@@ -95,13 +100,14 @@ def write_hf(weights: Weights, directory: Path) -> None:
       ValueError: if transformers cannot represent the model.
     """
     values = to_hf_config(weights)
-    variables = to_variables(weights.params, weights.config, "albert")
-    if not weights.config.has_projection:
+    dialect = dialect_of(weights.config)
+    variables = to_variables(weights.params, weights.config, dialect)
+    if dialect == "albert" and not weights.config.has_projection:
         # transformers always projects, and x·1 + 0 equals x exactly.
         variables[f"{_PROJECTION}.weight"] = np.eye(weights.config.hidden_size, dtype=np.float32)
         variables[f"{_PROJECTION}.bias"] = np.zeros(weights.config.hidden_size, np.float32)
-    if weights.kind == "encoder":  # transformers' AlbertModel saves itself without this prefix
-        variables = {name.removeprefix("albert."): a for name, a in variables.items()}
+    if weights.kind == "encoder":  # transformers' models without heads have no such prefix
+        variables = {name.removeprefix(f"{dialect}."): a for name, a in variables.items()}
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
     (directory / "config.json").write_text(text, "utf-8")

@@ -14,7 +14,7 @@ from flax import nnx, traverse_util
 
 from albert_jax.config import ModelConfig
 from albert_jax.model import Albert, layers_of_groups
-from albert_jax.model.heads import HEADS, heads_of
+from albert_jax.model.heads import HEADS, PRETRAINING, heads_of
 
 DIALECTS = ("tf", "albert", "bert")
 
@@ -75,8 +75,8 @@ _MODULES = (
      "predictions", "cls.predictions"),
     ("sop", _OUTPUT, "cls/seq_relationship", "sop_classifier.classifier",
      "cls.seq_relationship"),
-    ("classifier", _DENSE, None, "classifier", None),
-    ("span", _DENSE, None, "qa_outputs", None),
+    ("classifier", _DENSE, None, "classifier", "classifier"),
+    ("span", _DENSE, None, "qa_outputs", "qa_outputs"),
 )
 
 
@@ -225,7 +225,7 @@ def from_variables(
 
 
 def _heads_of_dialect(dialect: str) -> tuple[str, ...]:
-    return HEADS if dialect == "albert" else HEADS[:3]
+    return PRETRAINING if dialect == "tf" else HEADS
 
 
 def _own(head: str, config: ModelConfig, dialect: str) -> list[Variable]:
