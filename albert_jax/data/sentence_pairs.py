@@ -115,8 +115,7 @@ def choose_pairs(
       ValueError: if the row's lengths are inconsistent, or "nsp" finds no second document.
     """
     bounds = _bounds(row)
-    whole = SentenceRun(row["pieces"], np.zeros(bounds[-1], bool), row.get("word_starts"))
-    whole.sentence_starts[bounds[:-1]] = True
+    whole = _whole(row, bounds)
     sentences = row["chunk_sentences"].tolist()
     change = OBJECTIVES[one_of("data.sentence_objective", objective, OBJECTIVES)].change
     if change is None:
@@ -188,6 +187,12 @@ def _bounds(row: StoredRow) -> list[int]:
     return bounds
 
 
+def _whole(row: StoredRow, bounds: list[int]) -> SentenceRun:
+    sentence_starts = np.zeros(bounds[-1], bool)
+    sentence_starts[bounds[:-1]] = True
+    return SentenceRun(row["pieces"], sentence_starts, row.get("word_starts"))
+
+
 def _cut(run: SentenceRun, start: int, stop: int) -> SentenceRun:
     words = run.word_starts
     return SentenceRun(
@@ -218,15 +223,14 @@ def _borrow(
             f"{document}; prepare more documents, or use sop"
         )
     last = int(row["chunk_sentences"][: chunk + 1].sum())
-    bounds = _bounds(row)[last - int(row["chunk_sentences"][chunk]) : last + 1]
+    every = _bounds(row)
+    bounds = every[last - int(row["chunk_sentences"][chunk]) : last + 1]
     long_enough = bisect.bisect_right(bounds, bounds[-1] - max_pieces)
     sentence = int(rng.integers(max(1, long_enough)))
     start = bounds[sentence]
     whole_sentences = bounds[bisect.bisect_right(bounds, start + max_pieces) - 1]
     stop = whole_sentences if whole_sentences > start else start + max_pieces
-    sentence_starts = np.zeros(stop - start, bool)
-    sentence_starts[[x - start for x in bounds if start <= x < stop]] = True
-    return SentenceRun(row["pieces"][start:stop], sentence_starts)
+    return _cut(_whole(row, every), start, stop)
 
 
 def before(counts: np.ndarray) -> np.ndarray:

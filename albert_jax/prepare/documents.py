@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from albert_jax.prepare.corpus import Corpus, Document
-from albert_jax.prepare.row_builder import NumberedDocument, split_sentences
+from albert_jax.prepare.row_builder import NumberedDocument
+from albert_jax.prepare.sentences import split_sentences
 from albert_jax.prepare.settings import Settings
 
 SPLITS = ("train", "validation")
@@ -124,7 +125,7 @@ class IncomingDocuments:
         ((_, document),) = first
         sentences = document.paragraphs
         if not document.is_sentences:
-            sentences = split_sentences(sentences)
+            sentences = split_sentences(sentences, settings.rows.language_of(sentences))
         cut = len(sentences) - max(1, round(settings.validation_fraction * len(sentences)))
         self.is_divided = cut > 0
         for split, part in zip(SPLITS, (sentences[:cut], sentences[cut:]), strict=True):
