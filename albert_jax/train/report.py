@@ -8,6 +8,7 @@ import numpy as np
 
 from albert_jax.config import DataConfig
 from albert_jax.data.row_reader import open_rows, read_manifest
+from albert_jax.data.scripts import is_within_word
 from albert_jax.data.sentence_pairs import RowSource, StoredRow
 from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.predict.load import load
@@ -46,7 +47,7 @@ def cloze(rows: RowSource, tokenizer: Tokenizer, count: int) -> list[tuple[str, 
             if len(ids) in _LENGTHS and words and _is_prose(tokenizer, ids):
                 i = words[len(words) // 2]
                 before, after = tokenizer.decode(ids[:i]), tokenizer.decode(ids[i + 1 :])
-                return f"{before} [MASK] {after}".strip(), tokenizer.pieces(ids)[i][1:]
+                return f"{before} [MASK] {after}".strip(), tokenizer.surface(ids[i])
         return None
 
     return list(_one_of_each_part(rows, count, find))
@@ -87,21 +88,27 @@ def _sentences(row: StoredRow) -> list[list[int]]:
 
 def _content_words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
     """Returns the places of whole words of four letters or more that are a single token."""
-    pieces = tokenizer.pieces(list(ids))
     return [
         i
-        for i, (piece, after) in enumerate(itertools.pairwise(pieces))
-        if ids[i] >= _FUNCTION_WORDS
-        and piece[0] == "▁"
-        and piece[1:].isalpha()
-        and len(piece) > 4
-        and not after[0].isalnum()
+        for i, (piece, after) in enumerate(itertools.pairwise(ids))
+        if piece >= _FUNCTION_WORDS and _is_word(tokenizer, piece, after)
     ]
+
+
+def _is_word(tokenizer: Tokenizer, piece: int, after: int) -> bool:
+    """Whether a piece is a word of four letters or more, or a character of Chinese or its like."""
+    text = tokenizer.surface(piece)
+    if not text.isalpha():
+        return False
+    if not is_within_word(text):  # a script without spaces
+        return True
+    ends = tokenizer.has_space_before(after) or not tokenizer.surface(after)[:1].isalnum()
+    return ends and tokenizer.has_space_before(piece) and len(text) >= 4
 
 
 def _is_prose(tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
     """Whether a sentence is made of words and ends in punctuation."""
-    letters = [piece.strip("▁").isalpha() for piece in tokenizer.pieces(list(ids))]
+    letters = [tokenizer.surface(i).isalpha() for i in ids]
     return bool(letters) and not letters[-1] and sum(letters) >= _MOSTLY_WORDS * len(letters)
 
 
