@@ -4,7 +4,8 @@ How text becomes a batch:
 
   text, Markdown, WikiExtractor, JSON Lines, TFDS         python -m albert_jax.prepare
     -> documents, exact duplicates dropped                prepare/corpus.py, documents.py
-    -> sentences (sentencex), pieces (SentencePiece)      data/tokenizer.py
+    -> sentences (sentencex), words (jieba)               prepare/sentences.py, segmenters.py
+    -> pieces (SentencePiece, WordPiece)                  data/tokenizers/
     -> chunks of whole sentences, packed into rows        prepare/row_builder.py, packing.py
     -> a TFDS dataset on ArrayRecord, with a manifest     prepare/row_writer.py, manifest.py
   ---------------------------------------------------------------------------------------

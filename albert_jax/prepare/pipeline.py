@@ -138,10 +138,11 @@ def given_tokenizer(
             raise ValueError(
                 f"{name} {want}: the rules beside {file} say {found}; leave the option out"
             )
+    tokenizer = tokenizer_of(vocabulary, file)
     is_told = file.is_dir() or (lower_case, keep_accents) != (None, None)
     if not is_told and find_rules(file, vocabulary.kind) is None:
         print(f"warning: {default_rules_taken(file)}", file=sys.stderr)
-    return tokenizer_of(vocabulary, file)
+    return tokenizer
 
 
 def _check_apart(output: Path, inputs: Sequence[str | os.PathLike]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.tasks.base import Batch
+from albert_jax.tasks.cmrc_metrics import cmrc_metrics
 from albert_jax.tasks.examples import (
     NOT_FOUND,
     Answer,
@@ -164,6 +165,22 @@ class QuestionAnswering(FinetuningTask):
             Span(int(row["begins"][slots[s]]), int(row["ends"][slots[e]]), float(scores[s, e]))
             for s, e in zip(starts, ends, strict=True)
         ]
+
+
+class QuestionAnsweringByCharacters(QuestionAnswering):
+    """Question answering in Chinese, scored as CMRC 2018 does."""
+
+    def score(
+        self,
+        outputs: Outputs,
+        features: Features,
+        examples: Sequence[QuestionExample],
+        validation: Mapping[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Returns exact match and F1 by characters."""
+        del validation  # nothing is tuned on it
+        found = self.predictions(outputs, features, len(examples))
+        return cmrc_metrics(self.texts(found, examples, np.inf), examples)
 
 
 class QuestionAnsweringWithNull(QuestionAnswering):

@@ -15,10 +15,14 @@ from albert_jax.config import TaskConfig
 from albert_jax.config.choices import nearest
 from albert_jax.config.schema import TFDS_PREFIX
 from albert_jax.tasks.classification import Classification
+from albert_jax.tasks.clue import CLUE, XNLI
 from albert_jax.tasks.examples import TaskData
 from albert_jax.tasks.finetuning import FinetuningTask, Recipe, TaskSpec
 from albert_jax.tasks.multiple_choice import MultipleChoice
-from albert_jax.tasks.question_answering import QuestionAnswering, QuestionAnsweringWithNull
+from albert_jax.tasks.question_answering import (
+    QuestionAnswering,
+    QuestionAnsweringWithNull,
+)
 from albert_jax.tasks.readers.conll import read_conll
 from albert_jax.tasks.readers.glue import NLI, TWO_WAY, read_glue
 from albert_jax.tasks.readers.race import read_race
@@ -130,6 +134,8 @@ _SPECS = (
         metrics=("f1", "precision", "recall"),
         recipe=Recipe(3e-5, 32, 0.0, 1756, 176, 512),
     ),
+    *CLUE,
+    *XNLI,
     TaskSpec(
         name="classification",
         family=Classification,

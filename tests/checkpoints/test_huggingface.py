@@ -150,7 +150,6 @@ GROUP = "albert.encoder.albert_layer_groups.1.albert_layers.0"
         (change_config(hidden_size="32"), "model.hidden_size must be of type int"),
         (change_config(hidden_act="mish"), "model.hidden_act must be one of"),
         (change_config(position_embedding_type="relative_key"), "position_embedding_type"),
-        (change_config(pad_token_id=1), "pad_token_id=1"),
         (change_config(is_decoder=True), "is_decoder=True"),
         (change_config(num_hidden_groups=3), "missing: albert.encoder.albert_layer_groups.2"),
         (change_config(num_hidden_groups=1), f"unexpected: {GROUP}.attention.LayerNorm.bias"),

@@ -4,7 +4,9 @@ import json
 import random
 from pathlib import Path
 
-from support.pieces import train_tokenizer
+from support.pieces import english
+
+from albert_jax.prepare.vocabulary import train_sentencepiece
 
 SYLLABLES = ["mor", "tan", "sil", "bur", "kel", "ven", "dor", "pax", "lun", "rit"]
 WORDS = [a + b for a in SYLLABLES for b in ["ing", "ed", "er", "est", "ly", "os", "um", "ia"]]
@@ -31,5 +33,6 @@ def write_corpus(path: Path, documents: int = 150, seed: int = 0, repeat: int = 
 
 def write_vocabulary(path: Path) -> Path:
     draw = random.Random(0)
-    train_tokenizer([make_sentence(draw) for _ in range(1000)], path, VOCAB_SIZE)
+    model = train_sentencepiece([make_sentence(draw) for _ in range(1000)], VOCAB_SIZE)
+    english(model).write(path.parent, path.name)
     return path

@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from albert_jax.data import tfds as tfds_splits
 from albert_jax.tasks.examples import Answer, TextExample
+from albert_jax.tasks.readers.clue import XNLI_LANGUAGES
 from albert_jax.tasks.registry import read_task
 
 Text, Sequence, ClassLabel = tfds.features.Text, tfds.features.Sequence, tfds.features.ClassLabel
@@ -258,3 +259,17 @@ data = conll_from_tfds("conll2003", "tfds:conll2003", {str(tmp_path)!r})
 assert data.splits["train"][0].words == ("Ann",), data
 """
     subprocess.run([sys.executable, "-c", code], cwd=repo_root, check=True)
+
+
+def test_xnli_has_a_text_in_each_language(tmp_path):
+    features = {
+        "premise": tfds.features.Translation(languages=XNLI_LANGUAGES),
+        "hypothesis": tfds.features.TranslationVariableLanguages(languages=XNLI_LANGUAGES),
+        "label": ClassLabel(names=["entailment", "neutral", "contradiction"]),
+    }
+    texts = {code: f"text in {code}" for code in XNLI_LANGUAGES}
+    row = {"premise": texts, "hypothesis": texts, "label": 2}
+    make(tmp_path, "xnli", features, validation=[row], test=[row])
+    data = read("xnli/th", "xnli", tmp_path)
+    (example,) = data.splits["validation"]
+    assert (example.text, example.pair, example.label) == ("text in th", "text in th", 2)

@@ -83,6 +83,7 @@ def test_a_run_leaves_what_the_readme_says(whole):
         ".lock",
         "config.json",
         "tokenizer.model",
+        "tokenizer_config.json",
         "metrics.jsonl",
         "tensorboard",
         "checkpoints",

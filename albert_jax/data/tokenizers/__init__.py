@@ -37,7 +37,7 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
       ValueError: if it is not a vocabulary, or lacks a special piece.
     """
     path = Path(path)
-    return tokenizer_of(read_vocabulary(path), path)
+    return tokenizer_of(read_vocabulary(path), vocabulary_in(path) or path)
 
 
 def tokenizer_of(vocabulary: Vocabulary, source: str | os.PathLike) -> Tokenizer:

@@ -21,7 +21,7 @@ from albert_jax.tasks.readers.files import find_splits, read_text, split_of_lone
 from albert_jax.tasks.readers.records import read_json_rows
 
 VALIDATION_FRACTION = 0.2
-NAMES = re.compile(r"(train|dev|validation|test)(?:-v(\d\.\d))?\.json")
+NAMES = re.compile(r"(?:cmrc2018_)?(train|dev|validation|test)(?:-v(\d\.\d))?\.json")
 
 
 def read_squad_task(name: str, source: str, to_predict: bool = False) -> TaskData:
