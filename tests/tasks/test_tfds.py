@@ -14,7 +14,13 @@ from albert_jax.tasks.registry import read_task
 
 Text, Sequence, ClassLabel = tfds.features.Text, tfds.features.Sequence, tfds.features.ClassLabel
 # Source: tensorflow_datasets 4.9.10.
-VERSIONS = {"glue": "2.0.0", "squad": "3.0.0", "race": "2.0.0", "conll2003": "1.0.0"}
+VERSIONS = {
+    "xnli": "1.1.0",
+    "glue": "2.0.0",
+    "squad": "3.0.0",
+    "race": "2.0.0",
+    "conll2003": "1.0.0",
+}
 NLI = ClassLabel(names=["entailment", "neutral", "contradiction"])
 GLUE_PAIR = {"sentence1": Text(), "sentence2": Text(), "idx": np.int32}
 SQUAD = {
@@ -273,3 +279,7 @@ def test_xnli_has_a_text_in_each_language(tmp_path):
     data = read("xnli/th", "xnli", tmp_path)
     (example,) = data.splits["validation"]
     assert (example.text, example.pair, example.label) == ("text in th", "text in th", 2)
+
+
+def test_what_downloads_need_is_installed():
+    assert tfds.builder("squad/v1.1").url_infos
