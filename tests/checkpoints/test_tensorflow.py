@@ -15,6 +15,7 @@ from support.pieces import english
 from albert_jax.checkpoints.formats.tensorflow import read_tf, write_tf
 from albert_jax.checkpoints.weights import Moments, Weights
 from albert_jax.config import ModelConfig
+from albert_jax.data.tokenizers import Vocabulary
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
@@ -185,6 +186,12 @@ def truncate(directory: Path) -> None:
             lambda d: change_variables(d, lambda v: v.pop(f"{LAYER}/LayerNorm/beta/adam_v")),
             r"adam_v\).*missing: bert/.*/LayerNorm/beta",
         ),
+        (
+            lambda d: change_variables(
+                d, lambda v: v.update({"bert/embeddings/word_embeddings_2": np.ones((2, 2))})
+            ),
+            "brightmart/albert_zh, which adds positions after .* use one of its albert_",
+        ),
         (truncate, "cannot be read as a checkpoint"),
         (lambda d: (d / "another.model").touch(), "several vocabularies"),
     ],
@@ -211,3 +218,15 @@ def test_what_the_original_cannot_represent_is_refused(changes, message, tmp_pat
     with pytest.raises(ValueError, match=message):
         write_tf(make_weights(tiny_model(**changes)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_chinese_bundle_is_read_as_it_was_published(tmp_path):
+    pieces = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(chr, range(0x4E00, 0x4E5B)))
+    vocabulary = Vocabulary("wordpiece", "".join(f"{p}\n" for p in pieces).encode())
+    weights = make_weights(tiny_model(hidden_act="relu"), vocabulary=vocabulary)
+    write_tf(weights, tmp_path)
+    assert (tmp_path / "vocab_chinese.txt").read_bytes() == vocabulary.contents
+    (tmp_path / "tokenizer_config.json").unlink()  # which the authors did not write
+    again = read_tf(tmp_path)
+    assert again.vocabulary == vocabulary
+    assert again.config.hidden_act == "relu"

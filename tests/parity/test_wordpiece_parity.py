@@ -14,12 +14,17 @@ import torch
 import transformers
 from flax import nnx
 from safetensors.numpy import load_file
+from support.tiny_runs import tiny_run
 
 import albert_jax
 from albert_jax.checkpoints.formats.huggingface import read_hf, write_hf
 from albert_jax.checkpoints.weights import Weights
+from albert_jax.convert import main as convert_command
+from albert_jax.data.row_reader import open_rows
 from albert_jax.data.tokenizers import TextRules, Vocabulary, load_tokenizer
+from albert_jax.inspect import main as inspect_command
 from albert_jax.model.albert import abstract_model
+from albert_jax.prepare.pipeline import prepare
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -233,3 +238,86 @@ def assert_same_hidden_states(weights: Weights, theirs: Any, inputs: Any) -> Non
         bare = getattr(theirs, "bert", theirs)
         their = bare(*(torch.from_numpy(np.array(x)) for x in (ids, mask, types)))[0]
     np.testing.assert_allclose(ours, their, atol=1e-5)
+
+
+BASELINE = {"embedding_size": 32, "share": "none"}  # of 32 wide, and so BERT's shape
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "model"),
+    [
+        (CHINESE, "zh.txt", {"hidden_act": "relu"}),
+        (ENGLISH, "de.txt", BASELINE | {"hidden_act": "gelu"}),
+    ],
+    ids=["albert", "bert"],
+)
+def test_from_text_to_transformers(name, text, model, wordpiece, tmp_path):
+    """prepare, train, convert and load there: the same ids and the same logits."""
+    corpus = tmp_path / "text.txt"
+    whole = (wordpiece.parent / "multilingual" / text).read_text("utf-8")
+    corpus.write_text(whole[: whole.index("</doc>", 60_000) + 7], "utf-8")
+    (tmp_path / "vocab").mkdir()
+    shutil.copy(wordpiece / name, tmp_path / "vocab" / "vocab.txt")
+    (tmp_path / "vocab" / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    manifest = prepare(
+        [corpus], tmp_path / "rows", tokenizer=tmp_path / "vocab" / "vocab.txt", seq_len=64,
+        validation_fraction=0.2, num_workers=1,
+    )  # fmt: skip
+    sizes = {"vocab_size": manifest["vocab_size"]} | model
+    run = tiny_run(tmp_path / "rows", tmp_path / "run", model=sizes, train={"num_steps": 4})
+    assert (run / "vocab.txt").read_bytes() == (wordpiece / name).read_bytes()
+    ours = albert_jax.load(run)
+    convert = ["--input", str(run), "--output", str(tmp_path / "hf"), "--to", "hf"]
+    assert convert_command(convert) == 0
+    theirs = transformers.AutoModelForPreTraining.from_pretrained(tmp_path / "hf").eval()
+    kind = "Bert" if "share" in model else "Albert"
+    assert type(theirs).__name__ == f"{kind}ForPreTraining"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    line = "今天[MASK]情很好, play football"
+    inputs = tokenizer(line, return_tensors="pt")
+    encoded = ours([line])
+    np.testing.assert_array_equal(encoded.input_ids, inputs["input_ids"])
+    with torch.no_grad():
+        output = theirs(**inputs)
+    (filled,) = ours.fill_mask(line, top_k=20)
+    expected = output.prediction_logits[0, encoded.input_ids[0].tolist().index(103)].softmax(-1)
+    for candidate in filled:
+        assert candidate.probability == pytest.approx(float(expected[candidate.id]), abs=1e-5)
+    again = read_hf(tmp_path / "hf")
+    assert again.config == ours.config
+    assert again.vocabulary == ours.tokenizer.vocabulary
+
+
+def test_two_hundred_thousand_pieces(tmp_path):
+    """Ids of 32 bits through prepare, train, inspect and convert."""
+    count = 200_000
+    (tmp_path / "vocab").mkdir()
+    words = [f"w{i}" for i in range(count - 5)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    (tmp_path / "vocab" / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    (tmp_path / "vocab" / "tokenizer_config.json").write_text("{}")
+    draw = random.Random(0)
+    documents = [
+        ". ".join(" ".join(draw.choices(words[-90_000:], k=9)) for _ in range(9)) + "."
+        for _ in range(60)
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in documents))
+    manifest = prepare(
+        [tmp_path / "a.jsonl"], tmp_path / "rows", tokenizer=tmp_path / "vocab" / "vocab.txt",
+        seq_len=64, validation_fraction=0.2, num_workers=1,
+    )  # fmt: skip
+    stored = open_rows(tmp_path / "rows", "train")[0]["pieces"]
+    assert stored.dtype == np.uint32
+    assert stored.max() > 65_535
+    assert manifest["vocab_size"] == count
+    sizes = {"vocab_size": count, "embedding_size": 4}
+    run = tiny_run(tmp_path / "rows", tmp_path / "run", model=sizes, train={"num_steps": 3})
+    assert inspect_command(["--workdir", str(run), "--step", "1"]) == 0
+    assert (
+        convert_command(["--input", str(run), "--output", str(tmp_path / "hf"), "--to", "hf"]) == 0
+    )
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    ours = albert_jax.load(tmp_path / "hf").tokenizer
+    text = f"{words[-1]} {words[70_000]} x"
+    assert ours.encode(text) == theirs(text, add_special_tokens=False)["input_ids"]
+    assert ours.encode(text) == [count - 1, 70_005, 1]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def read_tf(directory: Path, with_moments: bool = False) -> Weights:
     config = _read_config(directory / CONFIG)
     prefix = _find_checkpoint(directory)
     found = _read_variables(prefix)
+    _check_not_albert_zh(found, prefix)
     step = int(found.pop(_STEP, 0))
     slots = {end: _take(found, end) for end in _SLOTS}
     params = from_variables(found, config, "tf", str(prefix))
@@ -198,6 +200,19 @@ def _read_variables(prefix: Path) -> dict[str, np.ndarray]:
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{prefix}: cannot be read as a checkpoint: {reason}") from None
+
+
+def _check_not_albert_zh(found: Collection[str], prefix: Path) -> None:
+    """Refuses the first checkpoints of brightmart/albert_zh, which are another network.
+
+    Source: https://github.com/brightmart/albert_zh, modeling.py.
+    """
+    if any("word_embeddings_2" in name or "/layer_shared/" in name for name in found):
+        raise ValueError(
+            f"{prefix}: a checkpoint of brightmart/albert_zh, which adds positions after the "
+            "projection to the hidden size, where ALBERT adds them before; use one of its "
+            "albert_*_google versions"
+        )
 
 
 def _take(found: dict[str, np.ndarray], end: str) -> dict[str, np.ndarray]:
