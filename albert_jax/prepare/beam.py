@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "albert_jax.prepare.beam", "Makes training rows from text, with Beam.", __doc__ or ""
     )
     add = parser.add_argument
-    add("--tokenizer", required=True, metavar="FILE", help="a SentencePiece model to use")
+    add("--tokenizer", required=True, metavar="FILE", help="the vocabulary to use")
     add(
         "beam_options", nargs="*", default=[], metavar="-- BEAM'S OPTIONS",
         help="such as --runner=FlinkRunner",

@@ -14,22 +14,21 @@ transformers, ALBERT (`--to hf`)
   reads    Model, ForPreTraining, ForMaskedLM, ForSequenceClassification,
            ForTokenClassification, ForQuestionAnswering, ForMultipleChoice; safetensors, whole
            or sharded, float32 or half precision; pytorch_model.bin, tensors only (needs torch)
-  writes   the same classes, with tokenizer files; nothing missing or unexpected in
-           from_pretrained
+  writes   the same classes, with tokenizer files (SentencePiece's Unigram, WordPiece) and the
+           rules for text; nothing missing or unexpected in from_pretrained
   checked  to the bit, there and back, also through transformers' own save_pretrained; forward
            within 1e-5 and gradients within 1e-4 for 14 configurations; the same loss at each of
            100 steps; bfloat16 as close to float32 as theirs
 
 transformers, BERT
-  reads    Model, ForPreTraining, ForMaskedLM, into the BERT baseline; no WordPiece, so only ids
-           can be encoded
-  writes   nothing (the baseline is written as ALBERT with one group per layer)
-  checked  forward within 1e-5
+  reads    the same heads, into the BERT baseline
+  writes   the same classes; a model that shares and factorizes nothing is written as BERT
+  checked  to the bit, there and back; forward within 1e-5; ids and logits of a run from text on
 
 google-research/albert (`--to tf`)
   reads    both checkpoint formats of TensorFlow and the names of TensorFlow Hub; LAMB's slots
            and the global step (needs `pip install '.[tf]'`)
-  writes   model.ckpt-STEP with slots, albert_config.json
+  writes   model.ckpt-STEP with slots, albert_config.json, 30k-clean.model or vocab_chinese.txt
   checked  the names of the published checkpoints; to the bit, there and back; a run that goes
            through one ends in the same bits
 
@@ -39,6 +38,8 @@ over or of another shape is an error that names it. So is a model that a format 
 * Sharing only attention, or only the feed-forward, exists only here.
 * transformers and the original round the group of a layer differently for some numbers of
   layers and groups (18 layers in 14 groups, 23 in 23).
+* brightmart/albert_zh's first checkpoints add positions after the projection; those converted
+  to google-research/albert's network are read.
 * transformers always projects the embeddings to the hidden size. Where the sizes are equal, we
   write the identity, and read anything else as `model.project_embeddings=True`.
 

@@ -50,7 +50,7 @@ def read_tf(directory: Path, with_moments: bool = False) -> Weights:
 
     Args:
       directory: holds `albert_config.json`, one checkpoint in either TensorFlow format
-        (`NAME.index` and `NAME.data-…`, or one file NAME) and its SentencePiece model.
+        (`NAME.index` and `NAME.data-…`, or one file NAME) and its vocabulary.
       with_moments: whether to read LAMB's moments, if there are any.
 
     Raises:
