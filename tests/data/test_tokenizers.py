@@ -24,7 +24,9 @@ from albert_jax.data.tokenizers.rules import (
     normalize,
     normalize_with_offsets,
 )
+from albert_jax.prepare.vocabulary import train_sentencepiece
 
+CASED = TextRules(do_lower_case=False, keep_accents=True)
 RULES = st.builds(TextRules, st.booleans(), st.booleans(), st.booleans())
 VOCAB = ("[unused1]", "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]", "play", "##ing", "##ed", "天",
          "气", "ü", "u", "##ber", "Ü", ",")  # fmt: skip
@@ -88,6 +90,13 @@ def test_rules_are_kept_beside_the_vocabulary(rules, tmp_path):
     assert read_vocabulary(tmp_path) == vocabulary
     assert load_tokenizer(tmp_path).sha256 == load_tokenizer(tmp_path / "vocab.txt").sha256
     assert (vocabulary.sha256 == wordpiece().sha256) is (rules == ENGLISH)
+
+
+def test_a_folder_of_hugging_face_is_a_vocabulary_with_its_rules(tmp_path):
+    model = train_sentencepiece(["Über den Ärger", "under the cat"] * 9, 30, rules=CASED)
+    Vocabulary("sentencepiece", model, CASED).write(tmp_path, "spiece.model")
+    assert load_tokenizer(tmp_path).vocabulary == Vocabulary("sentencepiece", model, CASED)
+    assert load_tokenizer(tmp_path).decode(load_tokenizer(tmp_path).encode("Über")) == "Über"
 
 
 def test_without_a_word_on_accents_they_go_with_the_case(tmp_path):

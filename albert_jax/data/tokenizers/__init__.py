@@ -29,8 +29,8 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
     """Loads a vocabulary and the rules beside it.
 
     Args:
-      path: a SentencePiece `.model` file, a WordPiece `vocab.txt`, or a folder of rows or of a run
-        with either.
+      path: a SentencePiece `.model` file, a WordPiece `vocab.txt`, or a folder of rows, of a run
+        or of Hugging Face's with either.
 
     Raises:
       FileNotFoundError: if there is no such file.

@@ -128,7 +128,7 @@ def read_vocabulary(path: Path, rules: TextRules | None = None) -> Vocabulary:
     """Reads a vocabulary and the rules beside it.
 
     Args:
-      path: the file, or a folder of rows or of a run.
+      path: the file, or a folder of rows, of a run or of Hugging Face's.
       rules: the rules to use where there are none beside it; English ALBERT's by default.
 
     Raises:
@@ -146,6 +146,6 @@ def read_vocabulary(path: Path, rules: TextRules | None = None) -> Vocabulary:
 
 
 def vocabulary_in(folder: Path) -> Path | None:
-    """Returns the file of the vocabulary in a folder of rows or of a run, if there is one."""
-    found = (folder / name for name in FILES.values())
+    """Returns the file of the vocabulary in a folder of rows, a run or a model, if any."""
+    found = (folder / name for name in (*FILES.values(), "spiece.model"))
     return next((file for file in found if file.is_file()), None)
