@@ -92,10 +92,8 @@ def open_run(
         "data_fingerprint": data_fingerprint,
         "tokenizer_sha256": vocabulary.sha256 if vocabulary else None,
         "start": start,
-        "versions": _versions(),
-        "git_commit": _git_commit(),
     }
-    record = json.loads(json.dumps(record))  # the form in which it will be read back
+    record = json.loads(json.dumps(record | _circumstances()))  # as it will be read back
     path = workdir / "config.json"
     if path.exists():
         _go_on(workdir, record, vocabulary, earlier_fingerprint)
@@ -250,6 +248,10 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _circumstances() -> dict[str, Any]:
+    return {"versions": _versions(), "git_commit": _git_commit()}
 
 
 def _versions() -> dict[str, str]:

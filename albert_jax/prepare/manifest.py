@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,7 +95,7 @@ def manifest_of(
 
 
 def already_prepared(output: Path, corpus: Corpus, settings: Settings) -> dict[str, Any] | None:
-    """Returns the manifest of `output` if it holds these rows, None if there is nothing.
+    """Returns the manifest of `output`, and says so, if it holds these rows; else None.
 
     Raises:
       ValueError: if `output` holds something else.
@@ -109,6 +110,7 @@ def already_prepared(output: Path, corpus: Corpus, settings: Settings) -> dict[s
         raise ValueError(f"output {output}: exists but is not prepared data; {way_out}") from None
     if found != fingerprint(corpus, settings):
         raise ValueError(f"output {output}: prepared from other input or settings; {way_out}")
+    print(f"{output}: already prepared", file=sys.stderr)
     return manifest
 
 

@@ -71,7 +71,7 @@ def prepare(
     """Makes training rows from text.
 
     Args: see the command line's help, and
-      seq_len: row length in tokens; of several, the longest gives the rows in `output`, and each
+      seq_len: row length in tokens, or several: the longest gives the rows in `output`, each
         shorter one, for `data.phases`, those in a folder of its own there.
       write_rows: makes and writes the rows; None does so in `num_workers` local processes.
 
@@ -82,13 +82,11 @@ def prepare(
       FileNotFoundError: if an input or the tokenizer does not exist.
       ValueError: if an argument, the text or an existing output is invalid.
     """
-    if tokenizer is not None and (vocab_size is not None or tokenizer_type is not None):
-        raise ValueError("pass either tokenizer or vocab_size and tokenizer_type, not both")
+    rules = {"lower_case": lower_case, "keep_accents": keep_accents}
     workers = _checked_workers(num_workers)
-    trained_size = Settings.vocab_size if vocab_size is None else vocab_size
     *shorter, longest = sorted({seq_len} if isinstance(seq_len, int) else set(seq_len))
     corpus = Corpus([*inputs, *validation], file_format, text_field, data_dir, workers)
-    given = None if tokenizer is None else given_tokenizer(tokenizer, lower_case, keep_accents)
+    given = None if tokenizer is None else given_tokenizer(tokenizer, **rules)
     settings = Settings(
         rows=RowSettings(longest, packing, short_seq_prob, seed, language, segmenter),
         shorter=tuple(shorter),
@@ -96,20 +94,13 @@ def prepare(
         text_field=text_field,
         validation_fraction=validation_fraction,
         keep_duplicates=keep_duplicates,
-        vocab_size=given.vocab_size if given else trained_size,
-        tokenizer_sha256=given.sha256 if given else None,
         character_coverage=character_coverage,
-        tokenizer_type=Settings.tokenizer_type if tokenizer_type is None else tokenizer_type,
-        lower_case=Settings.lower_case if given or lower_case is None else lower_case,
-        keep_accents=Settings.keep_accents if given or keep_accents is None else keep_accents,
         first_validation_source=corpus.first_source(len(inputs)) if validation else None,
+        **_vocabulary_settings(given, rules, vocab_size, tokenizer_type),
     )
-    output = Path(os.path.abspath(os.path.expanduser(output)))
-    _check_apart(output, [*inputs, *validation])
+    output = _apart_from(output, [*inputs, *validation])
     if manifest := already_prepared(output, corpus, settings):
-        print(f"{output}: already prepared", file=sys.stderr)
         return manifest
-    _announce(corpus, settings, given)
     with new_folder(output) as folder:
         return _fill(folder, corpus, settings, given, write_rows or LocalRows(workers))
 
@@ -145,8 +136,24 @@ def given_tokenizer(
     return tokenizer
 
 
-def _check_apart(output: Path, inputs: Sequence[str | os.PathLike]) -> None:
-    """Checks that the output is not inside an input, where the next run would read it as text."""
+def _vocabulary_settings(
+    given: Tokenizer | None,
+    rules: dict[str, bool | None],
+    vocab_size: int | None,
+    tokenizer_type: str | None,
+) -> dict[str, Any]:
+    """Returns what `Settings` records of a given vocabulary, or of one that is to be trained."""
+    if given is None:
+        chosen = rules | {"vocab_size": vocab_size, "tokenizer_type": tokenizer_type}
+        return {name: value for name, value in chosen.items() if value is not None}
+    if vocab_size is not None or tokenizer_type is not None:
+        raise ValueError("pass either tokenizer or vocab_size and tokenizer_type, not both")
+    return {"vocab_size": given.vocab_size, "tokenizer_sha256": given.sha256}
+
+
+def _apart_from(output: str | os.PathLike, inputs: Sequence[str | os.PathLike]) -> Path:
+    """Returns the output's path; inside an input, the next run would read it as text."""
+    output = Path(os.path.abspath(os.path.expanduser(output)))
     above = Path(os.path.realpath(output)).parents
     for name in inputs:
         name = os.path.expanduser(name)
@@ -155,6 +162,7 @@ def _check_apart(output: Path, inputs: Sequence[str | os.PathLike]) -> None:
                 f"output {output}: is inside the input {name} and would become part of it; "
                 "choose another --output"
             )
+    return output
 
 
 def _checked_workers(num_workers: int | None) -> int:
@@ -184,6 +192,7 @@ def _fill(
     folder: Path, corpus: Corpus, settings: Settings, given: Tokenizer | None, write: WriteRows
 ) -> dict[str, Any]:
     """Writes tokenizer, rows and manifest into an empty folder; returns the manifest."""
+    _announce(corpus, settings, given)
     if given:
         vocabulary = given.vocabulary
     else:

@@ -199,9 +199,10 @@ class RowBuilder:
             else:
                 counts.sentences_split += 1
                 own = slice(at, at + size)
-                given = None if word_starts is None else word_starts[own]
-                starts = self._tokenizer.word_starts[pieces[own]] if given is None else given
-                yield cut_sentence(starts, limit)
+                if word_starts is None:
+                    yield cut_sentence(self._tokenizer.word_starts[pieces[own]], limit)
+                else:
+                    yield cut_sentence(word_starts[own], limit)
             at += size
 
 

@@ -1,7 +1,7 @@
 """Extractive question answering: answers as spans of a context, as in SQuAD."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -50,10 +50,12 @@ class QuestionAnswering(FinetuningTask):
 
     Attributes:
       may_be_unanswerable: whether a question may have no answer.
+      measure: (id -> answer, examples) -> metrics, where every question has an answer.
     """
 
     kind = "question_answering"
     may_be_unanswerable: ClassVar[bool] = False
+    measure: Callable[..., dict[str, float]] = staticmethod(squad_metrics)
 
     @property
     def num_labels(self) -> int:
@@ -118,7 +120,7 @@ class QuestionAnswering(FinetuningTask):
         found = self.predictions(outputs, features, len(examples))
         texts = self.texts(found, examples, np.inf)
         if not self.may_be_unanswerable:
-            return squad_metrics(texts, examples)
+            return self.measure(texts, examples)
         odds = _null_odds(found, examples)
         if validation is not None:
             return squad_metrics(texts, examples, odds, null_threshold(validation))
@@ -170,17 +172,7 @@ class QuestionAnswering(FinetuningTask):
 class QuestionAnsweringByCharacters(QuestionAnswering):
     """Question answering in Chinese, scored as CMRC 2018 does."""
 
-    def score(
-        self,
-        outputs: Outputs,
-        features: Features,
-        examples: Sequence[QuestionExample],
-        validation: Mapping[str, float] | None = None,
-    ) -> dict[str, float]:
-        """Returns exact match and F1 by characters."""
-        del validation  # nothing is tuned on it
-        found = self.predictions(outputs, features, len(examples))
-        return cmrc_metrics(self.texts(found, examples, np.inf), examples)
+    measure = staticmethod(cmrc_metrics)
 
 
 class QuestionAnsweringWithNull(QuestionAnswering):

@@ -11,8 +11,13 @@ import pytest
 from albert_jax.config.schema import TaskConfig
 from albert_jax.tasks.cmrc_metrics import cmrc_metrics
 from albert_jax.tasks.examples import Answer, QuestionExample
+from albert_jax.tasks.question_answering import (
+    QuestionAnswering,
+    QuestionAnsweringByCharacters,
+)
 from albert_jax.tasks.readers.clue import CLUE_TASKS
 from albert_jax.tasks.registry import SPECS, make_task, read_task
+from albert_jax.tasks.squad_metrics import squad_metrics
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "tnews": [{"label": "102", "label_desc": "news_entertainment", "sentence": "江疏影甜甜圈"}],
@@ -119,7 +124,10 @@ def test_cmrc_is_read_with_either_name_and_scored_by_characters(tmp_path):
     assert list(data.splits) == ["train", "validation"]
     assert data.splits["train"][0].answers == (Answer("1984年", 3),)
     task = make_task(TaskConfig(name="clue/cmrc2018"), data.labels)
-    assert type(task).score is not SPECS["squad/v1.1"].family.score
+    assert isinstance(task, QuestionAnsweringByCharacters)
+    assert QuestionAnsweringByCharacters.measure is cmrc_metrics
+    assert SPECS["squad/v1.1"].family is QuestionAnswering
+    assert QuestionAnswering.measure is squad_metrics
 
 
 def scores(ours: str, *golds: str) -> tuple[float, float]:

@@ -67,8 +67,8 @@ def family_of(values: Mapping[str, Any], where: str) -> str:
     return family
 
 
-def kind_of(values: Mapping[str, Any], heads: Collection[str], where: str) -> str:
-    """Returns the kind of model that a `config.json` describes; its heads tell if it does not.
+def kind_of(values: Mapping[str, Any], where: str) -> str | None:
+    """Returns the kind of model that a `config.json` names; None where it names none.
 
     Raises:
       ValueError: if the architecture is not supported.
@@ -76,7 +76,7 @@ def kind_of(values: Mapping[str, Any], heads: Collection[str], where: str) -> st
     family = family_of(values, where)
     names = values.get("architectures")
     if not names:  # as in published Chinese configs
-        return _kind_of_heads(heads)
+        return None
     prefix = family.capitalize()
     ends = [str(n).removeprefix(prefix) for n in names] if isinstance(names, list) else []
     if len(ends) != 1 or ends[0] not in KNOWN[family]:
@@ -85,7 +85,8 @@ def kind_of(values: Mapping[str, Any], heads: Collection[str], where: str) -> st
     return next(kind for kind, end in CLASSES.items() if end == ends[0])
 
 
-def _kind_of_heads(heads: Collection[str]) -> str:
+def kind_of_heads(heads: Collection[str]) -> str:
+    """Returns the kind of model that has these heads."""
     if "mlm" in heads:
         return "pretraining" if "sop" in heads else "masked_lm"
     if "span" in heads:
@@ -145,9 +146,8 @@ def to_hf_config(weights: Weights) -> dict[str, Any]:
     if dialect == "bert":
         for name in ("embedding_size", "num_hidden_groups", "inner_group_num"):
             del values[name]
-    elif (
-        config.share != "all"
-    ):  # unknown to transformers; lets this package read its own files back
+    elif config.share != "all":
+        # Unknown to transformers; lets this package read its own files back.
         values["albert_jax"] = {
             "share": config.share,
             "num_hidden_groups": config.num_hidden_groups,

@@ -37,8 +37,7 @@ from albert_jax.data.tokenizers.vocabulary import (
 _FILES = {"sentencepiece": "spiece.model", "wordpiece": "vocab.txt"}
 _PIPELINE = "tokenizer.json"
 _SPECIAL = SPECIAL["sentencepiece"]
-# Their ids: transformers' AlbertTokenizer has <unk> at 1, wherever the vocabulary has it.
-UNK, CLS, SEP = 1, 2, 3
+_, _UNK, _CLS, _SEP, _ = range(len(_SPECIAL))  # where AlbertTokenizer has them
 # ALBERT splits pieces like "9," after encoding, which a Unigram model cannot do. transformers
 # makes such pieces too costly to be chosen, which has nearly the same effect.
 # Source: transformers, convert_slow_tokenizer.py, `AlbertConverter.vocab`.
@@ -72,7 +71,7 @@ def write_tokenizer(vocabulary: Vocabulary, directory: Path, max_length: int = 5
     if vocabulary.kind == "sentencepiece":
         values |= {"bos_token": "[CLS]", "eos_token": "[SEP]"}
     directory.mkdir(parents=True, exist_ok=True)
-    vocabulary.write(directory, _FILES[vocabulary.kind])
+    (directory / _FILES[vocabulary.kind]).write_bytes(vocabulary.contents)
     _write_json(directory / CONFIG, values)
     _write_json(directory / _PIPELINE, pipeline)
 
@@ -179,7 +178,7 @@ def _pipeline(model: Model, rules: TextRules) -> dict[str, Any]:
         "decoder": metaspace,
         "model": {
             "type": "Unigram",
-            "unk_id": UNK,
+            "unk_id": _UNK,
             "vocab": [[p.text, p.score - _cost(p.text)] for p in model.pieces],
             "byte_fallback": False,
         },
@@ -214,15 +213,15 @@ def _template() -> dict[str, Any]:
     def text(name: str, kind: int) -> dict[str, Any]:
         return {"Sequence": {"id": name, "type_id": kind}}
 
-    single = [special(CLS, 0), text("A", 0), special(SEP, 0)]
+    single = [special(_CLS, 0), text("A", 0), special(_SEP, 0)]
     return {
         "type": "TemplateProcessing",
         "single": single,
-        "pair": [*single, text("B", 1), special(SEP, 1)],
+        "pair": [*single, text("B", 1), special(_SEP, 1)],
         "special_tokens": {
             s: {"id": s, "ids": [i], "tokens": [s]}
             for i, s in enumerate(_SPECIAL)
-            if i in (CLS, SEP)
+            if i in (_CLS, _SEP)
         },
     }
 
@@ -248,7 +247,7 @@ def _parse_pipeline(values: dict[str, Any]) -> Model:
 def _kind(i: int, score: float) -> int:
     # User-defined symbols have probability 1, which no piece learned from text has.
     if i < len(_SPECIAL):
-        return UNKNOWN if i == UNK else CONTROL
+        return UNKNOWN if i == _UNK else CONTROL
     return USER_DEFINED if score == 0 else NORMAL
 
 

@@ -15,6 +15,7 @@ from albert_jax.checkpoints.formats.hf_config import (
     dialect_of,
     family_of,
     kind_of,
+    kind_of_heads,
     labels_of,
     to_hf_config,
     to_model_config,
@@ -62,9 +63,8 @@ def read_hf(directory: Path) -> Weights:
     """
     path = directory / "config.json"
     values = read_object(path)
-    dialect, config = family_of(values, str(path)), to_model_config(values, str(path))
-    if values.get("architectures"):
-        kind_of(values, (), str(path))  # raises before the weights are read
+    dialect, kind = family_of(values, str(path)), kind_of(values, str(path))
+    config = to_model_config(values, str(path))
     tensors, files = _read_tensors(directory)
     variables = _plain_names(tensors, dialect, str(directory))
     if dialect == "albert" and config.embedding_size == config.hidden_size:
@@ -73,7 +73,7 @@ def read_hf(directory: Path) -> Weights:
         else:
             config = dataclasses.replace(config, project_embeddings=True)
     params = from_variables(variables, config, dialect, str(directory))
-    kind = kind_of(values, heads_of(params), str(path))
+    kind = kind or kind_of_heads(heads_of(params))
     vocabulary = _vocabulary(directory)
     files += [path, *(tokenizer_files(directory) if vocabulary else [])]
     labels = labels_of(values, str(path))

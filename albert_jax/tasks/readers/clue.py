@@ -37,7 +37,7 @@ CLUE_TASKS = {
     "iflytek": ClueTask(tuple(map(str, range(119)))),
     "afqmc": ClueTask(("0", "1"), "sentence1", "sentence2"),
     "cmnli": ClueTask(NLI, "sentence1", "sentence2"),
-    "cluewsc": ClueTask(("false", "true")),
+    "cluewsc": ClueTask(("false", "true"), "text"),
 }
 # The languages of XNLI. Source: arXiv:1809.05053, section 3.
 XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur",
@@ -82,9 +82,10 @@ def _files(source: str, to_predict: bool) -> dict[str, str]:
 
 def _text_record(task_name: str, task: ClueTask, row: Record) -> Record:
     values = row.cells
-    cells: dict[str, Any] = {"text": _text(values, task.text, row.where)}
+    text = _text(values, task.text, row.where)
     if task_name == "cluewsc":
-        cells = {"text": _marked(values, row.where)}
+        text = _marked(text, values.get("target"), row.where)
+    cells: dict[str, Any] = {"text": text}
     if task.pair is not None:
         cells["pair"] = _text(values, task.pair, row.where)
     if "label" in values:
@@ -94,23 +95,19 @@ def _text_record(task_name: str, task: ClueTask, row: Record) -> Record:
 
 
 def _text(values: Mapping[str, Any], field: str, where: str) -> str:
-    if field == "sentence" and "text" in values:  # as CLUEWSC calls it
-        field = "text"
     if not isinstance(values.get(field), str):
         raise ValueError(f"{where}: {field!r} must be a string; is this the task's official file?")
     return values[field]
 
 
-def _marked(values: Mapping[str, Any], where: str) -> str:
+def _marked(text: str, target: Any, where: str) -> str:
     """Returns the text with _ _ around the noun and [ ] around the pronoun."""
-    text, target = _text(values, "text", where), values.get("target")
     try:
-        assert isinstance(target, Mapping)
         spans = [
             (int(target[f"span{n}_index"]), str(target[f"span{n}_text"]), marks)
             for n, marks in ((1, "__"), (2, "[]"))
         ]
-    except (AssertionError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise ValueError(
             f"{where}: 'target' must give span1_text, span1_index, span2_text and span2_index"
         ) from None
