@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,7 @@ class IncomingDocuments:
     duplicates: int = 0
     per_source: dict[int, list[int]] = field(default_factory=dict)  # first document, documents
     is_divided: bool = False  # whether the only document is in both splits
+    languages: Counter[str] = field(default_factory=Counter)  # of a document split here
 
     def blocks(
         self, corpus: Corpus, settings: Settings, seen: SeenDigests
@@ -125,7 +127,9 @@ class IncomingDocuments:
         ((_, document),) = first
         sentences = document.paragraphs
         if not document.is_sentences:
-            sentences = split_sentences(sentences, settings.rows.language_of(sentences))
+            language = settings.rows.language_of(sentences)
+            self.languages[language] += 1
+            sentences = split_sentences(sentences, language)
         cut = len(sentences) - max(1, round(settings.validation_fraction * len(sentences)))
         self.is_divided = cut > 0
         for split, part in zip(SPLITS, (sentences[:cut], sentences[cut:]), strict=True):

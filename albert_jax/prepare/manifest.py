@@ -9,8 +9,7 @@ import os
 import shutil
 import socket
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,26 @@ from albert_jax.prepare.corpus import Corpus
 from albert_jax.prepare.documents import IncomingDocuments
 from albert_jax.prepare.row_builder import RowCounts
 from albert_jax.prepare.segmenters import PACKAGES
+from albert_jax.prepare.sentences import DEFAULT
 from albert_jax.prepare.settings import Settings
 
 MANIFEST = "manifest.json"
 
 
-def fingerprint(corpus: Corpus, settings: Settings) -> str:
-    """Returns a sha256 over everything that determines the rows."""
-    what = {
+def fingerprint(corpus: Corpus, settings: Settings, languages: Iterable[str]) -> str:
+    """Returns a sha256 over everything that determines the rows.
+
+    The languages that scripts stood for are among it, but for English alone, by whose rules the
+    first version split all text.
+    """
+    what: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "settings": settings.as_dict(),
         "sources": [(source.format, source.sha256) for source in corpus.sources],
         "libraries": {n: importlib.metadata.version(n) for n in _libraries(settings)},
     }
+    if others := sorted({*languages} - {DEFAULT}):
+        what["languages"] = others
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
@@ -54,8 +60,8 @@ def manifest_of(
     counts: dict[str, RowCounts],
 ) -> dict[str, Any]:
     """Returns the contents of manifest.json: the rows' settings, sources and numbers."""
-    rows = settings.rows
-    sources = []
+    rows, sources = settings.rows, []
+    languages = sum((c.languages for c in counts.values()), incoming.languages)
     for i, source in enumerate(corpus.sources):
         first, documents = incoming.per_source.get(i, (None, 0))
         sources.append(
@@ -84,13 +90,13 @@ def manifest_of(
         "sentences_split": sum(c.sentences_split for c in counts.values()),
         "empty_sentences": sum(c.empty_sentences for c in counts.values()),
         "is_divided": incoming.is_divided,
-        "languages": dict(sum((c.languages for c in counts.values()), Counter()).most_common()),
+        "languages": dict(languages.most_common()),
         "tokenizer": {"kind": tokenizer.vocabulary.kind, **tokenizer.vocabulary.rule_values()},
         "removed_marks": sum(c.removed_marks for c in counts.values()),
         "unigram_entropy": counts["train"].entropy(),
         "settings": settings.as_dict(),
         "sources": sources,
-        "fingerprint": fingerprint(corpus, settings),
+        "fingerprint": fingerprint(corpus, settings, languages),
     }
 
 
@@ -108,7 +114,7 @@ def already_prepared(output: Path, corpus: Corpus, settings: Settings) -> dict[s
         found = manifest["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(f"output {output}: exists but is not prepared data; {way_out}") from None
-    if found != fingerprint(corpus, settings):
+    if found != fingerprint(corpus, settings, manifest.get("languages", {})):
         raise ValueError(f"output {output}: prepared from other input or settings; {way_out}")
     print(f"{output}: already prepared", file=sys.stderr)
     return manifest

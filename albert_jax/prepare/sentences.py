@@ -59,7 +59,7 @@ def language_of(paragraphs: Sequence[str]) -> str:
     """Returns the language that a document's script stands for; "en" for Latin script."""
     if all(map(str.isascii, paragraphs)):
         return DEFAULT
-    text = "".join(itertools.chain.from_iterable(paragraphs))[:_MOST_READ]
+    text = "".join(paragraphs)[:_MOST_READ]
     if not _NOT_LATIN.search(text):
         return DEFAULT
     counts = Counter({name: len(found.findall(text)) for name, found in _LETTERS.items()})

@@ -281,3 +281,28 @@ def test_a_lone_vocabulary_is_said_to_have_english_rules(tmp_path, capsys):
     (tmp_path / "tokenizer_config.json").unlink()
     given_tokenizer(tmp_path / "tokenizer.model")
     assert "lower-cased, without accents, as for English ALBERT" in capsys.readouterr().err
+
+
+def test_the_fingerprint_tells_how_sentences_were_split(tmp_path):
+    """English rows keep that of the first version, which split all text as English."""
+    texts = {"en": sentences("abcdef", 300), "hi": sentences("कखगघङच", 300)}
+    found = {}
+    for code, lines in texts.items():
+        file = tmp_path / f"{code}.jsonl"
+        file.write_text("\n".join(json.dumps({"text": f"{t}. {t[3:]}."}) for t in lines))
+        for language in ("auto", "en"):
+            options: dict[str, Any] = {"language": language, "vocab_size": 34, "num_workers": 1}
+            options |= {"seq_len": 64, "validation_fraction": 0.2}
+            output = tmp_path / f"{code}-{language}"
+            found[code, language] = prepare([file], output, **options)
+            assert prepare([file], output, **options) == found[code, language]  # already there
+    assert found["en", "auto"]["languages"] == {"en": 300}
+    assert found["hi", "auto"]["languages"] == {"hi": 300}
+    manifest = found["hi", "auto"]
+    assert "language" not in manifest["settings"]
+    assert len({m["fingerprint"] for m in found.values()}) == 4
+    one = tmp_path / "one.txt"
+    one.write_text("। ".join(texts["hi"]) + "।", "utf-8")
+    divided = prepare([one], tmp_path / "one", vocab_size=34, seq_len=64, num_workers=1)
+    assert divided["is_divided"]
+    assert divided["languages"] == {"hi": 1}
