@@ -15,7 +15,7 @@ import optax
 from albert_jax.checkpoints.formats.huggingface import write_hf
 from albert_jax.checkpoints.formats.tensorflow import write_tf
 from albert_jax.checkpoints.manager import Checkpoints
-from albert_jax.checkpoints.read import read
+from albert_jax.checkpoints.read import AVERAGE, read
 from albert_jax.checkpoints.run_dir import open_run
 from albert_jax.checkpoints.state import TrainState
 from albert_jax.checkpoints.weights import HAVE_MOMENTS, Weights, check_same_model, provenance
@@ -27,7 +27,12 @@ from albert_jax.train.optimizer import optimizer_of
 
 
 def convert(
-    source: str, output: Path, to: str, config: Config | None, step: int | None
+    source: str,
+    output: Path,
+    to: str,
+    config: Config | None,
+    step: int | None,
+    average: int = 1,
 ) -> Weights:
     """Reads a model and writes it in another format, atomically.
 
@@ -38,6 +43,7 @@ def convert(
       config: settings of the run, for `orbax`; by default the defaults.
       step: for a run directory, the checkpoint to read; by default the best of a fine-tuned run,
         else the newest.
+      average: for a run directory, of how many of the newest checkpoints to take the mean.
 
     Raises:
       FileNotFoundError: if there is no model.
@@ -45,7 +51,7 @@ def convert(
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"--output {str(output)!r} exists and is not empty; choose a new one")
-    weights = read(source, step, with_moments=to != "hf")
+    weights = read(source, step, with_moments=to != "hf", average=average)
     if weights.vocabulary is not None:
         tokenizer_of(weights.vocabulary, source)  # raises if the output could not be loaded again
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--step", type=int, help="for a run, the checkpoint (default: best or newest)"
     )
+    parser.add_argument("--average", type=int, default=1, help=AVERAGE)
     args, overrides = parser.parse_known_args(argv)
     try:
         if args.config is None and overrides:
@@ -102,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.config is not None and args.to != "orbax":
             raise ValueError("--config applies only to --to orbax; leave it out")
         config = load_config(args.config, overrides) if args.config else None
-        weights = convert(args.input, args.output, args.to, config, args.step)
+        weights = convert(args.input, args.output, args.to, config, args.step, args.average)
     except USER_ERRORS as error:
         return fail(error)
     print(_describe(weights, args.output))

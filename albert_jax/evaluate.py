@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 
 from albert_jax.checkpoints.manager import Checkpoints
+from albert_jax.checkpoints.read import AVERAGE
 from albert_jax.checkpoints.run_dir import read_run
 from albert_jax.config import Config
 from albert_jax.config.errors import USER_ERRORS, fail
@@ -19,14 +20,19 @@ from albert_jax.train import make_experiment
 from albert_jax.train.distributed import HELP, agreed, joined, said_by_first
 
 
-def evaluate(workdir: Path, step: int | None = None, data: Path | None = None) -> dict[str, float]:
+def evaluate(
+    workdir: Path, step: int | None = None, data: Path | None = None, average: int = 1
+) -> dict[str, float]:
     """Returns a checkpoint's metrics on the run's held-out examples, computed as in training.
+
+    Translations are searched for with `task.beam`.
 
     Args:
       workdir: the run directory.
       step: a step that has a checkpoint; by default the best of a fine-tuned run, else the
         newest, skipping damaged ones.
       data: where the run's rows or examples are, if they have moved.
+      average: of how many of the newest checkpoints to take the mean.
 
     Raises:
       FileNotFoundError: if there is no run or no checkpoint, or the data is missing.
@@ -36,13 +42,21 @@ def evaluate(workdir: Path, step: int | None = None, data: Path | None = None) -
         config = read_run(workdir).config
         if data is not None:
             config = _with_data(config, str(data))
+        task = dataclasses.replace(config.task, validation_beam=config.task.beam)
+        config = dataclasses.replace(config, task=task)
     experiment = make_experiment(config, workdir)
     folder = workdir / "checkpoints"
     with agreed(), Checkpoints(folder, read_only=True) as checkpoints:
         found = checkpoints.find(step) if jax.process_index() == 0 else 0
     step = said_by_first(found)
     with agreed(), Checkpoints(folder, read_only=True) as checkpoints:
-        params = checkpoints.restore_params(step, experiment.spec.abstract_state.params)
+        abstract = experiment.spec.abstract_state.params
+        if average > 1:
+            step, mean = checkpoints.mean_params(average, abstract)
+            shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+            params = jax.device_put(mean, shardings)
+        else:
+            params = checkpoints.restore_params(step, abstract)
     with jax.set_mesh(experiment.mesh):
         return {"step": step} | experiment.evaluate(params, step)
 
@@ -65,11 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data", type=user_path, help="the run's rows or examples, if they have moved"
     )
+    parser.add_argument("--average", type=int, default=1, help=AVERAGE)
     args = parser.parse_args(argv)
     with joined():
         is_first = jax.process_index() == 0
         try:
-            found = evaluate(args.workdir, args.step, args.data)
+            found = evaluate(args.workdir, args.step, args.data, args.average)
         except USER_ERRORS as error:
             return fail(error) if is_first else 1
         if is_first:

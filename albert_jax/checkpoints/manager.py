@@ -174,6 +174,34 @@ class Checkpoints:
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract_params))
         return self._manager.restore(step, args=args)["params"]
 
+    def mean_params(self, count: int, abstract_params: Any) -> tuple[int, Any]:
+        """Returns the newest step and the mean of the parameters of the `count` newest.
+
+        Damaged checkpoints are skipped with a warning, and older ones take their place.
+
+        Raises:
+          ValueError: if there are fewer intact checkpoints.
+        """
+        whole = []
+        for step in reversed(self.steps):
+            if reason := damage_of(self._directory / str(step)):
+                _warn(f"skipping {self._directory / str(step)}, which is damaged: {reason}")
+            else:
+                whole.append(step)
+        if len(whole) < count:
+            raise ValueError(
+                f"{str(self._directory)!r} has {len(whole)} intact checkpoints, not the {count} "
+                "to average; set train.keep_checkpoints before training, or average fewer"
+            )
+        total = None
+        for step in whole[:count]:
+            params = jax.tree.map(
+                lambda leaf: np.asarray(leaf, np.float64),
+                self.restore_params(step, abstract_params),
+            )
+            total = params if total is None else jax.tree.map(np.add, total, params)
+        return whole[0], jax.tree.map(lambda leaf: np.float32(leaf / count), total)
+
     def read_moments(self, step: int) -> tuple[Any, Any]:
         """Returns the optimizer's first and second moments, on the host."""
         tree = self._manager.item_metadata(step)["optimizer"].tree

@@ -35,6 +35,22 @@ def _choice(default: str, *others: str) -> Any:
 
 
 @dataclass(frozen=True)
+class DecoderConfig:
+    """The decoder of a model that translates; its widths and heads are the encoder's.
+
+    Attributes:
+      num_layers: its layers; 0 for as many as the encoder has.
+      share_encoder: whether its self-attention and feed-forward blocks are the encoder's.
+        Cross-attention is always its own. Source: arXiv:1907.12461, section 4 (BERTShare).
+      share_embeddings: whether its embeddings and output table are the encoder's.
+    """
+
+    num_layers: int = 0
+    share_encoder: bool = True
+    share_embeddings: bool = True
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The network, in the names of `albert_config.json`. Defaults: ALBERT base v2.
 
@@ -43,6 +59,7 @@ class ModelConfig:
       share: the blocks whose weights all layers of a group share.
       project_embeddings: project from E to D even if E = D, as transformers' ALBERT does and
         google-research/albert does not; if E ≠ D it is always done.
+      decoder: that of a model that translates; others have none.
 
     Source: arXiv:1909.11942, Table 1, and the published `albert_config.json` files.
     """
@@ -64,6 +81,12 @@ class ModelConfig:
     layer_norm_eps: float = 1e-12
     share: str = _choice("all", "attention", "ffn", "none")
     project_embeddings: bool = False
+    decoder: DecoderConfig = DecoderConfig()
+
+    @property
+    def decoder_layers(self) -> int:
+        """Layers of the decoder."""
+        return self.decoder.num_layers or self.num_hidden_layers
 
     @property
     def has_projection(self) -> bool:
@@ -120,7 +143,8 @@ class OptimizerConfig:
       warmup_fraction: fraction of the steps to warm up, in place of `warmup_steps`, with
         `train.num_epochs`.
       schedule: after the warmup, `linear` and `cosine` decay to zero at the last step; `wsd`
-        stays at the peak and decays linearly over the last `decay_fraction`.
+        stays at the peak and decays linearly over the last `decay_fraction`; `inverse_sqrt` falls
+        with the square root of the step.
       clip_norm: largest global gradient norm; 0 disables clipping.
       b1, b2, eps: for lamb and adamw.
       bias_correction: whether to divide Adam's moments by 1 - b^t; for lamb and adamw. The ALBERT
@@ -135,7 +159,7 @@ class OptimizerConfig:
     learning_rate: float = 0.00176
     warmup_steps: int = 3125
     warmup_fraction: float = 0.0
-    schedule: str = _choice("linear", "cosine", "wsd")
+    schedule: str = _choice("linear", "cosine", "wsd", "inverse_sqrt")
     decay_fraction: float = 0.1
     weight_decay: float = 0.01
     b1: float = 0.9
@@ -152,6 +176,8 @@ class TrainConfig:
 
     Attributes:
       batch_size: rows per step, over all devices and accumulation steps.
+      batch_tokens: for translation, tokens per step in place of rows: a batch holds as many pairs
+        of like length as fit, padding included, counting the longer side. 0 uses `batch_size`.
       num_epochs: passes over the training examples of a fine-tuning task, in place of
         `num_steps`; the run is then evaluated and saved ten times. 0 uses `num_steps`.
       dtype: dtype of the matrix products; parameters and sums stay float32.
@@ -175,6 +201,7 @@ class TrainConfig:
     """
 
     batch_size: int = 4096
+    batch_tokens: int = 0
     num_steps: int = 125_000
     num_epochs: float = 0.0
     grad_accum_steps: int = 1
@@ -214,13 +241,21 @@ class TaskConfig:
       tokenizer: a SentencePiece model or a WordPiece vocab.txt, for `init_from="scratch"`.
       max_length: row length in tokens, including special ones.
       classifier_dropout: dropout before the new head. Source: arXiv:1909.11942, Table 14.
-      freeze_encoder: whether to train only the new head.
+      freeze_encoder: whether to train only what is new: the head, or the decoder.
+      freeze_steps: for how many steps; 0 for the whole run.
       seeds: seeds of several runs, one run per seed, in place of `train.seed`.
       stride: stride of the windows over a long context (squad), in tokens.
       max_question: tokens kept of a question (squad).
       max_answer: maximum tokens of an answer (squad).
       n_best: answers listed for a question (squad). Source of these four:
         google-research/albert run_squad_v2.py.
+      label_smoothing: probability spread over the vocabulary in the loss (translation).
+      beam: hypotheses kept in the search for a translation; 1 is greedy.
+      validation_beam: the same for the evaluations of a run.
+      length_penalty: exponent of the length that a hypothesis' log-probability is divided by.
+      penalty: what is raised to it: the length in tokens (`length`), or (5 + length) / 6 (`gnmt`).
+        Source: arXiv:1609.08144, equation 14.
+      init_decoder: whether a decoder with blocks of its own begins with the encoder's.
     """
 
     name: str = "pretrain"
@@ -229,11 +264,18 @@ class TaskConfig:
     max_length: int = 512
     classifier_dropout: float = 0.1
     freeze_encoder: bool = False
+    freeze_steps: int = 0
     seeds: tuple[int, ...] = ()
     stride: int = 128
     max_question: int = 64
     max_answer: int = 30
     n_best: int = 20
+    label_smoothing: float = 0.1
+    beam: int = 5
+    validation_beam: int = 1
+    length_penalty: float = 1.0
+    penalty: str = _choice("length", "gnmt")
+    init_decoder: bool = True
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from albert_jax.config import ModelConfig
+from albert_jax.model.decoder import Cache, Decoder, Memory
 from albert_jax.model.encoder import Encoder
 from albert_jax.model.heads import MaskedLMHead, gather, heads_of, make_head
 from albert_jax.model.layers import Compute, Dense, Embeddings, dropout, split_keys
@@ -30,6 +31,7 @@ class Albert(nnx.Module):
     sop: Dense
     classifier: Dense
     span: Dense
+    decoder: Decoder
 
     def __init__(
         self,
@@ -44,17 +46,22 @@ class Albert(nnx.Module):
 
         Args:
           config: sizes and sharing.
-          heads: names that `make_head` knows; `PRETRAINING` has those of pretraining.
+          heads: "decoder", and names that `make_head` knows; `PRETRAINING` has those of
+            pretraining.
           num_labels: classes of the head `classifier`.
           compute: how to compute; its dtype is that of matrix products and residual stream.
           rngs: source of the initial values.
         """
+        self.cache_shape = compute.dtype, config.hidden_size  # of the decoder's, see `new_cache`
         self.embeddings = Embeddings(config, dtype=compute.dtype, rngs=rngs)
         self.encoder = Encoder(config, compute=compute, rngs=rngs)
         for name in heads:
-            setattr(
-                self, name, make_head(name, config, num_labels, dtype=compute.dtype, rngs=rngs)
+            head = (
+                Decoder(config, compute=compute, rngs=rngs)
+                if name == "decoder"
+                else make_head(name, config, num_labels, dtype=compute.dtype, rngs=rngs)
             )
+            setattr(self, name, head)
 
     def __call__(
         self,
@@ -120,6 +127,40 @@ class Albert(nnx.Module):
     def span_logits(self, x_BTD: jax.Array) -> jax.Array:
         """Returns float32 logits [B,T,2] for a span to start, and to end, at each token."""
         return self.span(x_BTD).astype(jnp.float32)
+
+    def memory(
+        self, batch: Mapping[str, jax.Array], dropout_keys_B: jax.Array | None = None
+    ) -> Memory:
+        """Returns what the decoder needs of a batch of sources; see `encode` for the arguments."""
+        return self.decoder.memory(self.encode(batch, dropout_keys_B), batch["attention_mask"])
+
+    def decode(
+        self,
+        target_ids_BT: jax.Array,
+        memory: Memory,
+        dropout_keys_B: jax.Array | None = None,
+        cache: Cache | None = None,
+        position: jax.Array | int = 0,
+    ) -> tuple[jax.Array, Cache | None]:
+        """Returns float32 logits_BTV of the token after each of the target's, and the cache.
+
+        Args:
+          target_ids_BT: int32, the target from [CLS] on; with a cache, its tokens from `position`.
+          memory: the sources; each may have several targets, which are then adjacent rows.
+          dropout_keys_B: one key per row; None for no dropout.
+          cache: the keys and values of the tokens before `position`; it is returned with the
+            new ones.
+          position: the place of the first of these tokens in the target.
+        """
+        embed_keys, decoder_keys = split_keys(dropout_keys_B, 2)
+        embeddings = getattr(self.decoder, "embeddings", self.embeddings)
+        places_BT = jnp.broadcast_to(
+            position + jnp.arange(target_ids_BT.shape[1]), target_ids_BT.shape
+        )
+        types_BT = jnp.zeros_like(target_ids_BT)
+        x_BTE = embeddings(target_ids_BT, types_BT, places_BT, embed_keys)
+        x_BTD, cache = self.decoder(x_BTE, memory, self.encoder, decoder_keys, cache, position)
+        return self.mlm(x_BTD, embeddings.token_embed.embedding[...]), cache
 
 
 def abstract_model(config: ModelConfig, params: Mapping[str, Any]) -> Albert:

@@ -1,4 +1,4 @@
-"""Multi-head self-attention with its residual and norm."""
+"""Multi-head attention with its residual and norm."""
 
 from typing import NamedTuple
 
@@ -66,8 +66,39 @@ class Attention(nnx.Module):
         else:
             qkv_BTD = [project(x_BTD) for project in projections]
             y_BTD = self._by_heads(kind, qkv_BTD, segments.mask, probs_keys)
+        return self._add(x_BTD, y_BTD, output_keys)
+
+    def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns the keys k_BSD and values v_BSD of x_BSD, for `attend_to`."""
+        return self.key(x_BSD), self.value(x_BSD)
+
+    @jax.named_scope("attention")
+    def attend_to(
+        self,
+        x_BTD: jax.Array,
+        keys_values: tuple[jax.Array, jax.Array],
+        mask_B1TS: jax.Array,
+        dropout_keys_B: jax.Array | None,
+    ) -> jax.Array:
+        """Maps x_BTD to x_BTD by attention to given keys and values, of this or another sequence.
+
+        Args:
+          x_BTD: the residual stream.
+          keys_values: k_BSD and v_BSD.
+          mask_B1TS: bool, which of them each position sees; axes of size 1 are broadcast.
+          dropout_keys_B: one key per row; None for no dropout.
+        """
+        probs_keys, output_keys = split_keys(dropout_keys_B, 2)
+        kind = implementation(self.kind, x_BTD, self.num_heads)
+        if kind == "tpu" or (probs_keys is not None and self.probs_dropout_rate > 0):
+            kind = "xla"  # the kernel for TPUs is for self-attention within segments
+        y_BTD = self._by_heads(kind, [self.query(x_BTD), *keys_values], mask_B1TS, probs_keys)
+        return self._add(x_BTD, y_BTD, output_keys)
+
+    def _add(self, x_BTD: jax.Array, y_BTD: jax.Array, keys_B: jax.Array | None) -> jax.Array:
+        """Returns the norm of x and the projected attention y."""
         y_BTD = self.output(checkpoint_name(y_BTD, KEPT))
-        return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, output_keys))
+        return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, keys_B))
 
     def _by_heads(
         self,
@@ -79,7 +110,7 @@ class Attention(nnx.Module):
         """Returns y_BTD by a function that has the heads on an axis of their own."""
         B, T, D = qkv_BTD[0].shape
         q_BTNH, k_BSNH, v_BSNH = (
-            x.reshape(B, T, self.num_heads, D // self.num_heads) for x in qkv_BTD
+            x.reshape(B, -1, self.num_heads, D // self.num_heads) for x in qkv_BTD
         )
         if kind == "cudnn":
             scale = q_BTNH.shape[-1] ** -0.5

@@ -7,6 +7,8 @@ by the scan) or one set per layer (a leading axis L that the scan runs over), de
 """
 
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +27,12 @@ from albert_jax.model.layers import (
 )
 from albert_jax.model.sharding import split_rows
 
-# share -> the blocks for which every layer has its own weights.
-_UNSHARED = {
+# share -> the blocks for which every layer has its own weights; the last is the decoder's.
+UNSHARED = {
     "all": (),
     "attention": ("ffn",),
-    "ffn": ("attention",),
-    "none": ("attention", "ffn"),
+    "ffn": ("attention", "cross_attention"),
+    "none": ("attention", "ffn", "cross_attention"),
 }
 _REMAT_POLICIES = {
     "full": None,
@@ -41,8 +43,8 @@ _REMAT_POLICIES = {
 
 def is_stacked(path: str, share: str) -> bool:
     """Returns whether the parameter at `path` has a leading axis over layers."""
-    match = re.fullmatch(r"encoder/group_\d+/inner_group_\d+/(attention|ffn)/.*", path)
-    return match is not None and match[1] in _UNSHARED[share]
+    match = re.fullmatch(r"(?:en|de)coder/group_\d+/inner_group_\d+/(\w+)/.*", path)
+    return match is not None and match[1] in UNSHARED[share]
 
 
 def layers_of_groups(num_layers: int, num_groups: int) -> list[int]:
@@ -75,14 +77,25 @@ class FeedForward(nnx.Module):
         return self.norm(x_BTD + dropout(y_BTD, self.dropout_rate, dropout_keys_B))
 
 
-class InnerGroup(nnx.Module):
-    """One attention and one feed-forward block; unshared ones hold [L, ...] leaves."""
+BLOCKS = {"attention": Attention, "ffn": FeedForward}  # of a layer, in order
 
-    def __init__(self, config: ModelConfig, num_layers: int, *, compute: Compute, rngs: nnx.Rngs):
-        """Creates the blocks, `num_layers` times those that are not shared."""
-        for name, cls in {"attention": Attention, "ffn": FeedForward}.items():
+
+class InnerGroup(nnx.Module):
+    """The blocks of a layer, each an attribute; unshared ones hold [L, ...] leaves."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        num_layers: int,
+        classes: Mapping[str, type],
+        *,
+        compute: Compute,
+        rngs: nnx.Rngs,
+    ):
+        """Creates the blocks in `classes`, `num_layers` times those that are not shared."""
+        for name, cls in classes.items():
             block = cls(config, compute=compute, rngs=rngs)
-            if name in _UNSHARED[config.share]:
+            if name in UNSHARED[config.share]:
                 _stack(block, cls, config, num_layers, compute, rngs)
             setattr(self, name, block)
 
@@ -104,17 +117,48 @@ def _stack(
     nnx.update(block, jax.vmap(draw)(jax.random.split(rngs.params(), num_layers)))
 
 
+class LayerBlocks:
+    """The blocks of a group's layers: one module for all layers, or one set of weights each.
+
+    Attributes:
+      weights_L: the weights that differ between layers, by "inner group/block"; a scan over the
+        layers runs over them.
+    """
+
+    def __init__(self, blocks: Mapping[tuple[str, str], nnx.Module], share: str):
+        """Takes the blocks by (inner group, name)."""
+        self._blocks, self._graphdefs, self.weights_L = dict(blocks), {}, {}
+        for (inner, name), block in blocks.items():
+            if name in UNSHARED[share]:
+                self._graphdefs[inner, name], weights = nnx.split(block)
+                self.weights_L[f"{inner}/{name}"] = weights
+
+    def block(self, inner: str, name: str, weights: Mapping[str, Any]) -> Any:
+        """Returns a layer's block; `weights` are that layer's of `weights_L`."""
+        if (inner, name) in self._graphdefs:
+            return nnx.merge(self._graphdefs[inner, name], weights[f"{inner}/{name}"])
+        return self._blocks[inner, name]
+
+
 class Group(nnx.Module):
     """A group of adjacent layers: `inner_group_num` blocks, applied `num_layers` times."""
 
     def __init__(self, config: ModelConfig, num_layers: int, *, compute: Compute, rngs: nnx.Rngs):
         """Creates `inner_group_0`, `inner_group_1` and so on."""
-        self.num_layers = num_layers
+        self.num_layers, self.share = num_layers, config.share
         self.remat, self.unroll = compute.remat, min(compute.unroll, num_layers)
-        self.unshared = _UNSHARED[config.share]
         self.inner_names = tuple(f"inner_group_{i}" for i in range(config.inner_group_num))
         for name in self.inner_names:
-            setattr(self, name, InnerGroup(config, num_layers, compute=compute, rngs=rngs))
+            inner = InnerGroup(config, num_layers, BLOCKS, compute=compute, rngs=rngs)
+            setattr(self, name, inner)
+
+    def blocks(self) -> dict[tuple[str, str], nnx.Module]:
+        """Returns the blocks by (inner group, name)."""
+        return {
+            (inner, name): getattr(getattr(self, inner), name)
+            for inner in self.inner_names
+            for name in BLOCKS
+        }
 
     def __call__(
         self,
@@ -124,33 +168,32 @@ class Group(nnx.Module):
         keep_hidden: bool,
     ) -> tuple[jax.Array, jax.Array | None]:
         """Maps x_BTD to x_BTD, and to x_LBTD after each layer if `keep_hidden`."""
-        graphdefs, weights_L = {}, {}
-        for inner in self.inner_names:
-            for name in self.unshared:
-                block = getattr(getattr(self, inner), name)
-                graphdefs[inner, name], weights_L[f"{inner}/{name}"] = nnx.split(block)
-
-        def block_of(inner: str, name: str, weights: dict) -> nnx.Module:
-            if name in self.unshared:
-                return nnx.merge(graphdefs[inner, name], weights[f"{inner}/{name}"])
-            return getattr(getattr(self, inner), name)
+        blocks = LayerBlocks(self.blocks(), self.share)
 
         def layer(x_BTD, scanned):
             layer_keys_B, weights = scanned
             keys = split_keys(layer_keys_B, 2 * len(self.inner_names))
             for i, inner in enumerate(self.inner_names):
-                x_BTD = block_of(inner, "attention", weights)(x_BTD, segments, keys[2 * i])
-                x_BTD = block_of(inner, "ffn", weights)(x_BTD, keys[2 * i + 1])
+                x_BTD = blocks.block(inner, "attention", weights)(x_BTD, segments, keys[2 * i])
+                x_BTD = blocks.block(inner, "ffn", weights)(x_BTD, keys[2 * i + 1])
             x_BTD = split_rows(x_BTD)
             return x_BTD, x_BTD if keep_hidden else None
 
-        if self.remat != "none":
-            policy = _REMAT_POLICIES[self.remat]
-            layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
         keys_LB = None if dropout_keys_B is None else split_keys(dropout_keys_B, self.num_layers)
         return jax.lax.scan(
-            layer, x_BTD, (keys_LB, weights_L), length=self.num_layers, unroll=self.unroll
+            rematerialized(layer, self.remat),
+            x_BTD,
+            (keys_LB, blocks.weights_L),
+            length=self.num_layers,
+            unroll=self.unroll,
         )
+
+
+def rematerialized(layer: Callable, remat: str) -> Callable:
+    """Returns a scan's `layer` with what `train.remat` says about its backward pass."""
+    if remat == "none":
+        return layer
+    return jax.checkpoint(layer, policy=_REMAT_POLICIES[remat], prevent_cse=False)
 
 
 class Encoder(nnx.Module):

@@ -30,6 +30,33 @@ def model_flops(
     return 3 * (encoder + projection + mlm + chunks * 2 * D * D)
 
 
+def decoder_flops(
+    config: ModelConfig, tokens: float, pairs: float, cross_pairs: float, sources: float
+) -> float:
+    """Returns the FLOPs of one training pass of the decoder and its output, as `model_flops` does.
+
+    Args:
+      config: sizes.
+      tokens: target tokens.
+      pairs: Σ over targets of length²; a causal query sees half of them.
+      cross_pairs: Σ over pairs of source length · target length.
+      sources: source tokens.
+    """
+    D, E, F, V = (
+        config.hidden_size,
+        config.embedding_size,
+        config.intermediate_size,
+        config.vocab_size,
+    )
+    layers = config.decoder_layers * config.inner_group_num
+    per_token = 12 * D * D + 4 * D * F  # self-attention, the query and output of cross, ffn
+    memories = layers if config.share in ("ffn", "none") else config.num_hidden_groups
+    blocks = layers * (tokens * per_token + (pairs / 2 + cross_pairs) * 4 * D)
+    projection = 2 * E * D * tokens if config.has_projection else 0
+    output = tokens * (2 * D * E + 2 * E * V)
+    return 3 * (blocks + memories * sources * 4 * D * D + projection + output)
+
+
 # Dense bfloat16 peak of one device, in FLOP/s. Source: the vendors' data sheets.
 _PEAK_FLOPS = {
     "NVIDIA A100": 312e12,

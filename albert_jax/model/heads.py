@@ -12,9 +12,9 @@ from albert_jax.model.custom_gradients import add_bias
 from albert_jax.model.layers import Dense, LayerNorm, activation
 
 PRETRAINING = ("pooler", "mlm", "sop")
-HEADS = ("pooler", "mlm", "sop", "classifier", "span")
-# The purpose of a model -> its heads. `classifier` is applied to the pooled [CLS]; in
-# `token_classification` it is applied to every token.
+HEADS = ("pooler", "mlm", "sop", "classifier", "span", "decoder")
+# The purpose of a model -> its heads; a decoder has `mlm` for its output. `classifier` is applied
+# to the pooled [CLS]; in `token_classification` it is applied to every token.
 KINDS = {
     "encoder": ("pooler",),
     "pretraining": ("pooler", "mlm", "sop"),
@@ -23,6 +23,7 @@ KINDS = {
     "multiple_choice": ("pooler", "classifier"),
     "token_classification": ("classifier",),
     "question_answering": ("span",),
+    "translation": ("decoder", "mlm"),
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from albert_jax.checkpoints.read import AVERAGE
 from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.config.load import user_path
 from albert_jax.predict.load import load
@@ -15,7 +16,9 @@ from albert_jax.tasks.finetuning import FinetuningTask
 from albert_jax.tasks.registry import read_task
 
 
-def predict(checkpoint: str, source: str, output: Path, split: str | None = None) -> list[str]:
+def predict(
+    checkpoint: str, source: str, output: Path, split: str | None = None, average: int = 1
+) -> list[str]:
     """Writes a fine-tuned model's predictions in the official format of its task.
 
     Args:
@@ -24,6 +27,7 @@ def predict(checkpoint: str, source: str, output: Path, split: str | None = None
       output: the directory to write to.
       split: one split of a directory. By default every test split; if there is none, every split
         but `train`; if there is no other, `train`. A file is predicted whole.
+      average: for a run, of how many of the newest checkpoints to take the mean.
 
     Returns:
       Lines that report what was written, and the metrics if the examples have labels.
@@ -32,7 +36,7 @@ def predict(checkpoint: str, source: str, output: Path, split: str | None = None
       FileNotFoundError: if the model or the examples are missing.
       ValueError: if the model is not fine-tuned, or the examples do not fit it.
     """
-    model = load(checkpoint)
+    model = load(checkpoint, average=average)
     task, validation = model.task, model.validation
     data = read_task(task.config.name, source, to_predict=True)
     # Prepares all splits before the first is written, so that an error leaves nothing behind.
@@ -52,6 +56,7 @@ def predict(checkpoint: str, source: str, output: Path, split: str | None = None
         task.write(output, name, examples, outputs, features, validation)
         said += [f"{output}: {name}, {len(examples):,} examples", *notes]
         said += [json.dumps(scores)] if scores else []
+        said += task.explained(examples) if scores else []
     return said
 
 
@@ -97,8 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Writes a fine-tuned model's predictions, in the format of leaderboards if "
         "there is one. Examples need no labels; if they have some, metrics are printed.",
         epilog="A file is predicted whole, whatever its name: TSV, CSV, JSON or Parquet with the "
-        "columns text and, if there is a second text, pair; SQuAD's JSON; words one per line. Ids "
-        "and other columns of a table are kept.",
+        "columns text and, if there is a second text, pair; SQuAD's JSON; words one per line; "
+        "sentences to translate, one per line. Ids and other columns of a table are kept.",
     )
     parser.add_argument(
         "--checkpoint", required=True, help="a run directory, another model directory, or hf:NAME"
@@ -108,9 +113,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--output", required=True, type=user_path, help="the directory to write to"
     )
     parser.add_argument("--split", help="one split (default: test, or else what exists)")
+    parser.add_argument("--average", type=int, default=1, help=AVERAGE)
     args = parser.parse_args(argv)
     try:
-        print(*predict(args.checkpoint, args.input, args.output, args.split), sep="\n")
+        said = predict(args.checkpoint, args.input, args.output, args.split, args.average)
+        print(*said, sep="\n")
     except USER_ERRORS as error:
         return fail(error)
     return 0

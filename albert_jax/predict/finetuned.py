@@ -1,8 +1,8 @@
-"""Inference with a fine-tuned model: classes of texts, answers, tags and choices."""
+"""Inference with a fine-tuned model: classes of texts, answers, tags, choices, translations."""
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -15,6 +15,7 @@ from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.model.albert import abstract_model
 from albert_jax.predict.pretrained import PretrainedModel
+from albert_jax.predict.translation import Translated, Translator
 from albert_jax.tasks.batching import outputs_of
 from albert_jax.tasks.classification import Classification
 from albert_jax.tasks.examples import ChoiceExample, QuestionExample, TaggedExample, TextExample
@@ -24,6 +25,7 @@ from albert_jax.tasks.multiple_choice import MultipleChoice
 from albert_jax.tasks.question_answering import QuestionAnswering, null_threshold, text_of
 from albert_jax.tasks.registry import make_task
 from albert_jax.tasks.token_classification import TokenClassification
+from albert_jax.tasks.translation import Translation
 
 # The largest number of sequences computed together; a power of two.
 _BATCH = 32
@@ -35,6 +37,7 @@ _TASKS = {
     "token_classification": "conll2003",
     "question_answering": "squad/v2.0",
     "multiple_choice": "race",
+    "translation": "translation/src-tgt",
 }
 
 
@@ -90,11 +93,18 @@ class FinetunedModel(PretrainedModel):
         if self.kind not in _TASKS:
             return
         self.labels = _class_names(weights)
-        self._task = task = make_task(weights.task or _settings(weights, self.labels), self.labels)
-        graphdef, _ = nnx.split(abstract_model(weights.config, params), nnx.Param)
-        self._outputs = jax.jit(
-            lambda params, batch: task.outputs(nnx.merge(graphdef, params), batch)
-        )
+        config = weights.task or _settings(weights, self.labels)
+        # Runs are evaluated with a narrow beam, to save time.
+        config = dataclasses.replace(config, validation_beam=config.beam)
+        self._task = make_task(config, self.labels)
+        self._graphdef, _ = nnx.split(abstract_model(weights.config, params), nnx.Param)
+        self._outputs = self._compiled(self._task.outputs)
+        self._translators: dict[tuple, Translator] = {}
+
+    def _compiled(self, outputs: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+        """Returns `outputs(model, batch)` as a jitted function of the batch."""
+        function = jax.jit(lambda params, batch: outputs(nnx.merge(self._graphdef, params), batch))
+        return lambda batch: function(self.params, batch)
 
     @property
     def task(self) -> FinetuningTask:
@@ -125,11 +135,7 @@ class FinetunedModel(PretrainedModel):
             raise ValueError(f"{len(firsts)} texts but {len(seconds)} pairs")
         both = enumerate(zip(firsts, seconds, strict=True))
         outputs, features = self.run([TextExample(str(i), a, b, None) for i, (a, b) in both])
-        if cut := features.notes["texts cut"]:
-            warnings.warn(
-                f"{cut} of {len(firsts)} texts were cut to {self.task.config.max_length} tokens",
-                stacklevel=2,
-            )
+        _warn_of_cut(features.notes["texts cut"], len(firsts), self.task.config.max_length)
         if not self.labels:
             return [Classified(float(output["logits"][0]), {}) for output in outputs]
         found = []
@@ -210,6 +216,35 @@ class FinetunedModel(PretrainedModel):
         best = int(np.argmax(probabilities))
         return Chosen(options[best], best, probabilities.tolist())
 
+    def translate(
+        self,
+        texts: Sequence[str],
+        beam: int | None = None,
+        n_best: int = 1,
+        length_penalty: float | None = None,
+    ) -> list[Translated]:
+        """Returns the translation of each text; blank texts give "".
+
+        Texts longer than `task.max_length` are cut, with a warning.
+
+        Args:
+          texts: sentences.
+          beam: hypotheses to keep, 1 for greedy; by default `task.beam`.
+          n_best: how many of each text's to return.
+          length_penalty: by default `task.length_penalty`.
+
+        Raises:
+          ValueError: if the model is of another kind, `texts` is not a list of strings or is
+            empty, or a setting cannot be.
+        """
+        task, texts = self._require(Translation), _strings("texts", texts)
+        key = beam, length_penalty
+        if key not in self._translators:
+            self._translators[key] = Translator(task, self._compiled, *key)
+        found, features = self._translators[key](texts, self.tokenizer, _BATCH, n_best)
+        _warn_of_cut(sum(features.notes.values()), len(texts), task.config.max_length)
+        return found
+
     def run(self, examples: Sequence[Any]) -> tuple[list[dict[str, np.ndarray]], Features]:
         """Returns the task's outputs for each row of the examples, and the rows.
 
@@ -226,7 +261,7 @@ class FinetunedModel(PretrainedModel):
             rows,
             size,
             self.task.config.max_length,
-            lambda batch: jax.device_get(self._outputs(self.params, batch)),
+            lambda batch: jax.device_get(self._outputs(batch)),
         )
         return outputs, features
 
@@ -234,6 +269,11 @@ class FinetunedModel(PretrainedModel):
         if not isinstance(self._task, family):
             raise ValueError(f"this model is for {self.kind}, not for {family.kind}")
         return self._task
+
+
+def _warn_of_cut(cut: int, count: int, length: int) -> None:
+    if cut:
+        warnings.warn(f"{cut} of {count} texts were cut to {length} tokens", stacklevel=3)
 
 
 def _class_names(weights: Weights) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from albert_jax.data.tokenizers import tokenizer_of
 from albert_jax.predict.finetuned import FinetunedModel
 
 
-def load(path: str | Path, step: int | None = None) -> FinetunedModel:
+def load(path: str | Path, step: int | None = None, average: int = 1) -> FinetunedModel:
     """Loads a model in any supported format.
 
     Args:
@@ -17,12 +17,13 @@ def load(path: str | Path, step: int | None = None) -> FinetunedModel:
         google-research/albert, or "hf:NAME" to fetch NAME from the Hugging Face Hub.
       step: for a run directory, the checkpoint to load; by default the best of a fine-tuned
         run, else the newest.
+      average: for a run directory, of how many of the newest checkpoints to take the mean.
 
     Raises:
       FileNotFoundError: if there is no model, or no checkpoint yet.
       ValueError: if it is damaged or not supported, or `step` has no checkpoint.
     """
-    weights = read(path, step)
+    weights = read(path, step, average=average)
     tokenizer = tokenizer_of(weights.vocabulary, path) if weights.vocabulary else None
     if tokenizer is not None and tokenizer.vocab_size > weights.config.vocab_size:
         raise ValueError(

@@ -26,9 +26,11 @@ def width_for(length: int, longest: int) -> int:
     return min(width, longest)
 
 
-def collate(rows: Sequence[FeatureRow], batch_size: int, max_length: int) -> FeatureRow:
+def collate(
+    rows: Sequence[FeatureRow], batch_size: int, max_length: int, width: int | None = None
+) -> FeatureRow:
     """Returns one batch, filled up with copies of the first row that have weight 0."""
-    width = width_for(max(map(length_of, rows)), max_length)
+    width = width or width_for(max(map(length_of, rows)), max_length)
     filled = [*rows, *[rows[0]] * (batch_size - len(rows))]
     batch = {name: stack([row[name] for row in filled], name, width) for name in rows[0]}
     weights = np.zeros(batch_size, np.float32)
@@ -64,6 +66,80 @@ def train_batches(
                 return
             yield collate([rows[i] for i in batch], batch_size, max_length)
             step += 1
+
+
+class TokenBatches:
+    """Batches of about equally many tokens: rows of like length, the fewer the longer they are.
+
+    Rows belong to the narrowest of a few widths that holds them, so only as many shapes are
+    compiled. An epoch is every row once, in batches in random order; the last batch of a width is
+    filled up with rows of weight 0. The batch of a step is a pure function of (rows, seed, step).
+
+    Attributes:
+      per_epoch: batches in an epoch.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[FeatureRow],
+        tokens: int,
+        max_length: int,
+        multiple: int,
+        seed: int,
+    ):
+        """Assigns the rows to widths.
+
+        Args:
+          rows: the training rows.
+          tokens: tokens in a batch, padding included.
+          max_length: of the longest row.
+          multiple: the rows of a batch are a multiple of this.
+          seed: of the order.
+
+        Raises:
+          ValueError: if the longest rows do not fit.
+        """
+        self._rows, self._seed, self._max_length = rows, seed, max_length
+        widths = np.array([_width_of(length_of(row), max_length) for row in rows])
+        self._groups: list[tuple[int, int, np.ndarray]] = []
+        for width in np.unique(widths):
+            size = tokens // width // multiple * multiple
+            if not size:
+                raise ValueError(
+                    f"config.train.batch_tokens={tokens} does not hold {multiple} rows of {width} "
+                    f"tokens; raise it to at least {multiple * width}"
+                )
+            self._groups.append((int(width), int(size), np.flatnonzero(widths == width)))
+        self.per_epoch = sum(-(-len(members) // size) for _, size, members in self._groups)
+
+    def stream(self, first_step: int, steps: int) -> Iterator[FeatureRow]:
+        """Yields the batches of the steps from `first_step` (from 0) on."""
+        epoch, plan = -1, []
+        for step in range(first_step, first_step + steps):
+            if step // self.per_epoch != epoch:
+                epoch = step // self.per_epoch
+                plan = self._plan(epoch)
+            width, size, members = plan[step % self.per_epoch]
+            yield collate([self._rows[i] for i in members], size, self._max_length, width)
+
+    def _plan(self, epoch: int) -> list[tuple[int, int, np.ndarray]]:
+        """Returns the width, size and rows of each batch of an epoch, in order."""
+        draw = np.random.default_rng((self._seed, epoch))
+        plan = [
+            (width, size, order[begin : begin + size])
+            for width, size, members in self._groups
+            for order in [draw.permutation(members)]
+            for begin in range(0, len(members), size)
+        ]
+        return [plan[i] for i in draw.permutation(len(plan))]
+
+
+def _width_of(length: int, longest: int) -> int:
+    """Returns the least of 16, 24, 32, 48, 64, 96, … that is at least `length`."""
+    width = _SMALLEST
+    while width < length:
+        width = width * 3 // 2 if width & (width - 1) == 0 else width * 4 // 3
+    return min(width, longest)
 
 
 def eval_batches(

@@ -88,6 +88,20 @@ class TaggedExample(NamedTuple):
     tags: tuple[int, ...] | None
 
 
+class PairExample(NamedTuple):
+    """One sentence and its translation.
+
+    Attributes:
+      id: the line's number in its file, from 0.
+      source: the sentence.
+      target: its translation; None if the file has none (test).
+    """
+
+    id: str
+    source: str
+    target: str | None
+
+
 class TaskData(NamedTuple):
     """All of a task's examples.
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from albert_jax.data.tokenizers import SpecialIds
+from albert_jax.data.tokenizers import SpecialIds, Tokenizer
 
 FeatureRow = dict[str, np.ndarray]
 
@@ -26,6 +26,9 @@ SEQUENCES = {
     "words": NONE,  # the number of that word
     "begins": NONE,  # the characters of the context that the token stands for
     "ends": NONE,
+    "target_ids": 0,  # of a translation, from [CLS] on
+    "target_labels": 0,  # what follows each of them, to [SEP]
+    "target_weights": 0,  # 1 for every label
 }
 
 
@@ -36,11 +39,13 @@ class Features(NamedTuple):
       rows: one or more per example.
       owners: int64[len(rows)], each row's position in the examples.
       notes: counts of inputs that could not be used in full, for the log.
+      tokenizer: what made the rows, where outputs must be turned back into text.
     """
 
     rows: list[FeatureRow]
     owners: np.ndarray
     notes: dict[str, int]
+    tokenizer: Tokenizer | None = None
 
 
 def join(
@@ -86,8 +91,8 @@ def stack(arrays: Sequence[np.ndarray], name: str, width: int | None = None) -> 
 
 
 def length_of(row: FeatureRow) -> int:
-    """Returns the length of a row in tokens."""
-    return row["input_ids"].shape[-1]
+    """Returns the length of a row in tokens; of a pair of sentences, that of the longer one."""
+    return max(row[name].shape[-1] for name in ("input_ids", "target_ids") if name in row)
 
 
 def total_notes(features: Sequence[Features]) -> dict[str, int]:

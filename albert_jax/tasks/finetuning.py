@@ -65,6 +65,10 @@ class FinetuningTask(abc.ABC):
     def features(self, examples: Sequence[Any], tokenizer: Tokenizer) -> Features:
         """Rows of the examples, one or more each."""
 
+    def train_features(self, examples: Sequence[Any], tokenizer: Tokenizer) -> Features:
+        """Rows of the examples to learn from; by default the same."""
+        return self.features(examples, tokenizer)
+
     @abc.abstractmethod
     def logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
         """Float32 logits [B,N,K] of N decisions a row; dropout is on where keys are given."""
@@ -116,6 +120,11 @@ class FinetuningTask(abc.ABC):
         del validation  # nothing is tuned where each example has one class or score
         found = np.array(self.predictions(outputs, features, len(examples)))
         return text_metrics(self.spec.metrics, found, np.array([e.label for e in examples]))
+
+    def explained(self, examples: Sequence[Any]) -> list[str]:
+        """Lines that say how the metrics on these examples are defined, where names do not."""
+        del examples
+        return []
 
     def has_labels(self, examples: Sequence[Any]) -> bool:
         """Whether the examples can be scored."""

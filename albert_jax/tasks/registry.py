@@ -37,8 +37,10 @@ from albert_jax.tasks.readers.tfds import (
 )
 from albert_jax.tasks.submissions import LeaderboardFiles
 from albert_jax.tasks.token_classification import TokenClassification
+from albert_jax.tasks.translation import translation_spec
 
-PRETRAINING = "pretrain"  # the only name that is not in the table
+PRETRAINING = "pretrain"  # the only name without an entry
+TRANSLATION = "translation/"  # before a direction, such as en-de; these entries are made on demand
 ENTRY_POINTS = "albert_jax.tasks"
 
 
@@ -167,6 +169,8 @@ def spec_of(name: str) -> TaskSpec:
     Raises:
       ValueError: if there is no such task, neither here nor in installed packages.
     """
+    if name.startswith(TRANSLATION) and name not in SPECS:
+        return translation_spec(name)
     if name not in SPECS:
         for entry_point in metadata.entry_points(group=ENTRY_POINTS):
             entry_point.load()

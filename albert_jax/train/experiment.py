@@ -12,7 +12,7 @@ from albert_jax.checkpoints.state import StateSpec
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import Config, ModelConfig
 from albert_jax.model import Albert, Compute
-from albert_jax.model.flops import model_flops
+from albert_jax.model.flops import decoder_flops, model_flops
 from albert_jax.model.heads import KINDS
 from albert_jax.tasks.base import Batch, MeanSums
 
@@ -98,12 +98,17 @@ def flops_of_sums(config: ModelConfig) -> Callable[[MeanSums], float]:
     """Returns a function from metric sums over steps to the model FLOPs of those steps."""
 
     def flops(sums: MeanSums) -> float:
-        return model_flops(
+        tokens = sums.total("tokens")
+        encoder = model_flops(
             config,
-            tokens=sums.total("tokens"),
+            tokens=tokens,
             pairs=sums.total("attention_pairs"),
             predictions=sums.total("predictions"),
             chunks=sums.total("chunks"),
         )
+        if not (targets := sums.total("target_tokens")):
+            return encoder
+        pairs, cross = sums.total("target_pairs"), sums.total("cross_pairs")
+        return encoder + decoder_flops(config, targets, pairs, cross, tokens)
 
     return flops

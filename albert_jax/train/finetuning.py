@@ -28,13 +28,13 @@ from albert_jax.model.sharding import (
     validate_for_devices,
 )
 from albert_jax.tasks.base import Batch
-from albert_jax.tasks.batching import outputs_of, train_batches
+from albert_jax.tasks.batching import TokenBatches, outputs_of, train_batches
 from albert_jax.tasks.examples import TaskData, compared_values, earlier_repr
 from albert_jax.tasks.features import Features, total_notes
 from albert_jax.tasks.finetuning import FinetuningTask
 from albert_jax.tasks.registry import make_task, read_task
 from albert_jax.train.experiment import Experiment, flops_of_sums, model_builder
-from albert_jax.train.initialization import wants_start
+from albert_jax.train.initialization import wants_start, with_decoder
 from albert_jax.train.optimizer import optimizer_of
 from albert_jax.train.step import compile_outputs, compile_steps
 
@@ -72,9 +72,14 @@ def finetuning_experiment(
     data = read_task(config.task.name, config.task.data)
     task = make_task(config.task, data.labels)
     start = start and without_other_head(start, task)
+    if start and config.task.init_decoder and task.kind == "translation":
+        start = with_decoder(start, config.model)
     splits = _make_splits(data, task, tokenizer)
-    config = _with_steps(config, len(splits["train"].features.rows))
     mesh = make_mesh(config.mesh, devices)
+    batches = _token_batches(config, splits["train"].features, mesh)
+    rows = len(splits["train"].features.rows)
+    per_epoch = batches.per_epoch if batches else rows / config.train.batch_size
+    config = _with_steps(config, per_epoch)
     spec = state_spec(model_builder(config, task.kind, task.num_labels), _optimizer(config), mesh)
     train_step, _ = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
     if jax.process_index() == 0:
@@ -87,7 +92,7 @@ def finetuning_experiment(
         mesh=mesh,
         spec=spec,
         train_step=train_step,
-        train_batches=_train_stream(config, splits["train"].features, mesh),
+        train_batches=_train_stream(config, splits["train"].features, batches, mesh),
         evaluate=_evaluation(
             config, task, {name: splits[name] for name in validation}, spec, mesh
         ),
@@ -186,7 +191,8 @@ def _resolve(config: Config, start: Weights | None, workdir: Path) -> tuple[Conf
     """Returns the settings with the model sizes that the run starts from or resumes with.
 
     Returns:
-      Settings whose `model` differs from that model's at most in dropout, and its tokenizer.
+      Settings whose `model` differs from that model's at most in dropout and in a decoder that it
+      does not have yet, and its tokenizer.
     """
     if start is not None:
         model = start.config
@@ -201,8 +207,10 @@ def _resolve(config: Config, start: Weights | None, workdir: Path) -> tuple[Conf
                 "SentencePiece model or a WordPiece vocab.txt"
             )
         tokenizer = load_tokenizer(config.task.tokenizer)
-    dropout = {name: getattr(config.model, name) for name in _DROPOUT}
-    config = dataclasses.replace(config, model=dataclasses.replace(model, **dropout))
+    kept = {name: getattr(config.model, name) for name in _DROPOUT}
+    if start is not None and start.kind != "translation":
+        kept["decoder"] = config.model.decoder  # of a decoder to come
+    config = dataclasses.replace(config, model=dataclasses.replace(model, **kept))
     if tokenizer.vocab_size > config.model.vocab_size:
         raise ValueError(
             f"config.model.vocab_size={config.model.vocab_size}, but the vocabulary of "
@@ -221,12 +229,12 @@ def _vocabulary(start: Weights, config: Config) -> Vocabulary:
     return start.vocabulary
 
 
-def _with_steps(config: Config, rows: int) -> Config:
+def _with_steps(config: Config, per_epoch: float) -> Config:
     """Returns the settings with the steps that `train.num_epochs` comes to, if it is set."""
     train, optimizer = config.train, config.optimizer
     if not train.num_epochs:
         return config
-    steps = max(1, math.ceil(train.num_epochs * rows / train.batch_size))
+    steps = max(1, math.ceil(train.num_epochs * per_epoch))
     tenth = math.ceil(steps / 10)
     train = dataclasses.replace(train, num_steps=steps, eval_every=tenth, checkpoint_every=tenth)
     warmup = min(round(optimizer.warmup_fraction * steps), steps - 1)
@@ -241,7 +249,10 @@ def _make_splits(data: TaskData, task: FinetuningTask, tokenizer: Tokenizer) -> 
         if not any(name.startswith(needed) for name in data.splits):
             raise ValueError(f"config.task.data has no {needed} examples; add a {needed} split")
     return {
-        name: Split(examples, task.features(examples, tokenizer))
+        name: Split(
+            examples,
+            (task.train_features if name == "train" else task.features)(examples, tokenizer),
+        )
         for name, examples in data.splits.items()
         if name == "train" or name.startswith("validation")
     }
@@ -254,33 +265,60 @@ def _optimizer(config: Config) -> optax.GradientTransformation:
 
     # Freezing before the optimizer keeps frozen gradients out of the clipping norm; freezing
     # after it undoes the weight decay.
-    return optax.chain(optax.stateless(_freeze), tx, optax.stateless(_freeze))
+    freeze = _freeze(config.task.freeze_steps)
+    return optax.chain(freeze, tx, freeze)
 
 
-def _freeze(updates: Any, params: Any) -> Any:
-    """Returns the updates with zeros for the pretrained parts."""
-    del params
+def _freeze(steps: int) -> optax.GradientTransformation:
+    """Returns zeros in place of the updates of the pretrained parts, for `steps` (0: always)."""
 
-    def update(key_path: tuple, leaf: jax.Array) -> jax.Array:
-        is_frozen = path_of(key_path).partition("/")[0] in _PRETRAINED
-        return jnp.zeros_like(leaf) if is_frozen else leaf
+    def without(updates: Any) -> Any:
+        def update(key_path: tuple, leaf: jax.Array) -> jax.Array:
+            is_frozen = path_of(key_path).partition("/")[0] in _PRETRAINED
+            return jnp.zeros_like(leaf) if is_frozen else leaf
 
-    return jax.tree_util.tree_map_with_path(update, updates)
+        return jax.tree_util.tree_map_with_path(update, updates)
+
+    if not steps:
+        return optax.stateless(lambda updates, params: without(updates))
+
+    def update(updates: Any, count: jax.Array, params: Any = None) -> tuple[Any, jax.Array]:
+        del params
+        frozen = without(updates)
+        found = jax.tree.map(lambda f, u: jnp.where(count < steps, f, u), frozen, updates)
+        return found, count + 1
+
+    return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+
+def _token_batches(config: Config, features: Features, mesh: Mesh) -> TokenBatches | None:
+    """Returns the batches by tokens, if the settings ask for them."""
+    train = config.train
+    if not train.batch_tokens:
+        return None
+    multiple = mesh.shape["data"] * mesh.shape["fsdp"] * train.grad_accum_steps
+    longest = config.task.max_length
+    return TokenBatches(features.rows, train.batch_tokens, longest, multiple, train.seed)
 
 
 def _train_stream(
-    config: Config, features: Features, mesh: Mesh
+    config: Config, features: Features, batches: TokenBatches | None, mesh: Mesh
 ) -> Callable[[int], Generator[Batch, None, None]]:
     train, max_length = config.train, config.task.max_length
-    local = local_rows(mesh, train.batch_size)
 
     def stream(first_step: int) -> Generator[Batch, None, None]:
         steps = train.num_steps - first_step
-        for batch in train_batches(
-            features.rows, train.batch_size, max_length, train.seed, first_step, steps
+        for batch in (
+            batches.stream(first_step, steps)
+            if batches
+            else train_batches(
+                features.rows, train.batch_size, max_length, train.seed, first_step, steps
+            )
         ):
+            size = len(batch["weights"])
+            local = local_rows(mesh, size)
             part = {name: array[local] for name, array in batch.items()}
-            yield global_batch(part, mesh, train.batch_size)
+            yield global_batch(part, mesh, size)
 
     return stream
 

@@ -58,15 +58,46 @@ def read_start(config: Config, tokenizer: Tokenizer) -> Weights:
 def start_with(weights: Weights, params: Any) -> Any:
     """Returns new parameters with the parts found in `weights` replaced by those weights.
 
-    Heads missing from the weights keep their new parameters; heads missing from the run are
-    dropped. Positions that the weights do not have are copies of those they have. Other parts
-    found in both must have the same shapes.
+    Heads missing from the weights, and parts of a decoder, keep their new parameters; heads
+    missing from the run are dropped. Positions that the weights do not have are copies of those
+    they have. Other parts found in both must have the same shapes.
     """
-    given = _lengthened(weights.params, params)
+    return _replaced(_lengthened(weights.params, params), params)
+
+
+def _replaced(given: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `fresh` with the leaves that `given` has."""
     return {
-        part: jax.tree.map(_put, given[part], fresh) if part in given else fresh
-        for part, fresh in params.items()
+        name: leaf
+        if name not in given
+        else _replaced(given[name], leaf)
+        if isinstance(leaf, Mapping)
+        else _put(given[name], leaf)
+        for name, leaf in fresh.items()
     }
+
+
+def with_decoder(weights: Weights, config: ModelConfig) -> Weights:
+    """Returns the weights with a decoder that begins as the encoder does, where it has its own.
+
+    Cross-attention has no counterpart there and stays new. Weights that have a decoder stay as
+    they are.
+
+    Raises:
+      ValueError: if the layers have weights of their own and the decoder is of another depth.
+    """
+    if "decoder" in weights.params or config.decoder.share_encoder:
+        return weights
+    if config.share != "all" and config.decoder_layers != config.num_hidden_layers:
+        raise ValueError(
+            f"config.task.init_decoder: the decoder has {config.decoder_layers} layers, but the "
+            f"encoder {config.num_hidden_layers} with weights of their own; set "
+            "model.decoder.num_layers=0 or task.init_decoder=False"
+        )
+    decoder = dict(weights.params["encoder"])
+    if not config.decoder.share_embeddings:
+        decoder["embeddings"] = weights.params["embeddings"]
+    return weights._replace(params={**weights.params, "decoder": decoder})
 
 
 def _lengthened(params: Any, fresh: Any) -> Any:

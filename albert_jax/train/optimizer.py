@@ -29,7 +29,9 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
         config.warmup_steps,
         num_steps - config.warmup_steps,
     )
-    if config.schedule == "linear":
+    if config.schedule == "inverse_sqrt":
+        course = _inverse_sqrt(peak, max(1, warmup))
+    elif config.schedule == "linear":
         course = optax.linear_schedule(peak, 0.0, rest)
     elif config.schedule == "cosine":
         course = optax.cosine_decay_schedule(peak, rest)
@@ -44,6 +46,15 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
         fall = optax.linear_schedule(peak, 0.0, decay)
         course = optax.join_schedules([stable, fall], [rest - decay])
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), course], [warmup])
+
+
+def _inverse_sqrt(peak: float, warmup: int) -> optax.Schedule:
+    """Returns peak · √(warmup / t) at step t = warmup + the steps since.
+
+    Source: arXiv:1706.03762, section 5.3.
+    """
+    # Before the warmup's end, where another schedule is taken, `count` is negative.
+    return lambda count: peak * jnp.sqrt(warmup / (warmup + jnp.maximum(count, 0)))
 
 
 def optimizer_of(config: Config) -> optax.GradientTransformation:
@@ -102,7 +113,7 @@ def _adam(config: OptimizerConfig) -> list[Any]:
 
 
 def _muon(config: OptimizerConfig, schedule: optax.Schedule, is_stacked: Callable) -> list[Any]:
-    """Returns Muon for the encoder's matrices, Adam for embeddings, heads, norms and biases.
+    """Returns Muon for the layers' matrices, Adam for embeddings, heads, norms and biases.
 
     Matrix updates are scaled to the magnitude of Adam's, so that one learning rate suits both.
     Only the matrices decay. Source: arXiv:2502.16982, section 2.2.
@@ -111,7 +122,7 @@ def _muon(config: OptimizerConfig, schedule: optax.Schedule, is_stacked: Callabl
     def dimensions(params: Any) -> Any:
         def of(key_path: tuple, leaf: jax.Array) -> Any:
             path = path_of(key_path)
-            if not (path.startswith("encoder/") and _is_kernel(path)):
+            if not (path.startswith(("encoder/", "decoder/group")) and _is_kernel(path)):
                 return None
             first = int(is_stacked(path))
             return optax.contrib.MuonDimensionNumbers((first,), (first + 1,))

@@ -19,7 +19,7 @@ CLASSES = {
     "token_classification": "ForTokenClassification",
     "question_answering": "ForQuestionAnswering",
     "multiple_choice": "ForMultipleChoice",
-}
+}  # a translation model is a pair of two, see `hf_encoder_decoder`
 KNOWN = {
     "albert": tuple(CLASSES.values()),
     "bert": tuple(CLASSES.values()),
@@ -34,7 +34,7 @@ _ACTIVATIONS = {
 _SHARED = tuple(
     field.name
     for field in dataclasses.fields(ModelConfig)
-    if field.name not in ("share", "project_embeddings")
+    if field.name not in ("share", "project_embeddings", "decoder")
 )
 # Settings that must be present; for the rest, this package has the same defaults as transformers.
 _NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
@@ -136,7 +136,7 @@ def to_hf_config(weights: Weights) -> dict[str, Any]:
     _check_groups(config, groups)
     values: dict[str, Any] = {name: getattr(config, name) for name in _SHARED}
     values |= {
-        "architectures": [f"{dialect.capitalize()}{CLASSES[weights.kind]}"],
+        "architectures": [f"{dialect.capitalize()}{CLASSES.get(weights.kind, 'Model')}"],
         "model_type": dialect,
         "num_hidden_groups": groups,
         "dtype": "float32",

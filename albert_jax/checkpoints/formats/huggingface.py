@@ -20,6 +20,15 @@ from albert_jax.checkpoints.formats.hf_config import (
     to_hf_config,
     to_model_config,
 )
+from albert_jax.checkpoints.formats.hf_encoder_decoder import (
+    MODEL_TYPE,
+    decoder_settings,
+    encoder_decoder_config,
+    generation_config,
+    halves_of,
+    read_variables,
+    write_variables,
+)
 from albert_jax.checkpoints.formats.hf_tokenizer import (
     read_tokenizer,
     tokenizer_files,
@@ -63,6 +72,8 @@ def read_hf(directory: Path) -> Weights:
     """
     path = directory / "config.json"
     values = read_object(path)
+    if values.get("model_type") == MODEL_TYPE:
+        return _read_encoder_decoder(directory, values)
     dialect, kind = family_of(values, str(path)), kind_of(values, str(path))
     config = to_model_config(values, str(path))
     tensors, files = _read_tensors(directory)
@@ -93,6 +104,20 @@ def read_hf(directory: Path) -> Weights:
     )
 
 
+def _read_encoder_decoder(directory: Path, values: Mapping[str, Any]) -> Weights:
+    """Reads transformers' EncoderDecoderModel of two BERTs."""
+    path = directory / "config.json"
+    encoder, decoder = halves_of(values, str(path))
+    to_model_config(decoder, str(path))  # refuses what is not supported
+    config = to_model_config(encoder, str(path))
+    config = dataclasses.replace(config, decoder=decoder_settings(values))
+    tensors, files = _read_tensors(directory)
+    params = read_variables(tensors, config, str(directory))
+    vocabulary = _vocabulary(directory)
+    files += [path, *(tokenizer_files(directory) if vocabulary else [])]
+    return Weights(config, params, "translation", vocabulary, files=tuple(files))
+
+
 def write_hf(weights: Weights, directory: Path) -> None:
     """Writes a directory that transformers' `from_pretrained` reads.
 
@@ -101,6 +126,9 @@ def write_hf(weights: Weights, directory: Path) -> None:
     """
     values = to_hf_config(weights)
     dialect = dialect_of(weights.config)
+    if weights.kind == "translation":
+        _write_encoder_decoder(weights, values, dialect, directory)
+        return
     variables = to_variables(weights.params, weights.config, dialect)
     if dialect == "albert" and not weights.config.has_projection:
         # transformers always projects, and x·1 + 0 equals x exactly.
@@ -108,9 +136,36 @@ def write_hf(weights: Weights, directory: Path) -> None:
         variables[f"{_PROJECTION}.bias"] = np.zeros(weights.config.hidden_size, np.float32)
     if weights.kind == "encoder":  # transformers' models without heads have no such prefix
         variables = {name.removeprefix(f"{dialect}."): a for name, a in variables.items()}
+    _write(directory, weights, variables, {"config.json": values})
+
+
+def _write_encoder_decoder(
+    weights: Weights, bert: dict[str, Any], dialect: str, directory: Path
+) -> None:
+    """Writes transformers' EncoderDecoderModel."""
+    if dialect != "bert":
+        raise ValueError(
+            "transformers' EncoderDecoderModel has no ALBERT decoder: its AlbertModel has neither "
+            'causal nor cross-attention; only model.share="none" with model.embedding_size equal '
+            "to model.hidden_size, which is BERT's shape, can be written"
+        )
+    values = encoder_decoder_config(bert, weights.config)
+    generation = generation_config(values, weights)
+    files = {"config.json": values, "generation_config.json": generation}
+    _write(directory, weights, write_variables(weights), files)
+
+
+def _write(
+    directory: Path,
+    weights: Weights,
+    variables: dict[str, np.ndarray],
+    files: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Writes the weights, the JSON files and the tokenizer."""
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(values, indent=2, sort_keys=True) + "\n"
-    (directory / "config.json").write_text(text, "utf-8")
+    for name, values in files.items():
+        text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+        (directory / name).write_text(text, "utf-8")
     save_file(variables, directory / "model.safetensors", metadata={"format": "pt"})
     if weights.vocabulary is not None:
         write_tokenizer(weights.vocabulary, directory, weights.config.max_position_embeddings)

@@ -17,15 +17,18 @@ from albert_jax.model.sharding import path_of
 
 
 def read_run_weights(
-    directory: Path, step: int | None = None, with_moments: bool = False
+    directory: Path, step: int | None = None, with_moments: bool = False, average: int = 1
 ) -> Weights:
     """Reads a run's newest intact checkpoint, its best if it is fine-tuned, or that of `step`.
+
+    Instead it may read the mean of the newest ones.
 
     Args:
       directory: the run directory.
       step: a step that has a checkpoint.
       with_moments: whether to read the optimizer's moments too; at step 0 there are none, and
         no format but Orbax's own has a place for those of Muon and its like.
+      average: of how many of the newest checkpoints to take the mean, without moments.
 
     Raises:
       FileNotFoundError: if there is no run, or no checkpoint in it.
@@ -38,8 +41,11 @@ def read_run_weights(
         shapes = checkpoints.param_shapes(step)
         _check_shapes(shapes, run.config.model, folder)
         abstract = abstract_on_device(shapes, jax.local_devices()[0])
-        params = jax.tree.map(np.asarray, checkpoints.restore_params(step, abstract))
-        with_moments &= step > 0 and run.config.optimizer.name in HAVE_MOMENTS
+        if average > 1:
+            step, params = checkpoints.mean_params(average, abstract)
+        else:
+            params = jax.tree.map(np.asarray, checkpoints.restore_params(step, abstract))
+        with_moments &= average == 1 and step > 0 and run.config.optimizer.name in HAVE_MOMENTS
         moments = Moments(*checkpoints.read_moments(step)) if with_moments else None
         validation = checkpoints.record(step).get("validation", {})
     file = vocabulary_in(directory)

@@ -4,6 +4,7 @@ A dialect is a naming scheme for the same variables: `tf`, the scopes of google-
 `albert` and `bert`, the modules of transformers.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -78,9 +79,32 @@ _MODULES = (
     ("classifier", _DENSE, None, "classifier", "classifier"),
     ("span", _DENSE, None, "qa_outputs", "qa_outputs"),
 )
-
-
 # fmt: on
+
+
+def _of_decoder(module: tuple, within: str = "") -> tuple:
+    """Returns the decoder's counterpart of a module of the encoder; only BERT has one elsewhere.
+
+    `within` is "cross" for the cross-attention that corresponds to an attention.
+    """
+    path, leaves, *_, bert = module
+    path = f"decoder/{path.removeprefix('encoder/')}"
+    if within:
+        path = path.replace("/attention/", "/cross_attention/")
+        bert = bert.replace(".attention.", ".crossattention.")
+    return path, leaves, None, None, f"decoder.{bert}"
+
+
+# Source: transformers modeling_encoder_decoder.py and modeling_bert.py (BertLMHeadModel).
+_MODULES += tuple(
+    _of_decoder(module)
+    for module in _MODULES
+    if module[0].startswith(("embeddings/", f"{_LAYER}/")) and module[-1]
+) + tuple(
+    _of_decoder(module, "cross")
+    for module in _MODULES
+    if module[0].startswith(f"{_LAYER}/attention/")
+)
 
 
 class Variable(NamedTuple):
@@ -105,7 +129,12 @@ def variables(config: ModelConfig, heads: Sequence[str], dialect: str) -> list[V
     Raises:
       ValueError: if the dialect has no name for a part of the model.
     """
-    groups = external_groups(config)
+    groups = {
+        "encoder": external_groups(config),
+        "decoder": external_groups(
+            dataclasses.replace(config, num_hidden_layers=config.decoder_layers)
+        ),
+    }
     found = []
     for path, leaves, *names in _MODULES:
         part = path.partition("/")[0]
@@ -113,15 +142,24 @@ def variables(config: ModelConfig, heads: Sequence[str], dialect: str) -> list[V
             continue
         if path == "encoder/embed_proj" and not config.has_projection:
             continue
+        if path.startswith("decoder/") and not _is_own(path, config):
+            continue
         name = names[DIALECTS.index(dialect)]
         if name is None:
             raise ValueError(f"{dialect} checkpoints have no variable for {path!r}")
-        layered = path.startswith(_LAYER)
-        for g, layer, theirs in groups if layered else [(0, None, 0)]:
+        layered = "/group_{g}/" in path
+        for g, layer, theirs in groups[part] if layered else [(0, None, 0)]:
             for i in range(config.inner_group_num if layered else 1):
                 ours = path.format(g=g, i=i)
                 found += _leaves(ours, layer, name.format(g=theirs, i=i), leaves, dialect)
     return found
+
+
+def _is_own(path: str, config: ModelConfig) -> bool:
+    """Whether a module of the decoder is not the encoder's."""
+    if path.startswith("decoder/embeddings/"):
+        return not config.decoder.share_embeddings
+    return "/cross_attention/" in path or not config.decoder.share_encoder
 
 
 def _leaves(
@@ -225,7 +263,9 @@ def from_variables(
 
 
 def _heads_of_dialect(dialect: str) -> tuple[str, ...]:
-    return PRETRAINING if dialect == "tf" else HEADS
+    if dialect == "tf":
+        return PRETRAINING
+    return HEADS if dialect == "bert" else tuple(head for head in HEADS if head != "decoder")
 
 
 def _own(head: str, config: ModelConfig, dialect: str) -> list[Variable]:

@@ -1,0 +1,83 @@
+"""Translations of texts by a beam search."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from albert_jax.data.tokenizers import Tokenizer
+from albert_jax.tasks.base import Batch
+from albert_jax.tasks.batching import outputs_of
+from albert_jax.tasks.examples import PairExample
+from albert_jax.tasks.features import Features
+from albert_jax.tasks.search import NONE_FOUND
+from albert_jax.tasks.translation import Translation, text_of
+
+Run = Callable[[Callable[[Any, Batch], Any]], Callable[[Batch], Any]]
+
+
+class Hypothesis(NamedTuple):
+    """A translation, and its log-probability (nats) over the length penalty."""
+
+    text: str
+    score: float
+
+
+class Translated(NamedTuple):
+    """The best translation of a text, its score, and all that were asked for, best first."""
+
+    text: str
+    score: float
+    n_best: list[Hypothesis]
+
+
+class Translator:
+    """A search with given settings, compiled once for each shape of a batch."""
+
+    def __init__(
+        self, task: Translation, compiled: Run, beam: int | None, length_penalty: float | None
+    ):
+        """Takes the task's settings where there are no others.
+
+        Raises:
+          ValueError: if a setting cannot be.
+        """
+        config = task.config
+        beam = config.beam if beam is None else beam
+        penalty = config.length_penalty if length_penalty is None else length_penalty
+        if beam < 1:
+            raise ValueError(f"beam={beam} must be at least 1")
+        self._beam = beam
+        settings = dataclasses.replace(config, beam=beam, length_penalty=penalty)
+        self._task = Translation(task.spec, settings)
+        self._search = compiled(lambda model, batch: self._task.search(model, batch, beam))
+
+    def __call__(
+        self, texts: Sequence[str], tokenizer: Tokenizer, batch_size: int, n_best: int = 1
+    ) -> tuple[list[Translated], Features]:
+        """Returns the translations of texts, and their rows.
+
+        Raises:
+          ValueError: if more are asked for than the beam holds.
+        """
+        if not 1 <= n_best <= self._beam:
+            raise ValueError(f"n_best={n_best} must be from 1 to beam={self._beam}")
+        examples = [PairExample(str(i), text, None) for i, text in enumerate(texts)]
+        features = self._task.features(examples, tokenizer)
+
+        def run(batch: Batch) -> dict[str, np.ndarray]:
+            return jax.device_get(self._search(batch)._asdict())
+
+        size = min(batch_size, 1 << max(len(texts) - 1, 0).bit_length())
+        outputs = outputs_of(features.rows, size, self._task.config.max_length, run)
+        found = []
+        for text, output in zip(texts, outputs, strict=True):
+            best = [
+                Hypothesis(text_of(ids, tokenizer) if text.strip() else "", float(score))
+                for ids, score in zip(output["ids"], output["scores"], strict=True)
+                if score > NONE_FOUND
+            ][:n_best]
+            found.append(Translated(*best[0], best))
+        return found, features
