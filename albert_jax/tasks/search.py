@@ -130,6 +130,7 @@ def _choose(
     ends = (tokens == end) | (state.step + 1 == settings.max_tokens)
     # Of the 2K, those after the first K are there only so that K can go on.
     is_new = ends & (jnp.arange(count) < K)[None] & ~state.is_done[:, None]
+    is_new &= scores > NONE_FOUND  # before it is divided
     new_scores = jnp.where(is_new, scores / settings.divisor(state.step + 1), _NEVER)
     merged = jnp.concatenate([state.finished_scores, new_scores], axis=1)
     finished_scores, best = jax.lax.top_k(merged, K)

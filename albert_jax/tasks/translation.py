@@ -199,6 +199,8 @@ def text_of(ids: np.ndarray, tokenizer: Tokenizer | None) -> str:
     assert tokenizer is not None, "features of a translation keep their tokenizer"
     ends = np.flatnonzero(ids == tokenizer.special.sep)
     kept = ids[: ends[0]] if ends.size else ids
+    # A model's table may be longer than its vocabulary.
+    kept = np.where(kept < tokenizer.vocab_size, kept, tokenizer.special.unk)
     return " ".join(tokenizer.decode(kept.tolist()).split())
 
 

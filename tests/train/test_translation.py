@@ -16,6 +16,7 @@ from support.texts import WORDS
 from support.translation import pair_batch, translation_model
 
 import albert_jax
+from albert_jax.checkpoints.formats.huggingface import write_hf
 from albert_jax.checkpoints.read import read
 from albert_jax.checkpoints.state import TrainState, state_spec
 from albert_jax.config import Config, MeshConfig, config_from_dict
@@ -27,6 +28,7 @@ from albert_jax.tasks.translation import smoothed_cross_entropy
 from albert_jax.train import make_experiment
 from albert_jax.train.curves import read_metrics
 from albert_jax.train.experiment import model_builder
+from albert_jax.train.initialization import start_with
 from albert_jax.train.loop import train
 from albert_jax.train.optimizer import make_schedule, optimizer_of
 from albert_jax.train.step import compile_steps
@@ -164,16 +166,12 @@ def test_a_decoder_begins_as_the_encoder(make_config, tmp_path, share_encoder):
     encoder = first._replace(
         kind="masked_lm", params={k: v for k, v in first.params.items() if k != "decoder"}
     )
-    from albert_jax.checkpoints.formats.huggingface import write_hf
-
     write_hf(encoder, tmp_path / "encoder")
     config = make_config(
         model={"decoder": {"share_encoder": share_encoder}}, init_from=str(tmp_path / "encoder")
     )
     experiment = make_experiment(config, tmp_path / "second")
     assert experiment.config.model.decoder.share_encoder == share_encoder
-    from albert_jax.train.initialization import start_with
-
     start = start_with(experiment.start, experiment.spec.init(jax.random.key(0)).params)
     for part in ("embeddings", "encoder", "mlm"):
         assert equal_trees(start[part], encoder.params[part])
@@ -186,7 +184,9 @@ def test_a_decoder_begins_as_the_encoder(make_config, tmp_path, share_encoder):
 
 def updates(mesh: MeshConfig, devices: int, accum: int = 1) -> TrainState:
     """Three updates on fixed batches."""
-    model = translation_model(share_encoder=False, hidden_dropout_prob=0.1, initializer_range=0.05)
+    model = translation_model(
+        share_encoder=False, num_hidden_layers=2, hidden_dropout_prob=0.1, initializer_range=0.05
+    )
     values = {
         "model": dataclasses.asdict(model),
         "mesh": dataclasses.asdict(mesh),
