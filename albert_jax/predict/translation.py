@@ -11,11 +11,11 @@ from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.tasks.base import Batch
 from albert_jax.tasks.batching import outputs_of
 from albert_jax.tasks.examples import PairExample
-from albert_jax.tasks.features import Features
+from albert_jax.tasks.features import FeatureRow, Features
 from albert_jax.tasks.search import NONE_FOUND
 from albert_jax.tasks.translation import Translation, text_of
 
-Run = Callable[[Callable[[Any, Batch], Any]], Callable[[Batch], Any]]
+Run = Callable[[Callable[[Any, Batch], Any]], Callable[[Any], Any]]
 
 
 class Hypothesis(NamedTuple):
@@ -67,7 +67,7 @@ class Translator:
         examples = [PairExample(str(i), text, None) for i, text in enumerate(texts)]
         features = self._task.features(examples, tokenizer)
 
-        def run(batch: Batch) -> dict[str, np.ndarray]:
+        def run(batch: FeatureRow) -> dict[str, np.ndarray]:
             return jax.device_get(self._search(batch)._asdict())
 
         size = min(batch_size, 1 << max(len(texts) - 1, 0).bit_length())

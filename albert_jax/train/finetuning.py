@@ -282,11 +282,11 @@ def _freeze(steps: int) -> optax.GradientTransformation:
     if not steps:
         return optax.stateless(lambda updates, params: without(updates))
 
-    def update(updates: Any, count: jax.Array, params: Any = None) -> tuple[Any, jax.Array]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
         frozen = without(updates)
-        found = jax.tree.map(lambda f, u: jnp.where(count < steps, f, u), frozen, updates)
-        return found, count + 1
+        found = jax.tree.map(lambda f, u: jnp.where(state < steps, f, u), frozen, updates)
+        return found, state + 1
 
     return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
 

@@ -38,17 +38,17 @@ SIZES = {
 def theirs(config: ModelConfig, layers: int = 3) -> Any:
     """transformers' pair of BERTs of these sizes, with weights large enough to differ."""
     torch.manual_seed(0)
-    sizes = {k: v for k, v in dataclasses.asdict(config).items() if k != "decoder"}
+    sizes: dict[str, Any] = {k: v for k, v in dataclasses.asdict(config).items() if k != "decoder"}
     encoder = transformers.BertConfig(**sizes)
     decoder = transformers.BertConfig(
-        **sizes | {"num_hidden_layers": layers}, is_decoder=True, add_cross_attention=True
+        **(sizes | {"num_hidden_layers": layers, "is_decoder": True, "add_cross_attention": True})
     )
     pair = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     pair.decoder_start_token_id, pair.pad_token_id, pair.eos_token_id = CLS, PAD, SEP
     return scaled(transformers.EncoderDecoderModel(pair), 1.5)
 
 
-def backwards(rows: int, seed: int) -> dict[str, np.ndarray]:
+def backwards(rows: int, seed: int) -> dict[str, Any]:
     """Random words, and the same words backwards."""
     draw = np.random.default_rng(seed)
     batch = pair_batch(rows, sources=8, targets=7, seed=seed)
@@ -135,9 +135,10 @@ def test_what_is_written_is_read_there_and_read_back(tmp_path, share_encoder, sh
     params = nnx.to_pure_dict(nnx.state(Albert(config, HEADS, rngs=nnx.Rngs(1)), nnx.Param))
     weights = Weights(config, numpy_of(params), "translation")
     write_hf(weights, tmp_path)
-    model, said = transformers.EncoderDecoderModel.from_pretrained(
+    loaded: Any = transformers.EncoderDecoderModel.from_pretrained(
         tmp_path, output_loading_info=True
     )
+    model, said = loaded
     assert not any(said.values())
     batch = pair_batch()
     real = batch["target_weights"] > 0

@@ -16,20 +16,20 @@ HEADS = ("decoder", "mlm")
 
 
 def translation_model(
-    share_encoder: bool = True, share_embeddings: bool = True, layers: int = 0, **changes: Any
+    share_encoder: Any = True, share_embeddings: Any = True, layers: Any = 0, **changes: Any
 ) -> ModelConfig:
     """Sizes of a small encoder-decoder, with weights large enough for differences to show."""
     decoder = DecoderConfig(layers, share_encoder, share_embeddings)
     return tiny_model(**{"initializer_range": 0.2, "decoder": decoder} | changes)
 
 
-def built(config: ModelConfig, seed: int = 0) -> Albert:
+def built(config: ModelConfig, seed: int = 0) -> Any:
     return Albert(config, HEADS, rngs=nnx.Rngs(seed))
 
 
 def pair_batch(
     rows: int = 4, sources: int = 9, targets: int = 7, vocab_size: int = 96, seed: int = 0
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """Pairs of random sentences of different lengths, padded."""
     draw = np.random.default_rng(seed)
     lengths = draw.integers(3, sources + 1, rows)

@@ -77,7 +77,7 @@ def test_texts_pairs_and_labels(small):
         TextExample("3", text, text, np.float64(0.5)),
         TextExample("4", "", "", 0),
     ]
-    rows, owners, notes = text_features(examples, small, len(ids) + 6)
+    rows, owners, notes, _ = text_features(examples, small, len(ids) + 6)
     assert contents(rows[0]) == contents(rows[2]) == (ids, None)
     assert contents(rows[1]) == (ids, small.encode("moring"))
     assert length_of(rows[3]) == len(ids) + 6
@@ -96,7 +96,7 @@ def test_texts_pairs_and_labels(small):
 @given(TEXTS, TEXTS, st.lists(TEXTS, min_size=2, max_size=4), st.integers(4, 90))
 def test_a_choice_loses_its_context_first(small, context, question, options, max_length):
     example = ChoiceExample("0", context, question.replace("_", ""), tuple(options), 1)
-    (row,), owners, notes = choice_features([example], small, max_length)
+    (row,), owners, notes, _ = choice_features([example], small, max_length)
     assert (owners.tolist(), row["label"].dtype) == ([0], np.int32)
     whole = small.encode(context)
     contexts_cut = options_cut = 0
@@ -124,7 +124,7 @@ def test_a_choice_loses_its_context_first(small, context, question, options, max
 def test_an_option_fills_the_gaps(small):
     def endings(question):
         example = ChoiceExample("0", "", question, ("mor", "tan ing"), None)
-        (row,), _, _ = choice_features([example], small, 64)
+        (row,), _, _, _ = choice_features([example], small, 64)
         return [[int(i) for i in part if i not in (0, CLS, SEP)] for part in row["input_ids"]]
 
     for question, first, second in (
@@ -140,7 +140,7 @@ def test_an_option_fills_the_gaps(small):
 
 def test_race_as_it_is(albert, shared_data):
     examples = read_race("race", str(shared_data / "race")).splits["validation"]
-    rows, _, notes = choice_features(examples, albert, 512)
+    rows, _, notes, _ = choice_features(examples, albert, 512)
     assert max(map(length_of, rows)) == 512
     assert {row["input_ids"].shape[0] for row in rows} == {4}
     assert notes == {"contexts cut": 210, "options cut": 0}
@@ -159,7 +159,7 @@ def test_every_word_has_one_slot(small, sentences, max_length, has_tags):
         TaggedExample(str(i), tuple(words), tuple(range(len(words))) if has_tags else None)
         for i, words in enumerate(sentences)
     ]
-    rows, owners, notes = tag_features(examples, small, max_length)
+    rows, owners, notes, _ = tag_features(examples, small, max_length)
     found = [[] for _ in sentences]
     cut = 0
     for row, owner in zip(rows, owners, strict=True):
@@ -191,7 +191,7 @@ def test_conll_as_it_is(albert, shared_data):
         ("validation", 512, 51_362),
         ("validation", 32, 51_362),
     ):
-        rows, owners, notes = tag_features(data[split], albert, max_length)
+        rows, owners, notes, _ = tag_features(data[split], albert, max_length)
         seen = {(int(o), int(w)) for o, r in zip(owners, rows, strict=True) for w in r["words"]}
         expected = {(i, w) for i, e in enumerate(data[split]) for w in range(len(e.words))}
         assert {pair for pair in seen if pair[1] != NONE} == expected

@@ -55,7 +55,7 @@ def test_windows_and_the_place_of_the_answer(small, context, question, data):
     stride = data.draw(st.integers(1, 50))
     asked = small.encode(question)[:max_question]
     example = QuestionExample("0", "", context, question, answers)
-    rows, owners, notes = question_features(
+    rows, owners, notes, _ = question_features(
         [example], small, room + 3 + len(asked), stride, max_question
     )
     ids, offsets = small.encode_with_offsets(context)
@@ -93,7 +93,7 @@ def plain(text):
 @FEW
 @given(TEXTS)
 def test_a_piece_stands_for_its_characters(small, context):
-    (row,), _, _ = question_features(
+    (row,), _, _, _ = question_features(
         [QuestionExample("0", "", context, "", ())], small, 400, 128, 64
     )
     for i, begin, end in zip(row["input_ids"], row["begins"], row["ends"], strict=True):
@@ -115,14 +115,14 @@ def test_a_question_that_fills_the_row_is_refused(small):
 def test_white_space_about_an_answer_does_not_lose_it(small):
     for context, start, text in ((" mor tan", 0, " mor"), ("mor tan  ", 4, "tan  ")):
         example = QuestionExample("0", "", context, "sil", (Answer(text, start),))
-        (row,), _, _ = question_features([example], small, 64, 16, 64)
+        (row,), _, _, _ = question_features([example], small, 64, 16, 64)
         assert context[row["begins"][row["start"]] : row["ends"][row["end"]]] == text.strip()
 
 
 @pytest.mark.slow
 def test_squad_as_it_is(albert, shared_data):
     examples = read_squad(str(shared_data / "squad" / "dev-v2.0-cs224n.json"))
-    rows, owners, notes = question_features(examples, albert, 384, 128, 64)
+    rows, owners, notes, _ = question_features(examples, albert, 384, 128, 64)
     found, begins = {}, {}
     for row, owner in zip(rows, owners, strict=True):
         begins.setdefault(owner, set()).update(row["begins"].tolist())
@@ -145,7 +145,7 @@ def test_squad_as_it_is(albert, shared_data):
 
 def test_rows_are_padded_with_what_stands_on_padding(small):
     example = QuestionExample("0", "", "mor tan", "sil", (Answer("tan", 4),))
-    (row,), _, _ = question_features([example], small, 64, 16, 64)
+    (row,), _, _, _ = question_features([example], small, 64, 16, 64)
     for name, value in (("input_ids", 0), ("attention_mask", 0), ("begins", NONE), ("ends", NONE)):
         stacked = stack([row[name]], name, 64)
         assert stacked.dtype == np.int32

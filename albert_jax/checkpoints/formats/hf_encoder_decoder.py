@@ -148,7 +148,7 @@ def read_variables(
             )
     named = {name: a for name, a in named.items() if not name.endswith("position_ids")}
     params = from_variables(named, _untied(config), "bert", source)
-    flat = traverse_util.flatten_dict(params, sep="/")
+    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
     for path in [path for path in flat if path.startswith("decoder/")]:
         original = path.removeprefix("decoder/")
         if original.startswith("embeddings/"):

@@ -191,23 +191,28 @@ def _pair(
 def _task_data(found: Mapping[str, tuple[str, list[Pair]]], to_predict: bool) -> TaskData:
     splits, notes = {}, []
     for split, (path, pairs) in found.items():
-        examples = [PairExample(str(i), *map(_one_line, pair)) for i, pair in enumerate(pairs)]
-        whole = [e for e in examples if e.source.strip() and (e.target or "").strip()]
-        blank = len(examples) - len(whole)
-        if blank and split == "train" and not to_predict:
-            notes.append(f"{path}: {blank:,} pairs left out: a side is blank")
-            examples = whole
-        elif blank and not to_predict:
-            first = next(i for i, e in enumerate(examples) if e not in whole)
+        blank = [
+            i for i, pair in enumerate(pairs) if not all(text and text.strip() for text in pair)
+        ]
+        if blank and not to_predict and split != "train":
             raise ValueError(
-                f"{path}: line {first + 1}: a side is blank; fill it in or drop the pair from both"
+                f"{path}: line {blank[0] + 1}: a side is blank; fill it in or drop the pair from "
+                "both"
             )
+        left_out = set() if to_predict else set(blank)
+        if left_out:
+            notes.append(f"{path}: {len(left_out):,} pairs left out: a side is blank")
+        examples = [
+            PairExample(str(i), _one_line(source), None if target is None else _one_line(target))
+            for i, (source, target) in enumerate(pairs)
+            if i not in left_out
+        ]
         if not examples:
             raise ValueError(f"{path}: holds no pair of sentences; add some or remove the file")
         splits[split] = examples
     return TaskData(splits, (), tuple(notes))
 
 
-def _one_line(text: str | None) -> str | None:
+def _one_line(text: str) -> str:
     """Returns the text on one line, as translations are written."""
-    return None if text is None else " ".join(text.split("\n")).replace("\r", " ")
+    return text.replace("\n", " ").replace("\r", " ")
