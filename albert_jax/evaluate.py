@@ -25,7 +25,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Returns a checkpoint's metrics on the run's held-out examples, computed as in training.
 
-    Translations are searched for with `task.beam`.
+    Translations are searched for with `task.translation.beam`.
 
     Args:
       workdir: the run directory.
@@ -42,8 +42,7 @@ def evaluate(
         config = read_run(workdir).config
         if data is not None:
             config = _with_data(config, str(data))
-        task = dataclasses.replace(config.task, validation_beam=config.task.beam)
-        config = dataclasses.replace(config, task=task)
+        config = dataclasses.replace(config, task=config.task.with_full_search())
     experiment = make_experiment(config, workdir)
     folder = workdir / "checkpoints"
     with agreed(), Checkpoints(folder, read_only=True) as checkpoints:

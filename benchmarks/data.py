@@ -4,8 +4,9 @@
 
 Prints a JSON object for each stage: its throughput in pieces per second, with its input computed
 beforehand; then those of `prepare` and of the loader as a whole. --peer adds transformers'
-collator for single masked tokens, on rows of the same pieces without pairs (needs torch). Times
-are CPU seconds of this process, so other work on the machine does not count.
+collator for single masked tokens, on rows of the same pieces without pairs (needs torch); or, with
+a vocab.txt, its fast tokenizer on the same lines. Times are CPU seconds of this process, so other
+work on the machine does not count.
 """
 
 import argparse
@@ -148,6 +149,21 @@ def collator(config: DataConfig, vocabulary: str, rows: int) -> tuple[float, flo
     return seconds, float(len(filled) // _BATCH * _BATCH * config.seq_len)
 
 
+def fast_tokenizer(inputs: list[str], vocabulary: str) -> Iterator[tuple[str, float]]:
+    """(whose, CPU seconds) of encoding every line by WordPiece, then ("pieces", how many)."""
+    from transformers import BertTokenizer
+
+    texts = [line for path in inputs for line in Path(path).read_text("utf-8").splitlines()]
+    ours, theirs = load_tokenizer(vocabulary), BertTokenizer(vocabulary)
+    seconds, (pieces, _) = timed(lambda: ours.encode_flat(texts))
+    yield "encode", seconds
+    seconds, found = timed(lambda: theirs(texts, add_special_tokens=False)["input_ids"])
+    yield "encode, transformers' fast tokenizer", seconds
+    if list(itertools.chain.from_iterable(found)) != pieces.tolist():
+        raise ValueError("the two tokenizers' ids differ")
+    yield "pieces", float(len(pieces))
+
+
 def lines(stages: Iterator[tuple[str, float]], what: str) -> Iterator[dict[str, Any]]:
     """An object a stage, with what it makes of a second."""
     found = dict(stages)
@@ -175,7 +191,9 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         config = DataConfig(path=str(Path(folder) / "rows"), seq_len=args.seq_len)
         rows = min(args.rows, manifest["rows"]["train"])
         yield from lines(loader_stages(config, rows), "loader")
-        if args.peer:
+        if args.peer and args.tokenizer.endswith(".txt"):
+            yield from lines(fast_tokenizer(args.input, args.tokenizer), "WordPiece")
+        elif args.peer:
             seconds, tokens = collator(config, args.tokenizer, rows)
             yield from lines(iter([("all", seconds), ("pieces", tokens)]), "peer's collator")
 
@@ -184,7 +202,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Times the way from text to batches.")
     parser.add_argument("--input", action="append", required=True, help="as for prepare")
-    parser.add_argument("--tokenizer", required=True, help="a SentencePiece model")
+    parser.add_argument("--tokenizer", required=True, help="a SentencePiece model or a vocab.txt")
     parser.add_argument("--seq_len", type=int, default=512)
     parser.add_argument("--rows", type=int, default=4096, help="rows made into batches")
     parser.add_argument("--peer", action="store_true", help="also transformers' collator")

@@ -82,7 +82,7 @@ def measure(
     batches = [batch for _, batch in eval_batches(rows, size, config.max_length)]
     runs = {
         "ours": ours(model, beam),
-        "transformers": theirs(peer, beam, config.length_penalty, config.max_length),
+        "transformers": theirs(peer, beam, config.translation.length_penalty, config.max_length),
     }
     found = {
         name: [ids for batch in batches for ids in tokens_in(run(batch), end)]

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 # The largest int32, the type of sizes and step numbers on the devices.
@@ -67,10 +68,20 @@ def check_values(config: Any) -> None:
     for name in ("max_length", "stride", "max_question", "max_answer", "n_best"):
         _require_range(config, "task", name, 1, _MOST)
     _require_range(config, "task", "classifier_dropout", 0, 0.999)
+    _require_range(config, "task", "freeze_steps", 0, _MOST)
+    _require_range(config, "train", "batch_tokens", 0, _MOST)
+    for name, low, high in (
+        ("beam", 1, _MOST),
+        ("validation_beam", 1, _MOST),
+        ("label_smoothing", 0, 0.999),
+        ("length_penalty", 0, math.inf),
+    ):
+        _require_range(config, "task.translation", name, low, high)
     for name in ("b1", "b2", "decay_fraction", "warmup_fraction"):
         _require_range(config, "optimizer", name, 0, 1)
     _check_divisions(config)
     _check_phases(config)
+    _check_translation(config)
 
 
 def _check_divisions(config: Any) -> None:
@@ -122,6 +133,37 @@ def _check_divisions(config: Any) -> None:
         )
 
 
+def _check_translation(config: Any) -> None:
+    model, task = config.model, config.task
+    layers = model.decoder.num_layers
+    if not 0 <= layers <= _MOST_LAYERS:
+        raise ValueError(
+            f"config.model.decoder.num_layers={layers} must be from 0 (as many as the encoder) to "
+            f"{_MOST_LAYERS}"
+        )
+    differs = layers not in (0, model.num_hidden_layers)
+    if differs and model.decoder.share_encoder and model.share != "all":
+        raise ValueError(
+            f"config.model.decoder.num_layers={layers}, but the decoder shares the "
+            f"{model.num_hidden_layers} layers of the encoder, which have weights of their own; "
+            "set model.decoder.share_encoder=False, or num_layers=0"
+        )
+    if layers and layers < model.num_hidden_groups:
+        raise ValueError(
+            f"config.model.decoder.num_layers={layers} must be at least "
+            f"model.num_hidden_groups={model.num_hidden_groups}"
+        )
+    if config.train.batch_tokens and task.name == "pretrain":
+        raise ValueError(
+            f"config.train.batch_tokens={config.train.batch_tokens} is for fine-tuning; set "
+            "train.batch_size"
+        )
+    if task.freeze_steps and not task.freeze_encoder:
+        raise ValueError(
+            f"config.task.freeze_steps={task.freeze_steps} needs task.freeze_encoder=True"
+        )
+
+
 def short_phases(phases: Sequence[str]) -> list[tuple[int, float]]:
     """Returns the (length, share of the steps) of each of `data.phases`.
 
@@ -159,7 +201,7 @@ def _check_phases(config: Any) -> None:
 
 
 def _require_range(config: Any, group: str, name: str, low: float, high: float) -> None:
-    value = getattr(getattr(config, group), name)
+    value = attrgetter(f"{group}.{name}")(config)
     if not low <= value <= high:
         bounds = f"at least {low}" if high == math.inf else f"from {low} to {high}"
         raise ValueError(f"config.{group}.{name}={value} must be {bounds}")

@@ -1,5 +1,6 @@
 """Words that must be one of a few, and what a message says when they are not."""
 
+import dataclasses
 import difflib
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -23,3 +24,8 @@ def nearest(word: Any, known: Iterable[str]) -> str:
     known = list(known)
     matches = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"
+
+
+def choice(default: str, *others: str) -> Any:
+    """Returns the dataclass field of a setting that is one of these strings."""
+    return dataclasses.field(default=default, metadata={"choices": (default, *others)})

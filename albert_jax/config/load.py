@@ -18,14 +18,8 @@ from typing import Any
 import ml_collections
 
 from albert_jax.config.choices import nearest
-from albert_jax.config.schema import (
-    TFDS_PREFIX,
-    Config,
-    Options,
-    config_from_dict,
-    convert,
-    element_type,
-)
+from albert_jax.config.conversion import Options, convert, element_type
+from albert_jax.config.schema import TFDS_PREFIX, Config, config_from_dict
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> Config:

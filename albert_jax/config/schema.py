@@ -1,53 +1,22 @@
-"""All settings of a run, as frozen dataclasses with strict conversion.
+"""All settings of a run, as frozen dataclasses.
 
 Defaults are defined only here. `config_from_dict` raises an error for unknown keys, wrong types
 and values that cannot work on any devices.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ml_collections
 
 from albert_jax.config.checks import check_values
-from albert_jax.config.choices import nearest, one_of
+from albert_jax.config.choices import choice
+from albert_jax.config.conversion import Options, convert, names
+from albert_jax.config.translation import DecoderConfig, TranslationConfig
 
-
-class Options(dict[str, Any]):
-    """Named settings that only their consumer knows; hashable like all other settings."""
-
-    def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return hash(tuple(sorted(self.items())))
-
-
-_NO_OPTIONS = Options()
-
-
-def _names(*default: str) -> Any:
-    return field(default=default, metadata={"element": str})
-
-
-def _choice(default: str, *others: str) -> Any:
-    return field(default=default, metadata={"choices": (default, *others)})
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """The decoder of a model that translates; its widths and heads are the encoder's.
-
-    Attributes:
-      num_layers: its layers; 0 for as many as the encoder has.
-      share_encoder: whether its self-attention and feed-forward blocks are the encoder's.
-        Cross-attention is always its own. Source: arXiv:1907.12461, section 4 (BERTShare).
-      share_embeddings: whether its embeddings and output table are the encoder's.
-    """
-
-    num_layers: int = 0
-    share_encoder: bool = True
-    share_embeddings: bool = True
+_NO_OPTIONS, _DECODER, _TRANSLATION = Options(), DecoderConfig(), TranslationConfig()
 
 
 @dataclass(frozen=True)
@@ -79,9 +48,9 @@ class ModelConfig:
     type_vocab_size: int = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
-    share: str = _choice("all", "attention", "ffn", "none")
+    share: str = choice("all", "attention", "ffn", "none")
     project_embeddings: bool = False
-    decoder: DecoderConfig = DecoderConfig()
+    decoder: DecoderConfig = _DECODER
 
     @property
     def decoder_layers(self) -> int:
@@ -120,7 +89,7 @@ class DataConfig:
     path: str = ""
     seq_len: int = 512
     packing: bool = True
-    phases: tuple[str, ...] = _names()
+    phases: tuple[str, ...] = names()
     mask_rate: float = 0.15
     eval_mask_rate: float = 0.0
     max_ngram: int = 3
@@ -159,7 +128,7 @@ class OptimizerConfig:
     learning_rate: float = 0.00176
     warmup_steps: int = 3125
     warmup_fraction: float = 0.0
-    schedule: str = _choice("linear", "cosine", "wsd", "inverse_sqrt")
+    schedule: str = choice("linear", "cosine", "wsd", "inverse_sqrt")
     decay_fraction: float = 0.1
     weight_decay: float = 0.01
     b1: float = 0.9
@@ -176,8 +145,8 @@ class TrainConfig:
 
     Attributes:
       batch_size: rows per step, over all devices and accumulation steps.
-      batch_tokens: for translation, tokens per step in place of rows: a batch holds as many pairs
-        of like length as fit, padding included, counting the longer side. 0 uses `batch_size`.
+      batch_tokens: tokens per step of fine-tuning, in place of rows: a batch holds as many rows
+        of like length as fit, padding included. Of a pair to translate, the longer side counts.
       num_epochs: passes over the training examples of a fine-tuning task, in place of
         `num_steps`; the run is then evaluated and saved ten times. 0 uses `num_steps`.
       dtype: dtype of the matrix products; parameters and sums stay float32.
@@ -205,8 +174,8 @@ class TrainConfig:
     num_steps: int = 125_000
     num_epochs: float = 0.0
     grad_accum_steps: int = 1
-    dtype: str = _choice("bfloat16", "float32")
-    remat: str = _choice("none", "dots", "full")
+    dtype: str = choice("bfloat16", "float32")
+    remat: str = choice("none", "dots", "full")
     attention: str = "auto"
     unroll: int = 1
     seed: int = 0
@@ -216,7 +185,7 @@ class TrainConfig:
     checkpoint_every: int = 2500
     checkpoint_minutes: float = 0.0
     keep_checkpoints: int = 3
-    loggers: tuple[str, ...] = _names("tensorboard", "terminal")
+    loggers: tuple[str, ...] = names("tensorboard", "terminal")
     max_bad_steps: int = 10
     max_loss_rise: float = 0.0
     debug_nans: bool = False
@@ -249,13 +218,7 @@ class TaskConfig:
       max_answer: maximum tokens of an answer (squad).
       n_best: answers listed for a question (squad). Source of these four:
         google-research/albert run_squad_v2.py.
-      label_smoothing: probability spread over the vocabulary in the loss (translation).
-      beam: hypotheses kept in the search for a translation; 1 is greedy.
-      validation_beam: the same for the evaluations of a run.
-      length_penalty: exponent of the length that a hypothesis' log-probability is divided by.
-      penalty: what is raised to it: the length in tokens (`length`), or (5 + length) / 6 (`gnmt`).
-        Source: arXiv:1609.08144, equation 14.
-      init_decoder: whether a decoder with blocks of its own begins with the encoder's.
+      translation: settings of `translation/…`.
     """
 
     name: str = "pretrain"
@@ -270,12 +233,13 @@ class TaskConfig:
     max_question: int = 64
     max_answer: int = 30
     n_best: int = 20
-    label_smoothing: float = 0.1
-    beam: int = 5
-    validation_beam: int = 1
-    length_penalty: float = 1.0
-    penalty: str = _choice("length", "gnmt")
-    init_decoder: bool = True
+    translation: TranslationConfig = _TRANSLATION
+
+    def with_full_search(self) -> "TaskConfig":
+        """Returns the settings for use after training: evaluations search with the full beam."""
+        found = self.translation
+        found = dataclasses.replace(found, validation_beam=found.beam)
+        return dataclasses.replace(self, translation=found)
 
 
 @dataclass(frozen=True)
@@ -314,56 +278,3 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
     config = convert(Config, values, "config")
     check_values(config)
     return config
-
-
-def convert(cls: type, values: Mapping[str, Any], where: str) -> Any:
-    """Builds dataclass `cls` from `values`, checking only keys and types; for `config.load`."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where} must be a group of settings, not {values!r}")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    converted = {}
-    for key, value in values.items():
-        if key not in fields:
-            raise ValueError(f"unknown key {where}.{key}{nearest(key, fields)}")
-        default = fields[key].default
-        if dataclasses.is_dataclass(default):
-            converted[key] = convert(type(default), value, f"{where}.{key}")
-        else:
-            converted[key] = _convert_value(fields[key], value, f"{where}.{key}")
-    return cls(**converted)
-
-
-def element_type(spec: dataclasses.Field) -> type:
-    """Returns the element type of a tuple setting."""
-    return spec.metadata.get("element", int)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value may be an option."""
-    is_finite = type(value) is not float or math.isfinite(value)
-    return type(value) in (bool, int, float, str) and is_finite
-
-
-def _convert_value(spec: dataclasses.Field, value: Any, where: str) -> Any:
-    kind = type(spec.default)
-    if kind is float and type(value) is int:
-        value = float(value)
-    if kind is tuple and isinstance(value, list | tuple):
-        element = element_type(spec)
-        if any(type(part) is not element for part in value):
-            what = "names" if element is str else "whole numbers"
-            raise ValueError(f"{where} must be {what}, not {value!r}")
-        return tuple(value)
-    if kind is Options and isinstance(value, Mapping):
-        wrong = [name for name, part in value.items() if not _is_plain(part)]
-        if wrong:
-            raise ValueError(f"{where}.{wrong[0]} must be a finite number, a string or a bool")
-        return Options(value)
-    if type(value) is not kind:
-        raise ValueError(
-            f"{where} must be of type {kind.__name__}, not {type(value).__name__} {value!r}"
-        )
-    if kind is float and not math.isfinite(value):
-        raise ValueError(f"{where} must be finite, not {value}")
-    choices = spec.metadata.get("choices")
-    return one_of(where, value, choices) if choices else value

@@ -94,9 +94,7 @@ class FinetunedModel(PretrainedModel):
             return
         self.labels = _class_names(weights)
         config = weights.task or _settings(weights, self.labels)
-        # Runs are evaluated with a narrow beam, to save time.
-        config = dataclasses.replace(config, validation_beam=config.beam)
-        self._task = make_task(config, self.labels)
+        self._task = make_task(config.with_full_search(), self.labels)
         self._graphdef, _ = nnx.split(abstract_model(weights.config, params), nnx.Param)
         self._outputs = self._compiled(self._task.outputs)
         self._translators: dict[tuple, Translator] = {}
@@ -229,9 +227,9 @@ class FinetunedModel(PretrainedModel):
 
         Args:
           texts: sentences.
-          beam: hypotheses to keep, 1 for greedy; by default `task.beam`.
+          beam: hypotheses to keep, 1 for greedy; by default `task.translation.beam`.
           n_best: how many of each text's to return.
-          length_penalty: by default `task.length_penalty`.
+          length_penalty: by default `task.translation.length_penalty`.
 
         Raises:
           ValueError: if the model is of another kind, `texts` is not a list of strings or is

@@ -45,13 +45,14 @@ class Translator:
           ValueError: if a setting cannot be.
         """
         config = task.config
-        beam = config.beam if beam is None else beam
-        penalty = config.length_penalty if length_penalty is None else length_penalty
+        chosen = config.translation
+        beam = chosen.beam if beam is None else beam
+        penalty = chosen.length_penalty if length_penalty is None else length_penalty
         if beam < 1:
             raise ValueError(f"beam={beam} must be at least 1")
         self._beam = beam
-        settings = dataclasses.replace(config, beam=beam, length_penalty=penalty)
-        self._task = Translation(task.spec, settings)
+        chosen = dataclasses.replace(chosen, beam=beam, length_penalty=penalty)
+        self._task = Translation(task.spec, dataclasses.replace(config, translation=chosen))
         self._search = compiled(lambda model, batch: self._task.search(model, batch, beam))
 
     def __call__(

@@ -83,7 +83,7 @@ class Translation(FinetuningTask):
         labels, weights = self.targets(batch)
         logits = self.logits(model, batch, dropout_keys_B)
         loss, entropy, correct = smoothed_cross_entropy(
-            logits, labels, weights, self.config.label_smoothing
+            logits, labels, weights, self.config.translation.label_smoothing
         )
         count = jnp.sum(weights)
         found = {
@@ -107,7 +107,7 @@ class Translation(FinetuningTask):
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
         """Returns the best translation and, where there is a target, its cross entropy."""
-        found = self.search(model, batch, self.config.validation_beam)
+        found = self.search(model, batch, self.config.translation.validation_beam)
         outputs = {"ids": found.ids[:, 0]}
         if "target_ids" in batch:
             labels, weights = self.targets(batch | {"weights": jnp.ones(len(batch["input_ids"]))})
@@ -125,7 +125,8 @@ class Translation(FinetuningTask):
         """Returns the `beam` best translations of each source, at most twice its width long."""
         ids_BS, config, memory = batch["input_ids"], self.config, model.memory(batch)
         sources, longest = len(ids_BS), min(config.max_length, 2 * ids_BS.shape[1])
-        settings = SearchSettings(beam, longest, config.length_penalty, config.penalty)
+        chosen = config.translation
+        settings = SearchSettings(beam, longest, chosen.length_penalty, chosen.penalty)
         # A source is [CLS] text [SEP], so it shows the ids that begin and end a text.
         begin, end = ids_BS[0, 0], ids_BS[0, jnp.sum(batch["attention_mask"][0]) - 1]
 

@@ -72,7 +72,7 @@ def finetuning_experiment(
     data = read_task(config.task.name, config.task.data)
     task = make_task(config.task, data.labels)
     start = start and without_other_head(start, task)
-    if start and config.task.init_decoder and task.kind == "translation":
+    if start and config.task.translation.init_decoder and task.kind == "translation":
         start = with_decoder(start, config.model)
     splits = _make_splits(data, task, tokenizer)
     mesh = make_mesh(config.mesh, devices)

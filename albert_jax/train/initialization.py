@@ -90,9 +90,9 @@ def with_decoder(weights: Weights, config: ModelConfig) -> Weights:
         return weights
     if config.share != "all" and config.decoder_layers != config.num_hidden_layers:
         raise ValueError(
-            f"config.task.init_decoder: the decoder has {config.decoder_layers} layers, but the "
-            f"encoder {config.num_hidden_layers} with weights of their own; set "
-            "model.decoder.num_layers=0 or task.init_decoder=False"
+            "config.task.translation.init_decoder: the decoder has "
+            f"{config.decoder_layers} layers, but the encoder {config.num_hidden_layers} with "
+            "weights of their own; set model.decoder.num_layers=0 or task.translation.init_decoder=False"
         )
     decoder = dict(weights.params["encoder"])
     if not config.decoder.share_embeddings:

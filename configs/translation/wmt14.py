@@ -36,5 +36,6 @@ def get_config() -> ConfigDict:
     config.train.update({"batch_size": 256, "num_steps": 528_000, "eval_every": 10_000})
     config.train.update({"checkpoint_every": 10_000, "keep_checkpoints": 10})
     config.task.update({"name": "translation/en-de", "data": "tfds:wmt14_translate/de-en"})
-    config.task.update({"max_length": 128, "beam": 4, "length_penalty": 0.6, "penalty": "gnmt"})
+    config.task.max_length = 128
+    config.task.translation.update({"beam": 4, "length_penalty": 0.6, "penalty": "gnmt"})
     return config

@@ -21,6 +21,7 @@ from albert_jax.checkpoints.formats.huggingface import read_hf, write_hf
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import ModelConfig
 from albert_jax.config.schema import TaskConfig
+from albert_jax.config.translation import TranslationConfig
 from albert_jax.model import Albert
 from albert_jax.model.albert import abstract_model
 from albert_jax.tasks.registry import make_task
@@ -69,7 +70,9 @@ def backwards(rows: int, seed: int) -> dict[str, Any]:
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Weights, Any]:
     """A model that has half learnt to write words backwards, here and in transformers."""
     config = translation_model(**SIZES, initializer_range=0.1, share_encoder=False)
-    settings = TaskConfig(name="translation/src-tgt", label_smoothing=0.0)
+    settings = TaskConfig(
+        name="translation/src-tgt", translation=TranslationConfig(label_smoothing=0.0)
+    )
     task = make_task(settings, ())
     graphdef, params = nnx.split(Albert(config, HEADS, rngs=nnx.Rngs(0)), nnx.Param)
     tx = optax.adam(2e-3)
@@ -180,7 +183,11 @@ def test_their_directory_is_written_again_to_the_bit(pair, tmp_path):
 @pytest.mark.parametrize("beam", [1, 5])
 def test_200_sentences_are_translated_token_for_token(learnt, beam, power):
     weights, model = learnt
-    config = TaskConfig(name="translation/src-tgt", max_length=12, length_penalty=power)
+    config = TaskConfig(
+        name="translation/src-tgt",
+        max_length=12,
+        translation=TranslationConfig(length_penalty=power),
+    )
     task = make_task(config, ())
     assert isinstance(task, Translation)
     batch = backwards(200, seed=1000)

@@ -9,7 +9,7 @@ from support.models import tiny_model
 from support.pieces import CLS, SEP
 
 from albert_jax.config import ModelConfig
-from albert_jax.config.schema import DecoderConfig
+from albert_jax.config.translation import DecoderConfig
 from albert_jax.model import Albert
 
 HEADS = ("decoder", "mlm")

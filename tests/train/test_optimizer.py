@@ -12,7 +12,7 @@ from support.tiny_runs import tiny_config
 
 from albert_jax.checkpoints.formats.run import read_run_weights
 from albert_jax.config import OptimizerConfig
-from albert_jax.config.schema import Options
+from albert_jax.config.conversion import Options
 from albert_jax.convert import convert
 from albert_jax.train import make_experiment
 from albert_jax.train.loop import train

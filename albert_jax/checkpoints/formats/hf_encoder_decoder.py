@@ -15,7 +15,7 @@ from flax import traverse_util
 from albert_jax.checkpoints.formats.variables import from_variables, to_variables
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import ModelConfig
-from albert_jax.config.schema import DecoderConfig
+from albert_jax.config.translation import DecoderConfig
 from albert_jax.model.encoder import BLOCKS
 
 MODEL_TYPE = "encoder-decoder"
@@ -105,9 +105,10 @@ def generation_config(values: Mapping[str, Any], weights: Weights) -> dict[str, 
     }
     if task is None:
         return found
-    if task.penalty == "length":
-        found["length_penalty"] = task.length_penalty
-    return found | {"num_beams": task.beam, "max_length": task.max_length + 1}
+    search = task.translation
+    if search.penalty == "length":
+        found["length_penalty"] = search.length_penalty
+    return found | {"num_beams": search.beam, "max_length": task.max_length + 1}
 
 
 def write_variables(weights: Weights) -> dict[str, np.ndarray]:
