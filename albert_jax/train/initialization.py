@@ -92,7 +92,8 @@ def with_decoder(weights: Weights, config: ModelConfig) -> Weights:
         raise ValueError(
             "config.task.translation.init_decoder: the decoder has "
             f"{config.decoder_layers} layers, but the encoder {config.num_hidden_layers} with "
-            "weights of their own; set model.decoder.num_layers=0 or task.translation.init_decoder=False"
+            "weights of their own; set model.decoder.num_layers=0 or "
+            "task.translation.init_decoder=False"
         )
     decoder = dict(weights.params["encoder"])
     if not config.decoder.share_embeddings:
