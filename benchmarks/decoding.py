@@ -41,7 +41,7 @@ def ours(model: FinetunedModel, beam: int) -> Translate:
 
     def translate(batch: FeatureRow) -> np.ndarray:
         sources = {name: a for name, a in batch.items() if name != "weights"}
-        return np.asarray(jax.device_get(search(sources)))
+        return np.asarray(jax.device_get(search(model.params, sources)))
 
     return translate
 

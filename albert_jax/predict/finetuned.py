@@ -99,10 +99,9 @@ class FinetunedModel(PretrainedModel):
         self._outputs = self._compiled(self._task.outputs)
         self._translators: dict[tuple, Translator] = {}
 
-    def _compiled(self, outputs: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
-        """Returns `outputs(model, batch)` as a jitted function of the batch."""
-        function = jax.jit(lambda params, batch: outputs(nnx.merge(self._graphdef, params), batch))
-        return lambda batch: function(self.params, batch)
+    def _compiled(self, outputs: Callable[[Any, Any], Any]) -> Any:
+        """Returns `outputs(model, batch)` as a jitted function of the parameters and the batch."""
+        return jax.jit(lambda params, batch: outputs(nnx.merge(self._graphdef, params), batch))
 
     @property
     def task(self) -> FinetuningTask:
@@ -239,7 +238,9 @@ class FinetunedModel(PretrainedModel):
         key = beam, length_penalty
         if key not in self._translators:
             self._translators[key] = Translator(task, self._compiled, *key)
-        found, features = self._translators[key](texts, self.tokenizer, _BATCH, n_best)
+        found, features = self._translators[key](
+            self.params, texts, self.tokenizer, _BATCH, n_best
+        )
         _warn_of_cut(sum(features.notes.values()), len(texts), task.config.max_length)
         return found
 
@@ -259,7 +260,7 @@ class FinetunedModel(PretrainedModel):
             rows,
             size,
             self.task.config.max_length,
-            lambda batch: jax.device_get(self._outputs(batch)),
+            lambda batch: jax.device_get(self._outputs(self.params, batch)),
         )
         return outputs, features
 

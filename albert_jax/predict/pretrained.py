@@ -117,8 +117,9 @@ class PretrainedModel:
         Raises:
           ValueError: if there is no mask in the text, or no masked LM head in the model.
         """
-        if "mlm" not in self.heads:
-            raise ValueError(f"the model has no masked LM head, only {', '.join(self.heads)}")
+        if "mlm" not in self.heads or "decoder" in self.heads:  # whose output `mlm` then is
+            others = ", ".join(head for head in self.heads if head != "mlm")
+            raise ValueError(f"the model has no masked LM head, only {others}")
         encoded = self([text])
         positions = np.flatnonzero(encoded.input_ids[0] == self.tokenizer.special.mask)
         if not positions.size:

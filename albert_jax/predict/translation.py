@@ -15,7 +15,7 @@ from albert_jax.tasks.features import FeatureRow, Features
 from albert_jax.tasks.search import NONE_FOUND
 from albert_jax.tasks.translation import Translation, text_of
 
-Run = Callable[[Callable[[Any, Batch], Any]], Callable[[Any], Any]]
+Compile = Callable[[Callable[[Any, Batch], Any]], Callable[[Any, Any], Any]]
 
 
 class Hypothesis(NamedTuple):
@@ -37,7 +37,7 @@ class Translator:
     """A search with given settings, compiled once for each shape of a batch."""
 
     def __init__(
-        self, task: Translation, compiled: Run, beam: int | None, length_penalty: float | None
+        self, task: Translation, compiled: Compile, beam: int | None, length_penalty: float | None
     ):
         """Takes the task's settings where there are no others.
 
@@ -56,7 +56,12 @@ class Translator:
         self._search = compiled(lambda model, batch: self._task.search(model, batch, beam))
 
     def __call__(
-        self, texts: Sequence[str], tokenizer: Tokenizer, batch_size: int, n_best: int = 1
+        self,
+        params: Any,
+        texts: Sequence[str],
+        tokenizer: Tokenizer,
+        batch_size: int,
+        n_best: int = 1,
     ) -> tuple[list[Translated], Features]:
         """Returns the translations of texts, and their rows.
 
@@ -69,7 +74,7 @@ class Translator:
         features = self._task.features(examples, tokenizer)
 
         def run(batch: FeatureRow) -> dict[str, np.ndarray]:
-            return jax.device_get(self._search(batch)._asdict())
+            return jax.device_get(self._search(params, batch)._asdict())
 
         size = min(batch_size, 1 << max(len(texts) - 1, 0).bit_length())
         outputs = outputs_of(features.rows, size, self._task.config.max_length, run)

@@ -220,6 +220,7 @@ CALLS: dict[str, Callable[[FinetunedModel], Any]] = {
     "token_classification": lambda m: m.tag("tan siling"),
     "multiple_choice": lambda m: m.choose("tan siling", "tan?", ["kel", "bur"]),
     "masked_lm": lambda m: m.fill_mask("tan [MASK]"),
+    "translation": lambda m: m.translate(["tan siling"]),
 }
 
 

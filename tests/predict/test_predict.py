@@ -247,7 +247,7 @@ def test_answers_by_the_threshold_of_the_run(make_run, predict, data, monkeypatc
     model: FinetunedModel = albert_jax.load(run)
     threshold = float(np.mean(sorted(odds.values())[10:12]))
     model.validation = {"null_threshold": threshold}
-    monkeypatch.setattr("albert_jax.predict.__main__.load", lambda _: model)
+    monkeypatch.setattr("albert_jax.predict.__main__.load", lambda _, average: model)
     files, said = predict(run)
     assert list(files) == ["nbest_predictions.json", "null_odds.json", "predictions.json"]
     texts = files["predictions.json"]
