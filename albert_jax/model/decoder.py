@@ -4,10 +4,10 @@ Its self-attention and feed-forward blocks are the encoder's, or its own, as `co
 says; cross-attention is always its own. Like the encoder's, each kind of block has one set of
 weights for all layers of a group, or one per layer, depending on `share`.
 
-Letters as in `model/__init__.py`; S is a position of the source or of the cache.
+Letters as in `model/__init__.py`; S is a position of the source or of the cache, K a hypothesis.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -44,8 +44,23 @@ class Memory(NamedTuple):
     mask: jax.Array
 
 
-# For each group, the keys and values [L,B,S,D] of the target so far, L counting inner groups too.
+# For each group, the keys and values of the targets so far, [L,I,B,S,K,D]: I inner groups, S
+# tokens, K hypotheses of a source. What hypothesis k wrote stays in slot k, whoever continues it.
 Cache = tuple[KeysValues, ...]
+
+
+class Step(NamedTuple):
+    """One more token of K hypotheses for each source.
+
+    Attributes:
+      cache: what was written so far.
+      position: the place of the token in the target.
+      seen: bool [B,K,S,K], which slots hold the tokens of each hypothesis, this one included.
+    """
+
+    cache: Cache
+    position: jax.Array | int
+    seen: jax.Array
 
 
 class DecoderGroup(nnx.Module):
@@ -85,16 +100,17 @@ class DecoderGroup(nnx.Module):
         cache: KeysValues | None,
         position: jax.Array | int,
     ) -> tuple[jax.Array, KeysValues | None]:
-        """Maps x_BTD to x_BTD, and the cache to one that holds these positions too.
+        """Maps x_BTD to x_BTD, and the cache to one that holds these tokens too.
 
         Args:
-          x_BTD: the residual stream; rows of one source are adjacent.
+          x_BTD: the residual stream; with a cache, T are the hypotheses of a source.
           memory: `memory` of the sources.
-          masks: of self-attention, bool [1,1,T,S], and of the sources, [B,1,1,S].
+          masks: of self-attention, bool [1,1,T,T], with a cache [B,1,T,S·T]; of the sources,
+            [B,1,1,S].
           encoder_blocks: those of the encoder's group; the decoder's own take their place.
           dropout_keys_B: one key per row; None for no dropout.
           cache: None if x holds the whole target.
-          position: the first of x in the target, if there is a cache.
+          position: the place of the tokens in the target, if there is a cache.
         """
         own = {
             (inner, name): getattr(getattr(self, inner), name)
@@ -103,70 +119,53 @@ class DecoderGroup(nnx.Module):
         }
         blocks = LayerBlocks({**encoder_blocks, **own}, self.share)
         self_mask, source_mask = masks
-        count = len(self.inner_names)
         is_stacked = "cross_attention" in UNSHARED[self.share]
 
-        def layer(carry: tuple[jax.Array, KeysValues | None], scanned: Any) -> Any:
-            x_BTD, cache = carry
-            number, layer_keys_B, weights, memory_of_layer = scanned
-            keys = split_keys(layer_keys_B, 3 * count)
+        def layer(x_BTD: jax.Array, scanned: Any) -> tuple[jax.Array, list[KeysValues] | None]:
+            layer_keys_B, weights, memory_of_layer, cache_of_layer = scanned
+            keys = split_keys(layer_keys_B, 3 * len(self.inner_names))
             source = memory_of_layer if is_stacked else memory
+            written = []
             for i, inner in enumerate(self.inner_names):
                 attention = blocks.block(inner, "attention", weights)
-                kv = attention.keys_values(x_BTD)
-                if cache is not None:
-                    cache, kv = _extended(cache, kv, number * count + i, position)
-                x_BTD = attention.attend_to(x_BTD, kv, self_mask, keys[3 * i])
+                seen = new = attention.keys_values(x_BTD)
+                if cache_of_layer is not None:
+                    seen = tuple(
+                        _with_tokens(pool[i], x, position)
+                        for pool, x in zip(cache_of_layer, new, strict=True)
+                    )
+                    written.append(new)
+                x_BTD = attention.attend_to(x_BTD, seen, self_mask, keys[3 * i])
                 cross = blocks.block(inner, "cross_attention", weights)
-                x_BTD = _attend_to_source(
-                    cross, x_BTD, source[inner], source_mask, keys[3 * i + 1]
-                )
+                x_BTD = cross.attend_to(x_BTD, source[inner], source_mask, keys[3 * i + 1])
                 x_BTD = blocks.block(inner, "ffn", weights)(x_BTD, keys[3 * i + 2])
-            return (split_rows(x_BTD), cache), None
+            return split_rows(x_BTD), written or None
 
         keys_LB = None if dropout_keys_B is None else split_keys(dropout_keys_B, self.num_layers)
-        (x_BTD, cache), _ = jax.lax.scan(
+        scanned = keys_LB, blocks.weights_L, memory if is_stacked else None, cache
+        x_BTD, written = jax.lax.scan(
             rematerialized(layer, self.remat),
-            (x_BTD, cache),
-            (
-                jnp.arange(self.num_layers),
-                keys_LB,
-                blocks.weights_L,
-                memory if is_stacked else None,
-            ),
+            x_BTD,
+            scanned,
+            length=self.num_layers,
             unroll=self.unroll,
         )
-        return x_BTD, cache
+        if cache is None:
+            return x_BTD, None
+        # One write for all layers: a loop that carried the cache would copy it in each of them.
+        new = (jnp.stack(part, axis=1)[:, :, :, None] for part in zip(*written, strict=True))
+        k, v = (
+            jax.lax.dynamic_update_slice(pool, x, (0, 0, 0, position, 0, 0))
+            for pool, x in zip(cache, new, strict=True)
+        )
+        return x_BTD, (k, v)
 
 
-def _extended(
-    cache: KeysValues, new: KeysValues, layer: jax.Array, position: jax.Array | int
-) -> tuple[KeysValues, KeysValues]:
-    """Returns the cache with a layer's new keys and values, and all of that layer's."""
-    k, v = (
-        jax.lax.dynamic_update_slice(old, x_BTD[None], (layer, 0, position, 0))
-        for old, x_BTD in zip(cache, new, strict=True)
-    )
-    return (k, v), (k[layer], v[layer])
-
-
-def _attend_to_source(
-    cross: Attention,
-    x_BTD: jax.Array,
-    keys_values: KeysValues,
-    mask_B11S: jax.Array,
-    dropout_keys_B: jax.Array | None,
-) -> jax.Array:
-    """Returns x after cross-attention.
-
-    Several rows of one source, a search's hypotheses, become positions of one row, so that the
-    source's keys and values are not repeated.
-    """
-    sources = keys_values[0].shape[0]
-    if sources == len(x_BTD):
-        return cross.attend_to(x_BTD, keys_values, mask_B11S, dropout_keys_B)
-    rows = x_BTD.reshape(sources, -1, x_BTD.shape[-1])
-    return cross.attend_to(rows, keys_values, mask_B11S, None).reshape(x_BTD.shape)
+def _with_tokens(pool_BSKD: jax.Array, x_BKD: jax.Array, position: jax.Array | int) -> jax.Array:
+    """Returns the keys or values [B,S·K,D] of all slots, with those of one more token."""
+    B, S, K, D = pool_BSKD.shape
+    pool_BSKD = jax.lax.dynamic_update_slice(pool_BSKD, x_BKD[:, None], (0, position, 0, 0))
+    return pool_BSKD.reshape(B, S * K, D)
 
 
 class Decoder(nnx.Module):
@@ -203,40 +202,48 @@ class Decoder(nnx.Module):
         memory: Memory,
         encoder: Encoder,
         dropout_keys_B: jax.Array | None,
-        cache: Cache | None = None,
-        position: jax.Array | int = 0,
+        step: Step | None = None,
     ) -> tuple[jax.Array, Cache | None]:
-        """Maps embedded targets x_BTE to hidden states x_BTD; see `DecoderGroup`."""
+        """Maps embedded targets x_BTE to hidden states x_BTD; with `step`, one token of each."""
         shared = encoder if self.shares else self
         x_BTD = shared.embed_proj(x_BTE) if hasattr(shared, "embed_proj") else x_BTE
         x_BTD = split_rows(x_BTD)
-        T = x_BTE.shape[1]
-        S = T if cache is None else cache[0][0].shape[2]
-        self_mask = jnp.arange(S)[None] <= position + jnp.arange(T)[:, None]
-        masks = self_mask[None, None], memory.mask
+        B, T = x_BTE.shape[:2]
+        if step is None:
+            self_mask = (jnp.arange(T)[None] <= jnp.arange(T)[:, None])[None, None]
+        else:
+            self_mask = step.seen.reshape(B, 1, T, -1)
+        masks = self_mask, memory.mask
         group_keys = split_keys(dropout_keys_B, len(self.group_names))
-        caches: Sequence[KeysValues | None] = cache or [None] * len(self.group_names)
         found = []
         for g, name in enumerate(self.group_names):
-            blocks = getattr(encoder, name).blocks() if self.shares else {}
-            x_BTD, after = getattr(self, name)(
+            x_BTD, cache = getattr(self, name)(
                 x_BTD,
                 memory.keys_values[g],
                 masks,
-                blocks,
+                getattr(encoder, name).blocks() if self.shares else {},
                 group_keys[g],
-                caches[g],
-                position,
+                step and step.cache[g],
+                step.position if step else 0,
             )
-            found.append(after)
-        return x_BTD, None if cache is None else tuple(found)
+            found.append(cache)
+        return x_BTD, tuple(found) if step else None
 
-    def new_cache(self, rows: int, slots: int, dtype: jnp.dtype, hidden_size: int) -> Cache:
-        """Returns an empty cache for `rows` targets of up to `slots` tokens."""
+    def new_cache(self, shape: tuple[int, int, int], dtype: jnp.dtype, hidden_size: int) -> Cache:
+        """Returns an empty cache; `shape` is B sources, S tokens, K hypotheses."""
 
         def empty(name: str) -> KeysValues:
             group = getattr(self, name)
-            shape = group.num_layers * len(group.inner_names), rows, slots, hidden_size
-            return jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)
+            whole = group.num_layers, len(group.inner_names), *shape, hidden_size
+            return jnp.zeros(whole, dtype), jnp.zeros(whole, dtype)
 
         return tuple(empty(name) for name in self.group_names)
+
+
+def lengthened(cache: Cache, tokens: int) -> Cache:
+    """Returns the cache with room for so many tokens of each hypothesis."""
+
+    def pad(pool: jax.Array) -> jax.Array:
+        return jnp.pad(pool, [(0, 0)] * 3 + [(0, tokens - pool.shape[3])] + [(0, 0)] * 2)
+
+    return jax.tree.map(pad, cache)

@@ -1,12 +1,14 @@
 """Beam search for the best translations, compiled once for each shape of a batch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 _NEVER = -1.0e9  # added to the score of what cannot be chosen; any real score is far above it
+_FIRST_ROOM = 16  # tokens; doubled as often as needed
 NONE_FOUND = _NEVER / 2  # scores below are of no hypothesis
 
 
@@ -54,12 +56,13 @@ class _State(NamedTuple):
     finished: jax.Array  # int32 [B,K,T]
     finished_scores: jax.Array  # [B,K], over the penalty; _NEVER where there is none yet
     is_done: jax.Array  # bool [B]
+    slots: jax.Array  # int32 [B,K,T], who wrote each token of a hypothesis into the cache
     cache: Any
 
 
 def beam_search(
-    decode: Callable[[jax.Array, Any, jax.Array], tuple[jax.Array, Any]],
-    cache: Any,
+    decode: Callable[[jax.Array, Any, jax.Array, jax.Array], tuple[jax.Array, Any]],
+    room: Callable[[int, Any], Any],
     sources: int,
     ends: tuple[jax.Array | int, jax.Array | int],
     settings: SearchSettings,
@@ -74,9 +77,11 @@ def beam_search(
     `early_stopping=False`, and its results for `penalty="length"`.
 
     Args:
-      decode: (last tokens int32 [B·K], cache, position) -> logits [B·K,V], cache. A source's
-        hypotheses are adjacent rows.
-      cache: pytree whose leaves have an axis of size B·K at 1, before the first token.
+      decode: (last tokens int32 [B,K], cache, position, seen bool [B,K,S,K]) -> logits [B,K,V],
+        cache. Hypothesis k writes into slot k of the cache; `seen` marks the slots that hold its
+        own tokens, so that nothing is moved when another hypothesis is continued in its place.
+      room: (S, cache) -> the cache with room for S tokens of each hypothesis; a new one for None.
+        Room is made as translations grow, since a step reads all of it.
       sources: B.
       ends: the ids that begin and end a translation, [CLS] and [SEP].
       settings: beam, longest translation and penalty.
@@ -84,6 +89,7 @@ def beam_search(
     B, K, T = sources, settings.beam, settings.max_tokens
     begin, end = ends
     blank = jnp.full((B, K, T), end, jnp.int32)
+    own_slots = jnp.arange(K)[None, :, None]
     first_only = jnp.where(jnp.arange(K) == 0, 0.0, _NEVER)  # the K begin the same
     start = _State(
         step=jnp.zeros((), jnp.int32),
@@ -92,22 +98,33 @@ def beam_search(
         finished=blank,
         finished_scores=jnp.full((B, K), _NEVER),
         is_done=jnp.zeros(B, bool),
-        cache=cache,
+        slots=jnp.broadcast_to(own_slots, (B, K, T)),
+        cache=None,
     )
 
-    def goes_on(state: _State) -> jax.Array:
-        return (state.step < T) & ~jnp.all(state.is_done)
-
-    def advance(state: _State) -> _State:
+    def advance(state: _State, S: int) -> _State:
         before = jnp.maximum(state.step - 1, 0)
         last = jax.lax.dynamic_index_in_dim(state.running, before, axis=2, keepdims=False)
-        tokens = jnp.where(state.step == 0, begin, last.reshape(-1))
-        logits, cache = decode(tokens, state.cache, state.step)
-        log_probs = jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(B, K, -1)
+        tokens = jnp.where(state.step == 0, begin, last)
+        seen = state.slots[:, :, :S, None] == jnp.arange(K)[None, None, None]
+        seen &= (jnp.arange(S) <= state.step)[None, None, :, None]
+        logits, cache = decode(tokens, state.cache, state.step, seen)
+        log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
         return _choose(state, log_probs, cache, end, settings)
 
-    state = jax.lax.while_loop(goes_on, advance, start)
+    state, S = start, 0
+    while S < T:
+        S = min(2 * S or _FIRST_ROOM, T)
+        state = jax.lax.while_loop(
+            partial(_goes_on, S),
+            partial(advance, S=S),
+            state._replace(cache=room(S, state.cache)),
+        )
     return Hypotheses(state.finished, state.finished_scores)
+
+
+def _goes_on(limit: int, state: _State) -> jax.Array:
+    return (state.step < limit) & ~jnp.all(state.is_done)
 
 
 def _choose(
@@ -139,9 +156,10 @@ def _choose(
 
     running_scores, kept = jax.lax.top_k(jnp.where(ends, scores + _NEVER, scores), K)
     running = jnp.take_along_axis(extended, kept[:, :, None], axis=1)
-    if K > 1:
-        rows = jnp.arange(B)[:, None] * K + jnp.take_along_axis(parents, kept, axis=1)
-        cache = jax.tree.map(lambda leaf: jnp.take(leaf, rows.reshape(-1), axis=1), cache)
+    parents = jnp.take_along_axis(parents, kept, axis=1)
+    slots = jnp.take_along_axis(state.slots, parents[:, :, None], axis=1)
+    is_written = (jnp.arange(settings.max_tokens) <= state.step)[None, None]
+    slots = jnp.where(is_written, slots, jnp.arange(K)[None, :, None])
     best_running = running_scores[:, 0] / settings.divisor(state.step + 1)
     return _State(
         step=state.step + 1,
@@ -150,5 +168,6 @@ def _choose(
         finished=finished,
         finished_scores=finished_scores,
         is_done=state.is_done | (best_running <= finished_scores[:, -1]),
+        slots=slots,
         cache=cache,
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from albert_jax.data.files import replacing
 from albert_jax.data.tokenizers import SpecialIds, Tokenizer
+from albert_jax.model.decoder import Step, lengthened
 from albert_jax.model.layers import split_keys
 from albert_jax.tasks.base import Batch, Mean, Metrics, row_work
 from albert_jax.tasks.examples import PairExample
@@ -72,7 +73,7 @@ class Translation(FinetuningTask):
         """Returns float32 logits_BTV of the target's tokens, each from those before it."""
         encoder_keys, decoder_keys = split_keys(dropout_keys_B, 2)
         memory = model.memory(batch, encoder_keys)
-        return model.decode(batch["target_ids"], memory, decoder_keys)[0]
+        return model.decode(batch["target_ids"], memory, decoder_keys)
 
     def targets(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Returns the tokens to predict [B,T] and their weights."""
@@ -123,19 +124,24 @@ class Translation(FinetuningTask):
 
     def search(self, model: Any, batch: Batch, beam: int) -> Hypotheses:
         """Returns the `beam` best translations of each source, at most twice its width long."""
-        ids_BS, config, memory = batch["input_ids"], self.config, model.memory(batch)
+        ids_BS, config, memory = jnp.asarray(batch["input_ids"]), self.config, model.memory(batch)
         sources, longest = len(ids_BS), min(config.max_length, 2 * ids_BS.shape[1])
         chosen = config.translation
         settings = SearchSettings(beam, longest, chosen.length_penalty, chosen.penalty)
         # A source is [CLS] text [SEP], so it shows the ids that begin and end a text.
-        begin, end = ids_BS[0, 0], ids_BS[0, jnp.sum(batch["attention_mask"][0]) - 1]
+        begin, end = ids_BS[0, 0], ids_BS[0][jnp.sum(batch["attention_mask"][0]) - 1]
 
-        def decode(tokens: jax.Array, cache: Any, position: jax.Array) -> tuple[jax.Array, Any]:
-            logits, cache = model.decode(tokens[:, None], memory, cache=cache, position=position)
-            return logits[:, 0], cache
+        def decode(
+            tokens_BK: jax.Array, cache: Any, position: jax.Array, seen: jax.Array
+        ) -> tuple[jax.Array, Any]:
+            return model.decode_step(tokens_BK, memory, Step(cache, position, seen))
 
-        cache = model.decoder.new_cache(sources * beam, longest, *model.cache_shape)
-        return beam_search(decode, cache, sources, (begin, end), settings)
+        def room(tokens: int, cache: Any) -> Any:
+            if cache is None:
+                return model.decoder.new_cache((sources, tokens, beam), *model.cache_shape)
+            return lengthened(cache, tokens)
+
+        return beam_search(decode, room, sources, (begin, end), settings)
 
     def predictions(self, outputs: Outputs, features: Features, count: int) -> list[str]:
         """Returns a line of text for each source."""

@@ -316,8 +316,12 @@ def model_configs(draw: st.DrawFn) -> ModelConfig:
     return config
 
 
+# A pair of models, for translation, has tests of its own.
+ONE_MODEL = sorted(KINDS.keys() - {"translation"})
+
+
 @fuzzed_slowly
-@given(config=model_configs(), kind=st.sampled_from(sorted(KINDS)), seed=st.integers(0, 999))
+@given(config=model_configs(), kind=st.sampled_from(ONE_MODEL), seed=st.integers(0, 999))
 def test_any_model_comes_back_from_transformers_to_the_bit(config, kind, seed):
     params = random_params(config, KINDS[kind], num_labels=3, seed=seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ from flax import nnx
 from support.translation import built, logits_of, pair_batch, translation_model
 
 from albert_jax.model import Albert, Compute
+from albert_jax.model.decoder import Step
 from albert_jax.model.flops import decoder_flops, model_flops
 
 SHARES = ("all", "attention", "ffn", "none")
@@ -21,13 +22,16 @@ def test_cached_logits_are_those_of_the_whole_target(share, share_encoder):
     batch = pair_batch()
     rows, length = batch["target_ids"].shape
     memory, whole = model.memory(batch), logits_of(model, batch)
-    beams = 3  # of one source, as in a search
-    cache = model.decoder.new_cache(rows * beams, length + 2, *model.cache_shape)
+    beams = 3  # hypotheses of a source, here all the same
+    cache = model.decoder.new_cache((rows, length + 2, beams), *model.cache_shape)
+    places, own = jnp.arange(length + 2), jnp.eye(beams, dtype=bool)
     for t in range(length):
-        tokens = np.repeat(batch["target_ids"][:, t : t + 1], beams, axis=0)
-        logits, cache = model.decode(tokens, memory, cache=cache, position=t)
+        tokens = jnp.repeat(batch["target_ids"][:, t : t + 1], beams, axis=1)
+        seen = (places <= t)[None, None, :, None] & own[None, :, None, :]
+        step = Step(cache, t, jnp.broadcast_to(seen, (rows, beams, length + 2, beams)))
+        logits, cache = model.decode_step(tokens, memory, step)
         for k in range(beams):
-            np.testing.assert_allclose(logits[k::beams, 0], whole[:, t], atol=3e-5, rtol=1e-5)
+            np.testing.assert_allclose(logits[:, k], whole[:, t], atol=3e-5, rtol=1e-5)
 
 
 def test_no_position_sees_a_later_token():

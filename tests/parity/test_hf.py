@@ -75,7 +75,7 @@ def test_fine_tuned_heads_say_the_same(kind, tmp_path):
     np.testing.assert_allclose(logits(weights), expected.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "translation"])
 def test_transformers_loads_what_we_write(kind, tmp_path):
     params = random_params(CONFIG, KINDS[kind], num_labels=1 if kind == "multiple_choice" else 3)
     labels = ("B-PER", "I-PER", "O") if kind in ("token_classification", "classification") else ()

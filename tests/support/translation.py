@@ -57,4 +57,4 @@ def pair_batch(
 
 def logits_of(model: Albert, batch: dict[str, Any]) -> jax.Array:
     """The logits of every target token, all at once."""
-    return model.decode(batch["target_ids"], model.memory(batch))[0]
+    return model.decode(batch["target_ids"], model.memory(batch))
