@@ -14,6 +14,7 @@ from support.examples import examples
 from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.tasks.batching import (
     WINDOW,
+    TokenBatches,
     collate,
     eval_batches,
     train_batches,
@@ -196,3 +197,42 @@ def test_short_texts_cost_little(task, batch_size, share, padding, shared_data):
         slots += batch["attention_mask"].size
     assert slots <= share * steps * batch_size * 512
     assert 1 - real / slots <= padding
+
+
+@QUICK
+@given(count=COUNTS, seed=st.integers(0, 99), multiple=st.sampled_from([1, 2, 8]))
+def test_batches_by_tokens_hold_every_row_once_an_epoch(count, seed, multiple):
+    rows = make_rows(count, seed)
+    batches = TokenBatches(rows, 1024, 100, multiple, seed)
+    seen: list[int] = []
+    for batch in batches.stream(0, 2 * batches.per_epoch):
+        size, width = batch["input_ids"].shape
+        assert size % multiple == 0
+        assert size * width <= 1024
+        assert (size + multiple) * width > 1024, "another row would fit"
+        seen += batch["label"][batch["weights"] > 0].tolist()
+    assert seen != sorted(seen) or count < 8
+    for epoch in (seen[:count], seen[count:]):
+        assert sorted(epoch) == list(range(count))
+
+
+def test_batches_by_tokens_go_on_from_any_step():
+    rows = make_rows(200)
+    whole = labels(TokenBatches(rows, 1024, 100, 1, 0).stream(0, 90))
+    for first in (1, 17, 40, 89):
+        again = TokenBatches(rows, 1024, 100, 1, 0)
+        assert labels(again.stream(first, 90 - first)) == whole[first:]
+    assert labels(TokenBatches(rows, 1024, 100, 1, 1).stream(0, 90)) != whole
+
+
+def test_batches_by_tokens_waste_little():
+    rows = make_rows(2000)
+    batches = TokenBatches(rows, 4096, 100, 1, 0)
+    real = sum(int(b["attention_mask"].sum()) for b in batches.stream(0, batches.per_epoch))
+    slots = sum(b["attention_mask"].size for b in batches.stream(0, batches.per_epoch))
+    assert real / slots > 0.75
+
+
+def test_rows_that_fill_no_batch_are_named():
+    with pytest.raises(ValueError, match=r"batch_tokens=128 does not hold 2 rows of 96"):
+        TokenBatches(make_rows(50, longest=90), 128, 100, 2, 0)

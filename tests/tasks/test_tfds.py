@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from albert_jax.data import tfds as tfds_splits
-from albert_jax.tasks.examples import Answer, TextExample
+from albert_jax.tasks.examples import Answer, PairExample, TextExample
 from albert_jax.tasks.readers.clue import XNLI_LANGUAGES
 from albert_jax.tasks.registry import read_task
 
@@ -283,3 +283,17 @@ def test_xnli_has_a_text_in_each_language(tmp_path):
 
 def test_what_downloads_need_is_installed():
     assert tfds.builder("squad/v1.1").url_infos
+
+
+def test_pairs_to_translate(tmp_path):
+    rows = [{"de": "ein Hund", "en": "a dog"}, {"de": "zwei Äpfel", "en": "two\napples"}]
+    make(tmp_path, "wmt14_translate/de-en", {"de": Text(), "en": Text()}, train=rows, test=rows)
+    data = read("translation/en-de", "wmt14_translate/de-en", tmp_path)
+    assert data.splits["train"] == [
+        PairExample("0", "a dog", "ein Hund"),
+        PairExample("1", "two apples", "zwei Äpfel"),
+    ]
+    back = read("translation/de-en", "wmt14_translate/de-en", tmp_path)
+    assert back.splits["test"][0] == PairExample("0", "ein Hund", "a dog")
+    with pytest.raises(ValueError, match="no feature 'fr'"):
+        read("translation/en-fr", "wmt14_translate/de-en", tmp_path)
