@@ -146,7 +146,8 @@ def variables(config: ModelConfig, heads: Sequence[str], dialect: str) -> list[V
             continue
         name = names[DIALECTS.index(dialect)]
         if name is None:
-            raise ValueError(f"{dialect} checkpoints have no variable for {path!r}")
+            part = path.replace("/group_{g}/inner_group_{i}", "")
+            raise ValueError(f"{dialect} checkpoints have no variable for {part!r}")
         layered = "/group_{g}/" in path
         for g, layer, theirs in groups[part] if layered else [(0, None, 0)]:
             for i in range(config.inner_group_num if layered else 1):
