@@ -160,8 +160,8 @@ def draw_ngrams(
     An n-gram of more than `capacity` pieces is never drawn, and the last ones drawn are dropped
     if they would exceed it; both are rare. At least one n-gram with a maskable piece is drawn if
     one fits, so rows are masked above the rate where the budget is narrower than their n-grams:
-    rows of a few words, and short rows of a vocabulary that is little more than letters. If the rate is so high that the tiling
-    has too few pieces, the words of the gaps are added one by one.
+    rows of a few words, and short rows of a vocabulary that is little more than letters. If the
+    rate is so high that the tiling has too few pieces, the words of the gaps are added one by one.
 
     Draws for a row, in this order: those of `tile`; the rounding of the budget; the tiles' order;
     the place of the arc.

@@ -1,6 +1,7 @@
 """Translations of texts by a beam search."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from albert_jax.tasks.batching import outputs_of
 from albert_jax.tasks.examples import PairExample
 from albert_jax.tasks.features import FeatureRow, Features
 from albert_jax.tasks.search import NONE_FOUND
-from albert_jax.tasks.translation import Translation, text_of
+from albert_jax.tasks.translation import Translation, is_blank, text_of
 
 Compile = Callable[[Callable[[Any, Batch], Any]], Callable[[Any, Any], Any]]
 
@@ -50,6 +51,8 @@ class Translator:
         penalty = chosen.length_penalty if length_penalty is None else length_penalty
         if beam < 1:
             raise ValueError(f"beam={beam} must be at least 1")
+        if not 0 <= penalty < math.inf:
+            raise ValueError(f"length_penalty={penalty} must be a finite number, at least 0")
         self._beam = beam
         chosen = dataclasses.replace(chosen, beam=beam, length_penalty=penalty)
         self._task = Translation(task.spec, dataclasses.replace(config, translation=chosen))
@@ -79,11 +82,16 @@ class Translator:
         size = min(batch_size, 1 << max(len(texts) - 1, 0).bit_length())
         outputs = outputs_of(features.rows, size, self._task.config.max_length, run)
         found = []
-        for text, output in zip(texts, outputs, strict=True):
+        for row, output in zip(features.rows, outputs, strict=True):
             best = [
-                Hypothesis(text_of(ids, tokenizer) if text.strip() else "", float(score))
+                Hypothesis("" if is_blank(row) else text_of(ids, tokenizer), float(score))
                 for ids, score in zip(output["ids"], output["scores"], strict=True)
                 if score > NONE_FOUND
             ][:n_best]
+            if not best:
+                raise ValueError(
+                    "the model gives no finite probabilities: its weights are damaged, or the run "
+                    "diverged; load an earlier step"
+                )
             found.append(Translated(*best[0], best))
         return found, features

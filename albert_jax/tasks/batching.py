@@ -101,14 +101,15 @@ class TokenBatches:
         """
         self._rows, self._seed, self._max_length = rows, seed, max_length
         widths = np.array([_width_of(length_of(row), max_length) for row in rows])
+        least = multiple * int(widths.max())
+        if tokens < least:
+            raise ValueError(
+                f"config.train.batch_tokens={tokens} does not hold {multiple} rows of "
+                f"{widths.max()} tokens; raise it to at least {least}"
+            )
         self._groups: list[tuple[int, int, np.ndarray]] = []
         for width in np.unique(widths):
             size = tokens // width // multiple * multiple
-            if not size:
-                raise ValueError(
-                    f"config.train.batch_tokens={tokens} does not hold {multiple} rows of {width} "
-                    f"tokens; raise it to at least {multiple * width}"
-                )
             self._groups.append((int(width), int(size), np.flatnonzero(widths == width)))
         self.per_epoch = sum(-(-len(members) // size) for _, size, members in self._groups)
 

@@ -30,7 +30,7 @@ class SearchSettings(NamedTuple):
 
     Attributes:
       beam: hypotheses that are kept; 1 is greedy.
-      max_tokens: longest translation, [SEP] included.
+      max_tokens: longest translation of any source, [SEP] included.
       length_penalty: a finished hypothesis' log-probability is divided by its penalty to this
         power; more prefers longer translations.
       penalty: `length`: tokens, including [SEP]; `gnmt`: (5 + tokens) / 6.
@@ -65,6 +65,7 @@ def beam_search(
     room: Callable[[int, Any], Any],
     sources: int,
     ends: tuple[jax.Array | int, jax.Array | int],
+    limits_B: jax.Array,
     settings: SearchSettings,
 ) -> Hypotheses:
     """Returns the best translations that a beam finds.
@@ -73,7 +74,7 @@ def beam_search(
     best among these, those that end in [SEP] are finished; the K best of the others go on. A
     source is done when K translations are finished and its best running hypothesis, divided by
     the penalty of its present length, is not better than the worst of them. Hypotheses that reach
-    `max_tokens` count as finished. These are the rules of transformers' `generate` with
+    their source's limit count as finished. These are the rules of transformers' `generate` with
     `early_stopping=False`, and its results for `penalty="length"`.
 
     Args:
@@ -84,6 +85,7 @@ def beam_search(
         Room is made as translations grow, since a step reads all of it.
       sources: B.
       ends: the ids that begin and end a translation, [CLS] and [SEP].
+      limits_B: int32, the longest translation of each source, at most `max_tokens`.
       settings: beam, longest translation and penalty.
     """
     B, K, T = sources, settings.beam, settings.max_tokens
@@ -110,7 +112,7 @@ def beam_search(
         seen &= (jnp.arange(S) <= state.step)[None, None, :, None]
         logits, cache = decode(tokens, state.cache, state.step, seen)
         log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-        return _choose(state, log_probs, cache, end, settings)
+        return _choose(state, log_probs, cache, (end, limits_B), settings)
 
     state, S = start, 0
     while S < T:
@@ -131,7 +133,7 @@ def _choose(
     state: _State,
     log_probs_BKV: jax.Array,
     cache: Any,
-    end: jax.Array | int,
+    ends: tuple[jax.Array | int, jax.Array],
     settings: SearchSettings,
 ) -> _State:
     """Returns the state with one more token in every running hypothesis."""
@@ -144,9 +146,11 @@ def _choose(
     extended = jnp.where(
         jnp.arange(settings.max_tokens)[None, None] == state.step, tokens[:, :, None], extended
     )
-    ends = (tokens == end) | (state.step + 1 == settings.max_tokens)
+    end, limits_B = ends
+    is_last = state.step + 1 >= limits_B
+    is_end = (tokens == end) | is_last[:, None]
     # Of the 2K, those after the first K are there only so that K can go on.
-    is_new = ends & (jnp.arange(count) < K)[None] & ~state.is_done[:, None]
+    is_new = is_end & (jnp.arange(count) < K)[None] & ~state.is_done[:, None]
     is_new &= scores > NONE_FOUND  # before it is divided
     new_scores = jnp.where(is_new, scores / settings.divisor(state.step + 1), _NEVER)
     merged = jnp.concatenate([state.finished_scores, new_scores], axis=1)
@@ -154,7 +158,7 @@ def _choose(
     both = jnp.concatenate([state.finished, extended], axis=1)
     finished = jnp.take_along_axis(both, best[:, :, None], axis=1)
 
-    running_scores, kept = jax.lax.top_k(jnp.where(ends, scores + _NEVER, scores), K)
+    running_scores, kept = jax.lax.top_k(jnp.where(is_end, scores + _NEVER, scores), K)
     running = jnp.take_along_axis(extended, kept[:, :, None], axis=1)
     parents = jnp.take_along_axis(parents, kept, axis=1)
     slots = jnp.take_along_axis(state.slots, parents[:, :, None], axis=1)
@@ -167,7 +171,7 @@ def _choose(
         running_scores=running_scores,
         finished=finished,
         finished_scores=finished_scores,
-        is_done=state.is_done | (best_running <= finished_scores[:, -1]),
+        is_done=state.is_done | is_last | (best_running <= finished_scores[:, -1]),
         slots=slots,
         cache=cache,
     )

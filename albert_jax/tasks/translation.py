@@ -58,11 +58,10 @@ class Translation(FinetuningTask):
         sources = tokenizer.encode_batch([e.source for e in examples])
         targets = tokenizer.encode_batch([e.target or "" for e in examples])
         rows, is_cut = [], np.zeros(len(examples), bool)
-        for i, (example, source, target) in enumerate(
-            zip(examples, sources, targets, strict=True)
-        ):
+        has_targets = self.has_labels(examples)
+        for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
             row, is_cut[i] = join(special, source, [], longest)
-            if example.target is not None:
+            if has_targets:
                 is_cut[i] |= len(target) >= longest
                 row |= _target_row(special, list(target)[: longest - 1])
             rows.append(row)
@@ -123,9 +122,14 @@ class Translation(FinetuningTask):
         return outputs
 
     def search(self, model: Any, batch: Batch, beam: int) -> Hypotheses:
-        """Returns the `beam` best translations of each source, at most twice its width long."""
+        """Returns the `beam` best translations of each source.
+
+        They have at most 2·n + 16 tokens for a source of n, whatever it shares a batch with, and
+        at most `max_length`.
+        """
         ids_BS, config, memory = jnp.asarray(batch["input_ids"]), self.config, model.memory(batch)
-        sources, longest = len(ids_BS), min(config.max_length, 2 * ids_BS.shape[1])
+        sources, longest = len(ids_BS), min(config.max_length, limit_of(ids_BS.shape[1]))
+        limits_B = jnp.minimum(limit_of(jnp.sum(batch["attention_mask"], axis=-1)), longest)
         chosen = config.translation
         settings = SearchSettings(beam, longest, chosen.length_penalty, chosen.penalty)
         # A source is [CLS] text [SEP], so it shows the ids that begin and end a text.
@@ -141,13 +145,13 @@ class Translation(FinetuningTask):
                 return model.decoder.new_cache((sources, tokens, beam), *model.cache_shape)
             return lengthened(cache, tokens)
 
-        return beam_search(decode, room, sources, (begin, end), settings)
+        return beam_search(decode, room, sources, (begin, end), limits_B, settings)
 
     def predictions(self, outputs: Outputs, features: Features, count: int) -> list[str]:
         """Returns a line of text for each source."""
         del count  # a row per source
         return [
-            "" if len(row["input_ids"]) == 2 else text_of(output["ids"], features.tokenizer)
+            "" if is_blank(row) else text_of(output["ids"], features.tokenizer)
             for output, row in zip(outputs, features.rows, strict=True)
         ]
 
@@ -185,12 +189,17 @@ class Translation(FinetuningTask):
         features: Features,
         validation: Mapping[str, float],
     ) -> None:
-        """Writes `SPLIT.LANGUAGE`, a line for every line of the source."""
+        """Writes `SPLIT_predictions.LANGUAGE`, a line for every line of the source."""
         del validation
         lines = self.predictions(outputs, features, len(examples))
         output.mkdir(parents=True, exist_ok=True)
-        with replacing(output / f"{split}.{self.target_language}") as path:
+        with replacing(output / f"{split}_predictions.{self.target_language}") as path:
             path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def limit_of(length: Any) -> Any:
+    """Returns how long a translation may be, in tokens, given the length of its source."""
+    return 2 * length + 16
 
 
 def _target_row(special: SpecialIds, target: Sequence[int]) -> FeatureRow:
@@ -199,6 +208,11 @@ def _target_row(special: SpecialIds, target: Sequence[int]) -> FeatureRow:
         "target_labels": np.array([*target, special.sep], np.int32),
         "target_weights": np.ones(len(target) + 1, np.float32),
     }
+
+
+def is_blank(row: FeatureRow) -> bool:
+    """Whether a source has no token but [CLS] and [SEP]."""
+    return len(row["input_ids"]) == 2
 
 
 def text_of(ids: np.ndarray, tokenizer: Tokenizer | None) -> str:

@@ -263,9 +263,11 @@ def _optimizer(config: Config) -> optax.GradientTransformation:
     if not config.task.freeze_encoder:
         return tx
 
+    freeze = _freeze(config.task.freeze_steps)
+    if config.task.freeze_steps:  # the moments are warm when the weights are released
+        return optax.chain(tx, freeze)
     # Freezing before the optimizer keeps frozen gradients out of the clipping norm; freezing
     # after it undoes the weight decay.
-    freeze = _freeze(config.task.freeze_steps)
     return optax.chain(freeze, tx, freeze)
 
 

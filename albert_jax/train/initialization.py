@@ -86,18 +86,21 @@ def with_decoder(weights: Weights, config: ModelConfig) -> Weights:
     Raises:
       ValueError: if the layers have weights of their own and the decoder is of another depth.
     """
-    if "decoder" in weights.params or config.decoder.share_encoder:
+    decoder = {}
+    if not config.decoder.share_encoder:
+        decoder |= weights.params["encoder"]
+    if not config.decoder.share_embeddings:
+        decoder["embeddings"] = weights.params["embeddings"]
+    if "decoder" in weights.params or not decoder:
         return weights
-    if config.share != "all" and config.decoder_layers != config.num_hidden_layers:
+    own_blocks = not config.decoder.share_encoder
+    if own_blocks and config.share != "all" and config.decoder_layers != config.num_hidden_layers:
         raise ValueError(
             "config.task.translation.init_decoder: the decoder has "
             f"{config.decoder_layers} layers, but the encoder {config.num_hidden_layers} with "
             "weights of their own; set model.decoder.num_layers=0 or "
             "task.translation.init_decoder=False"
         )
-    decoder = dict(weights.params["encoder"])
-    if not config.decoder.share_embeddings:
-        decoder["embeddings"] = weights.params["embeddings"]
     return weights._replace(params={**weights.params, "decoder": decoder})
 
 
@@ -139,6 +142,8 @@ def describe_start(weights: Weights, params: Mapping[str, Any]) -> str:
         "not used": [part for part in weights.params if part not in params],
     }
     said = [f"{what}: {', '.join(parts)}" for what, parts in groups.items() if parts]
+    if "decoder" in weights.params and weights.kind != "translation":
+        said.append("the decoder's cross-attention is new")
     known = weights.config.max_position_embeddings
     count = len(params["embeddings"]["position_embed"]["embedding"])
     if count > known:

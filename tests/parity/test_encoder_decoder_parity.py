@@ -22,6 +22,7 @@ from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import ModelConfig
 from albert_jax.config.schema import TaskConfig
 from albert_jax.config.translation import TranslationConfig
+from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.model import Albert
 from albert_jax.model.albert import abstract_model
 from albert_jax.tasks.registry import make_task
@@ -235,4 +236,33 @@ def test_other_pairs_are_refused(pair, tmp_path, change, message):
     change(values)
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match=message):
+        read_hf(tmp_path)
+
+
+def test_halves_may_differ_in_what_changes_nothing(pair, tmp_path):
+    for file in pair[1].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    values = json.loads((tmp_path / "config.json").read_text())
+    values["decoder"] |= {"_name_or_path": "x", "torch_dtype": "float32", "max_length": 20}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert read_hf(tmp_path).config.decoder_layers == 3
+
+
+def test_the_search_travels(learnt, tmp_path):
+    chosen = TranslationConfig(beam=3, validation_beam=1, length_penalty=0.6)
+    task = TaskConfig(name="translation/en-de", max_length=40, translation=chosen)
+    write_hf(learnt[0]._replace(task=task), tmp_path)
+    there = transformers.GenerationConfig.from_pretrained(tmp_path)
+    assert (there.num_beams, there.length_penalty, there.max_length) == (3, 0.6, 41)
+    back = read_hf(tmp_path).task
+    assert back is not None
+    assert (back.max_length, back.translation) == (40, chosen)
+
+
+@pytest.mark.parametrize("name", ["decoder_start_token_id", "eos_token_id"])
+def test_other_ends_are_refused(learnt, tmp_path, name, vocabulary):
+    write_hf(learnt[0]._replace(vocabulary=load_tokenizer(vocabulary).vocabulary), tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text()) | {name: 7}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=f"{name}=7 is not the vocabulary's"):
         read_hf(tmp_path)

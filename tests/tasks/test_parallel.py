@@ -68,7 +68,7 @@ def test_blank_sides_are_left_out_of_training_and_counted(tmp_path):
 def test_a_blank_side_elsewhere_is_named(tmp_path):
     write(tmp_path / "val.en", ["a", "b"])
     write(tmp_path / "val.de", ["1", ""])
-    with pytest.raises(ValueError, match="line 2: a side is blank"):
+    with pytest.raises(ValueError, match=r"val.en:2: a side is blank"):
         read_parallel(NAME, str(tmp_path))
 
 
@@ -119,6 +119,35 @@ def test_what_cannot_be_read_is_named(tmp_path, files, message):
 def test_a_task_is_named_after_two_languages(name):
     with pytest.raises(ValueError, match="such as translation/en-de"):
         spec_of(name)
+
+
+def test_a_test_file_needs_no_translations(folder):
+    (folder / "test_2016.de").unlink()
+    data = read_parallel(NAME, str(folder))
+    assert texts(data, "test_2016") == [(text, None) for text in EN]
+
+
+def test_codes_of_regions_keep_their_capitals(tmp_path):
+    for split in ("train", "val", "test"):
+        write(tmp_path / f"{split}.pt_BR", EN)
+        write(tmp_path / f"{split}.en", DE)
+    data = read_parallel("translation/pt_BR-en", str(tmp_path))
+    assert texts(data) == list(zip(EN, DE, strict=True))
+    data = read_parallel("translation/pt_BR-en", str(tmp_path / "test.pt_BR"), to_predict=True)
+    assert texts(data, "test") == list(zip(EN, DE, strict=True))
+
+
+def test_two_files_of_a_test_split_are_refused(folder):
+    (folder / "test_2016.tsv").write_text("en\tde\na\tb\n")
+    with pytest.raises(ValueError, match=r"both test_2016.en and test_2016.tsv .* keep one"):
+        read_parallel(NAME, str(folder))
+
+
+def test_some_missing_translations_are_counted(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"en": "a", "de": "b"}\n{"en": "c", "de": null}\n')
+    data = read_parallel(NAME, str(tmp_path / "x.jsonl"), to_predict=True)
+    assert texts(data, "x") == [("a", "b"), ("c", None)]
+    assert any("1 of 2 have no translation" in note for note in data.notes)
 
 
 def test_a_missing_folder_is_named(tmp_path):

@@ -44,11 +44,14 @@ def search(log_probs: np.ndarray, settings: SearchSettings) -> Hypotheses:
         cache = jnp.zeros((sources, 0, beam), int) if cache is None else cache
         return jnp.pad(cache, ((0, 0), (0, tokens - cache.shape[1]), (0, 0)))
 
+    limits = jnp.full(sources, LONGEST)
     # Two tokens first, so that room is made once more.
     monkeypatch = pytest.MonkeyPatch()
     with monkeypatch.context() as patch:
         patch.setattr("albert_jax.tasks.search._FIRST_ROOM", 2)
-        return jax.jit(lambda: beam_search(decode, room, sources, (BEGIN, END), settings))()
+        return jax.jit(
+            lambda: beam_search(decode, room, sources, (BEGIN, END), limits, settings)
+        )()
 
 
 def all_translations(log_probs: np.ndarray, settings: SearchSettings) -> list[tuple[float, list]]:

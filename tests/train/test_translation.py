@@ -112,7 +112,7 @@ def test_words_are_translated_backwards(make_config, tmp_path):
 
     (tmp_path / "new.txt").write_text(f"{first} {second}\n\n{first}\n")
     said = predict(str(tmp_path / "run"), str(tmp_path / "new.txt"), tmp_path / "out")
-    lines = (tmp_path / "out" / "new.de").read_text().split("\n")
+    lines = (tmp_path / "out" / "new_predictions.de").read_text().split("\n")
     assert lines == [expected, "", WORDS[8], ""]
     assert not any("bleu" in line for line in said)
     said = predict(str(tmp_path / "run"), str(tmp_path / "data" / "val.en"), tmp_path / "out")

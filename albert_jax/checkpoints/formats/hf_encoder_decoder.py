@@ -14,19 +14,20 @@ from flax import traverse_util
 
 from albert_jax.checkpoints.formats.variables import from_variables, to_variables
 from albert_jax.checkpoints.weights import Weights
-from albert_jax.config import ModelConfig
+from albert_jax.config import ModelConfig, TaskConfig, config_from_dict
 from albert_jax.config.translation import DecoderConfig
+from albert_jax.data.tokenizers import Vocabulary, tokenizer_of
 from albert_jax.model.encoder import BLOCKS
 
 MODEL_TYPE = "encoder-decoder"
+UNKNOWN_DIRECTION = "translation/src-tgt"  # of a model that does not say
 _KEY = "albert_jax"  # unknown to transformers; says what the decoder shares
 # What a decoder's config has beside an encoder's.
 _DECODER = {"is_decoder": True, "add_cross_attention": True}
-# Settings in which the two halves may differ.
-_FREE = ("num_hidden_layers", "is_decoder", "add_cross_attention", "architectures", "pad_token_id",
-         "bos_token_id", "eos_token_id", "use_cache", "is_encoder_decoder", "tie_word_embeddings",
-         "dtype", "hidden_dropout_prob", "attention_probs_dropout_prob", "transformers_version",
-         "initializer_range", "cross_attention_hidden_size")  # fmt: skip
+# What the two halves must agree on.
+_SAME = ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "hidden_act",
+         "max_position_embeddings", "type_vocab_size", "layer_norm_eps",
+         "position_embedding_type")  # fmt: skip
 
 
 def halves_of(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -47,8 +48,8 @@ def halves_of(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], di
         raise ValueError(f"{where}: the decoder lacks is_decoder or add_cross_attention")
     differing = [
         f"{name} is {encoder.get(name)!r} and {decoder.get(name)!r}"
-        for name in sorted(encoder.keys() | decoder.keys())
-        if name not in _FREE and encoder.get(name) != decoder.get(name)
+        for name in _SAME
+        if name in encoder and name in decoder and encoder[name] != decoder[name]
     ]
     if differing:
         raise ValueError(
@@ -109,6 +110,43 @@ def generation_config(values: Mapping[str, Any], weights: Weights) -> dict[str, 
     if search.penalty == "length":
         found["length_penalty"] = search.length_penalty
     return found | {"num_beams": search.beam, "max_length": task.max_length + 1}
+
+
+def task_of(generation: Mapping[str, Any], positions: int, where: str) -> TaskConfig:
+    """Returns the settings of a search that a `generation_config.json` describes.
+
+    Raises:
+      ValueError: if a value is not a number in range.
+    """
+    search = {
+        ours: generation[theirs]
+        for ours, theirs in (("beam", "num_beams"), ("length_penalty", "length_penalty"))
+        if generation.get(theirs) is not None
+    }
+    try:
+        longest = min((generation.get("max_length") or positions + 1) - 1, positions)
+        task = {"name": UNKNOWN_DIRECTION, "max_length": longest, "translation": search}
+        model = {"max_position_embeddings": positions}
+        return config_from_dict({"model": model, "task": task}).task
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def check_ends(values: Mapping[str, Any], vocabulary: Vocabulary | None, where: str) -> None:
+    """Checks that translations begin with [CLS] and end with [SEP].
+
+    Raises:
+      ValueError: if the config has other ids.
+    """
+    if vocabulary is None:
+        return
+    special = tokenizer_of(vocabulary, where).special
+    for name, ours in (("decoder_start_token_id", special.cls), ("eos_token_id", special.sep)):
+        if values.get(name) not in (None, ours):
+            raise ValueError(
+                f"{where}: {name}={values[name]} is not the vocabulary's {ours}; here "
+                "translations begin with [CLS] and end with [SEP]"
+            )
 
 
 def write_variables(weights: Weights) -> dict[str, np.ndarray]:

@@ -22,11 +22,13 @@ from albert_jax.checkpoints.formats.hf_config import (
 )
 from albert_jax.checkpoints.formats.hf_encoder_decoder import (
     MODEL_TYPE,
+    check_ends,
     decoder_settings,
     encoder_decoder_config,
     generation_config,
     halves_of,
     read_variables,
+    task_of,
     write_variables,
 )
 from albert_jax.checkpoints.formats.hf_tokenizer import (
@@ -114,8 +116,14 @@ def _read_encoder_decoder(directory: Path, values: Mapping[str, Any]) -> Weights
     tensors, files = _read_tensors(directory)
     params = read_variables(tensors, config, str(directory))
     vocabulary = _vocabulary(directory)
+    check_ends(values, vocabulary, str(path))
+    generation, task = directory / "generation_config.json", None
+    if generation.is_file():
+        positions = config.max_position_embeddings
+        task = task_of(read_object(generation), positions, str(generation))
+        files.append(generation)
     files += [path, *(tokenizer_files(directory) if vocabulary else [])]
-    return Weights(config, params, "translation", vocabulary, files=tuple(files))
+    return Weights(config, params, "translation", vocabulary, task=task, files=tuple(files))
 
 
 def write_hf(weights: Weights, directory: Path) -> None:
