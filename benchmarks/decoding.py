@@ -85,7 +85,11 @@ def measure(
         "transformers": theirs(peer, beam, config.translation.length_penalty, config.max_length),
     }
     found = {
-        name: [ids for batch in batches for ids in tokens_in(run(batch), end)]
+        name: [
+            ids
+            for batch in batches
+            for ids in tokens_in(run(batch), end)[: int(batch["weights"].sum())]  # no filling
+        ]
         for name, run in runs.items()
     }  # compiles, too
     tokens = sum(map(len, found["ours"]))

@@ -1,10 +1,15 @@
 """A small Transformer from random weights: English to German on Multi30k's 29,000 captions.
 
 Data:   train.en, train.de, val.en, val.de in data/multi30k, and a vocabulary of both languages:
-        python -m albert_jax.prepare --input data/multi30k/train.en data/multi30k/train.de \\
-            --vocab_size 10000 --no_lower_case --keep_accents --output data/ende
+        python -m albert_jax.prepare --input data/multi30k/train.en \\
+            --input data/multi30k/train.de --validation data/multi30k/val.en \\
+            --validation data/multi30k/val.de --seq_len 128 --vocab_size 10000 \\
+            --no_lower_case --keep_accents --output data/ende
 Train:  python -m albert_jax.train --config configs/translation/tiny.py --workdir runs/ende \\
             --config.task.data=data/multi30k --config.task.tokenizer=data/ende
+Cost:   about a second an update on one core of an AMD EPYC, 2.2 hours
+Scores: test 2016, beam 5, ten checkpoints averaged after 6,305 updates: BLEU 40.2 cased, 40.6
+        lower-cased (benchmarks/results/translation)
 """
 
 from ml_collections import ConfigDict
