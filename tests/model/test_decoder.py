@@ -11,7 +11,8 @@ from albert_jax.model import Albert, Compute
 from albert_jax.model.decoder import Step
 from albert_jax.model.flops import decoder_flops, model_flops
 
-SHARES = ("all", "attention", "ffn", "none")
+SLOW = pytest.mark.slow
+SHARES = ("all", "attention", pytest.param("ffn", marks=SLOW), pytest.param("none", marks=SLOW))
 
 
 @pytest.mark.parametrize("share_encoder", [True, False])
@@ -90,9 +91,14 @@ def test_a_shared_decoder_may_have_another_depth():
     assert np.abs(two - four).max() > 0.1
 
 
-@pytest.mark.parametrize("share", ["all", "none"])
+@pytest.mark.parametrize("share", ["none", pytest.param("all", marks=SLOW)])
 @pytest.mark.parametrize(
-    "compute", [Compute(unroll=4), Compute(remat="full"), Compute(remat="dots")]
+    "compute",
+    [
+        Compute(remat="dots"),
+        pytest.param(Compute(unroll=4), marks=SLOW),
+        pytest.param(Compute(remat="full"), marks=SLOW),
+    ],
 )
 def test_how_it_is_computed_changes_neither_values_nor_gradients(compute, share):
     config, batch = translation_model(share_encoder=share == "all", share=share), pair_batch()
