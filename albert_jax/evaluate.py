@@ -51,9 +51,7 @@ def evaluate(
     with agreed(), Checkpoints(folder, read_only=True) as checkpoints:
         abstract = experiment.spec.abstract_state.params
         if average > 1:
-            step, mean = checkpoints.mean_params(average, abstract)
-            shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-            params = jax.device_put(mean, shardings)
+            step, params = checkpoints.mean_params(average, abstract)
         else:
             params = checkpoints.restore_params(step, abstract)
     with jax.set_mesh(experiment.mesh):

@@ -175,7 +175,7 @@ class Checkpoints:
         return self._manager.restore(step, args=args)["params"]
 
     def mean_params(self, count: int, abstract_params: Any) -> tuple[int, Any]:
-        """Returns the newest step and the mean of the parameters of the `count` newest.
+        """Returns the newest step and the mean of the `count` newest parameters, sharded alike.
 
         Damaged checkpoints are skipped with a warning, and older ones take their place.
 
@@ -195,12 +195,9 @@ class Checkpoints:
             )
         total = None
         for step in whole[:count]:
-            params = jax.tree.map(
-                lambda leaf: np.asarray(leaf, np.float64),
-                self.restore_params(step, abstract_params),
-            )
-            total = params if total is None else jax.tree.map(np.add, total, params)
-        return whole[0], jax.tree.map(lambda leaf: np.float32(leaf / count), total)
+            params = self.restore_params(step, abstract_params)
+            total = params if total is None else jax.tree.map(jax.numpy.add, total, params)
+        return whole[0], jax.tree.map(lambda leaf: leaf / count, total)
 
     def read_moments(self, step: int) -> tuple[Any, Any]:
         """Returns the optimizer's first and second moments, on the host."""

@@ -112,12 +112,7 @@ class DecoderGroup(nnx.Module):
           cache: None if x holds the whole target.
           position: the place of the tokens in the target, if there is a cache.
         """
-        own = {
-            (inner, name): getattr(getattr(self, inner), name)
-            for inner in self.inner_names
-            for name in self.own_names
-        }
-        blocks = LayerBlocks({**encoder_blocks, **own}, self.share)
+        blocks = LayerBlocks({**encoder_blocks, **self._own_blocks()}, self.share)
         self_mask, source_mask = masks
         is_stacked = "cross_attention" in UNSHARED[self.share]
 
@@ -150,15 +145,29 @@ class DecoderGroup(nnx.Module):
             length=self.num_layers,
             unroll=self.unroll,
         )
-        if cache is None:
-            return x_BTD, None
-        # One write for all layers: a loop that carried the cache would copy it in each of them.
-        new = (jnp.stack(part, axis=1)[:, :, :, None] for part in zip(*written, strict=True))
-        k, v = (
-            jax.lax.dynamic_update_slice(pool, x, (0, 0, 0, position, 0, 0))
-            for pool, x in zip(cache, new, strict=True)
-        )
-        return x_BTD, (k, v)
+        return x_BTD, None if cache is None else _with_layers(cache, written, position)
+
+    def _own_blocks(self) -> dict[tuple[str, str], nnx.Module]:
+        return {
+            (inner, name): getattr(getattr(self, inner), name)
+            for inner in self.inner_names
+            for name in self.own_names
+        }
+
+
+def _with_layers(
+    cache: KeysValues, written: list[KeysValues], position: jax.Array | int
+) -> KeysValues:
+    """Returns the cache with what the layers wrote, [L,B,K,D] for each inner group.
+
+    One write for all layers: a loop that carried the cache would copy it in each of them.
+    """
+    new = (jnp.stack(part, axis=1)[:, :, :, None] for part in zip(*written, strict=True))
+    k, v = (
+        jax.lax.dynamic_update_slice(pool, x, (0, 0, 0, position, 0, 0))
+        for pool, x in zip(cache, new, strict=True)
+    )
+    return k, v
 
 
 def _with_tokens(pool_BSKD: jax.Array, x_BKD: jax.Array, position: jax.Array | int) -> jax.Array:

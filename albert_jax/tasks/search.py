@@ -88,21 +88,8 @@ def beam_search(
       limits_B: int32, the longest translation of each source, at most `max_tokens`.
       settings: beam, longest translation and penalty.
     """
-    B, K, T = sources, settings.beam, settings.max_tokens
+    K, T = settings.beam, settings.max_tokens
     begin, end = ends
-    blank = jnp.full((B, K, T), end, jnp.int32)
-    own_slots = jnp.arange(K)[None, :, None]
-    first_only = jnp.where(jnp.arange(K) == 0, 0.0, _NEVER)  # the K begin the same
-    start = _State(
-        step=jnp.zeros((), jnp.int32),
-        running=blank,
-        running_scores=jnp.broadcast_to(first_only, (B, K)),
-        finished=blank,
-        finished_scores=jnp.full((B, K), _NEVER),
-        is_done=jnp.zeros(B, bool),
-        slots=jnp.broadcast_to(own_slots, (B, K, T)),
-        cache=None,
-    )
 
     def advance(state: _State, S: int) -> _State:
         before = jnp.maximum(state.step - 1, 0)
@@ -114,7 +101,7 @@ def beam_search(
         log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
         return _choose(state, log_probs, cache, (end, limits_B), settings)
 
-    state, S = start, 0
+    state, S = _start((sources, K, T), end), 0
     while S < T:
         S = min(2 * S or _FIRST_ROOM, T)
         state = jax.lax.while_loop(
@@ -123,6 +110,23 @@ def beam_search(
             state._replace(cache=room(S, state.cache)),
         )
     return Hypotheses(state.finished, state.finished_scores)
+
+
+def _start(shape: tuple[int, int, int], end: jax.Array | int) -> _State:
+    """Returns the state before the first token, of shape [B,K,T]."""
+    B, K, _ = shape
+    blank = jnp.full(shape, end, jnp.int32)
+    first_only = jnp.where(jnp.arange(K) == 0, 0.0, _NEVER)  # the K begin the same
+    return _State(
+        step=jnp.zeros((), jnp.int32),
+        running=blank,
+        running_scores=jnp.broadcast_to(first_only, (B, K)),
+        finished=blank,
+        finished_scores=jnp.full((B, K), _NEVER),
+        is_done=jnp.zeros(B, bool),
+        slots=jnp.broadcast_to(jnp.arange(K)[None, :, None], shape),
+        cache=None,
+    )
 
 
 def _goes_on(limit: int, state: _State) -> jax.Array:

@@ -77,9 +77,8 @@ def finetuning_experiment(
     splits = _make_splits(data, task, tokenizer)
     mesh = make_mesh(config.mesh, devices)
     batches = _token_batches(config, splits["train"].features, mesh)
-    rows = len(splits["train"].features.rows)
-    per_epoch = batches.per_epoch if batches else rows / config.train.batch_size
-    config = _with_steps(config, per_epoch)
+    rows, size = len(splits["train"].features.rows), config.train.batch_size
+    config = _with_steps(config, batches.per_epoch if batches else rows / size)
     spec = state_spec(model_builder(config, task.kind, task.num_labels), _optimizer(config), mesh)
     train_step, _ = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
     if jax.process_index() == 0:
@@ -295,12 +294,11 @@ def _freeze(steps: int) -> optax.GradientTransformation:
 
 def _token_batches(config: Config, features: Features, mesh: Mesh) -> TokenBatches | None:
     """Returns the batches by tokens, if the settings ask for them."""
-    train = config.train
-    if not train.batch_tokens:
+    if not (train := config.train).batch_tokens:
         return None
     multiple = mesh.shape["data"] * mesh.shape["fsdp"] * train.grad_accum_steps
-    longest = config.task.max_length
-    return TokenBatches(features.rows, train.batch_tokens, longest, multiple, train.seed)
+    sizes = train.batch_tokens, config.task.max_length, multiple
+    return TokenBatches(features.rows, *sizes, train.seed)
 
 
 def _train_stream(

@@ -44,7 +44,8 @@ def read_run_weights(
         if average > 1:
             step, params = checkpoints.mean_params(average, abstract)
         else:
-            params = jax.tree.map(np.asarray, checkpoints.restore_params(step, abstract))
+            params = checkpoints.restore_params(step, abstract)
+        params = jax.tree.map(np.asarray, params)
         with_moments &= average == 1 and step > 0 and run.config.optimizer.name in HAVE_MOMENTS
         moments = Moments(*checkpoints.read_moments(step)) if with_moments else None
         validation = checkpoints.record(step).get("validation", {})
