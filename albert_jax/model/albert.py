@@ -183,8 +183,12 @@ class Albert(nnx.Module):
         return logits_1NV.reshape(*ids_BT.shape, -1), cache
 
 
-def abstract_model(config: ModelConfig, params: Mapping[str, Any]) -> Albert:
+def abstract_model(
+    config: ModelConfig, params: Mapping[str, Any], compute: Compute = _COMPUTE
+) -> Albert:
     """Returns the model with these parameters (arrays or shapes), with shapes only."""
     heads = heads_of(params)
     labels = params["classifier"]["bias"].shape[0] if "classifier" in heads else 0
-    return nnx.eval_shape(lambda: Albert(config, heads, num_labels=labels, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(
+        lambda: Albert(config, heads, num_labels=labels, compute=compute, rngs=nnx.Rngs(0))
+    )

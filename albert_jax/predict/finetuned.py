@@ -2,19 +2,18 @@
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-import jax
 import numpy as np
-from flax import nnx
 from scipy.special import softmax
 
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizers import Tokenizer
-from albert_jax.model.albert import abstract_model
 from albert_jax.predict.pretrained import PretrainedModel
+from albert_jax.predict.program import Program, compiled
 from albert_jax.predict.translation import Translated, Translator
 from albert_jax.tasks.batching import outputs_of
 from albert_jax.tasks.classification import Classification
@@ -76,6 +75,18 @@ class Chosen(NamedTuple):
     probabilities: list[float]
 
 
+class Programs(NamedTuple):
+    """The programs of an export, one of which may only raise: for the encoder, and for the task.
+
+    Attributes:
+      heads: what the encoder's outputs are of.
+    """
+
+    encoder: Program
+    task: Program
+    heads: tuple[str, ...]
+
+
 class FinetunedModel(PretrainedModel):
     """The result of `albert_jax.load`: fills masks, or solves the task it was fine-tuned for.
 
@@ -84,24 +95,34 @@ class FinetunedModel(PretrainedModel):
       labels: names of its classes; empty for regression, question answering and multiple choice.
     """
 
-    def __init__(self, weights: Weights, params: Any, tokenizer: Tokenizer | None):
-        """Wraps `weights`, whose parameters are on a device as `params`."""
-        super().__init__(weights.config, params, tokenizer)
+    def __init__(
+        self,
+        weights: Weights,
+        params: Any,
+        tokenizer: Tokenizer | None,
+        programs: Programs | None = None,
+    ):
+        """Wraps a model.
+
+        Args:
+          weights: what is known of it.
+          params: its parameters on a device.
+          tokenizer: if there is one.
+          programs: those of an export; by default they are compiled from the parameters.
+        """
+        encoder, heads = (programs.encoder, programs.heads) if programs else (None, None)
+        super().__init__(weights.config, params, tokenizer, encoder, heads)
         self.kind, self.validation = weights.kind, weights.validation
         self.labels: tuple[str, ...] = ()
         self._task: FinetuningTask | None = None
         if self.kind not in _TASKS:
             return
-        self.labels = _class_names(weights)
+        self.labels = weights.labels if programs else _class_names(weights)
         config = weights.task or _settings(weights, self.labels)
         self._task = make_task(config.with_full_search(), self.labels)
-        self._graphdef, _ = nnx.split(abstract_model(weights.config, params), nnx.Param)
-        self._outputs = self._compiled(self._task.outputs)
+        self._compiled = partial(compiled, weights.config, params)
+        self._program = programs.task if programs else self._compiled(self._task.outputs)
         self._translators: dict[tuple, Translator] = {}
-
-    def _compiled(self, outputs: Callable[[Any, Any], Any]) -> Any:
-        """Returns `outputs(model, batch)` as a jitted function of the parameters and the batch."""
-        return jax.jit(lambda params, batch: outputs(nnx.merge(self._graphdef, params), batch))
 
     @property
     def task(self) -> FinetuningTask:
@@ -238,9 +259,7 @@ class FinetunedModel(PretrainedModel):
         key = beam, length_penalty
         if key not in self._translators:
             self._translators[key] = Translator(task, self._compiled, *key)
-        found, features = self._translators[key](
-            self.params, texts, self.tokenizer, _BATCH, n_best
-        )
+        found, features = self._translators[key](texts, self.tokenizer, _BATCH, n_best)
         _warn_of_cut(sum(features.notes.values()), len(texts), task.config.max_length)
         return found
 
@@ -252,17 +271,11 @@ class FinetunedModel(PretrainedModel):
         """
         features = self.task.features(examples, self.tokenizer)
         rows = [{k: v for k, v in row.items() if k not in _TARGETS} for row in features.rows]
-        # Sizes are powers of two, so that few shapes are compiled. A multiple-choice row has
-        # several sequences.
+        # A multiple-choice row has several sequences.
         parts = max((row["input_ids"].size // length_of(row) for row in rows), default=1)
-        size = min(max(_BATCH // parts, 1), 1 << max(len(rows) - 1, 0).bit_length())
-        outputs = outputs_of(
-            rows,
-            size,
-            self.task.config.max_length,
-            lambda batch: jax.device_get(self._outputs(self.params, batch)),
-        )
-        return outputs, features
+        size = self._program.rows(len(rows), max(_BATCH // parts, 1))
+        longest, width = self.task.config.max_length, self._program.width
+        return outputs_of(rows, size, longest, self._program, width), features
 
     def _require(self, family: type[_Family]) -> _Family:
         if not isinstance(self._task, family):

@@ -1,18 +1,23 @@
 """Inference with a pretrained model: encodes texts and fills masks."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from scipy.special import softmax
 
 from albert_jax.config import ModelConfig
 from albert_jax.data.tokenizers import Tokenizer
-from albert_jax.model.albert import abstract_model
 from albert_jax.model.heads import heads_of
-from albert_jax.tasks.features import FeatureRow, join, length_of, stack
+from albert_jax.predict.program import (
+    TEXT,
+    Program,
+    compiled,
+    encoder_outputs,
+    fills_masks,
+)
+from albert_jax.tasks.features import join, length_of, stack
 
 _MASK_TEXT = "[MASK]"
 
@@ -34,14 +39,15 @@ class Encoded(NamedTuple):
       last_hidden_state: float32 [B,T,D].
       pooled_output: float32 [B,D], tanh of a dense layer over [CLS]; None if the model has no
         pooler.
-      hidden_states: float32 [L+1,B,T,D], the encoder's input and each layer's output.
+      hidden_states: float32 [L+1,B,T,D], the encoder's input and each layer's output; None from
+        an export.
     """
 
     input_ids: np.ndarray
     attention_mask: np.ndarray
     last_hidden_state: np.ndarray
     pooled_output: np.ndarray | None
-    hidden_states: np.ndarray
+    hidden_states: np.ndarray | None
 
 
 class PretrainedModel:
@@ -53,31 +59,29 @@ class PretrainedModel:
       heads: the heads on the encoder: some of `pooler`, `mlm`, `sop`, `classifier`, `span`.
     """
 
-    def __init__(self, config: ModelConfig, params: Any, tokenizer: Tokenizer | None):
-        """Combines the parts of a model; without a tokenizer, it can only encode ids."""
+    def __init__(
+        self,
+        config: ModelConfig,
+        params: Any,
+        tokenizer: Tokenizer | None,
+        encoder: Program | None = None,
+        heads: Sequence[str] | None = None,
+    ):
+        """Combines the parts of a model.
+
+        Args:
+          config: its sizes.
+          params: its parameters; those of an export may be empty.
+          tokenizer: without one, the model can only encode ids.
+          encoder: the program of an export; by default it is compiled from the parameters.
+          heads: those of the program; by default those of the parameters.
+        """
         self.config, self.params, self._tokenizer = config, params, tokenizer
-        self.heads = heads_of(params)
-        graphdef, _ = nnx.split(abstract_model(config, params), nnx.Param)
-
-        def encode(params: Any, ids_BT: jax.Array, types_BT: jax.Array, mask_BT: jax.Array) -> Any:
-            model = nnx.merge(graphdef, params)
-            positions_BT = jnp.broadcast_to(jnp.arange(ids_BT.shape[1])[None], ids_BT.shape)
-            output = model(ids_BT, types_BT, positions_BT, mask_BT, keep_hidden=True)
-            if "pooler" not in self.heads:
-                return output.last_hidden_state, None, output.hidden_states
-            cls_B1 = jnp.zeros((len(ids_BT), 1), jnp.int32)
-            pooled_BD = model.pool(output.last_hidden_state, cls_B1)[:, 0]
-            return output.last_hidden_state, pooled_BD, output.hidden_states
-
-        def mask_probs(params: Any, x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
-            return jax.nn.softmax(nnx.merge(graphdef, params).mlm_logits(x_BTD, positions_BP))
-
-        def in_order(params: Any, x_BTD: jax.Array) -> jax.Array:
-            cls_B1 = jnp.zeros((len(x_BTD), 1), jnp.int32)
-            return jax.nn.softmax(nnx.merge(graphdef, params).sop_logits(x_BTD, cls_B1))[:, 0, 0]
-
-        self._encode, self._mask_probs = jax.jit(encode), jax.jit(mask_probs)
-        self._in_order = jax.jit(in_order)
+        self.heads = heads_of(params) if heads is None else tuple(heads)
+        if encoder is None:
+            outputs = partial(encoder_outputs, heads=self.heads, keep_hidden=True)
+            encoder = compiled(config, params, outputs)
+        self._encoder = encoder
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -99,17 +103,8 @@ class PretrainedModel:
           ValueError: if given a single string, if the numbers of texts and pairs differ, or if a
             text is longer than the model's positions.
         """
-        if isinstance(texts, str) or isinstance(pairs, str):
-            raise ValueError("texts and pairs must be lists of strings; put one text in a list")
-        if pairs is not None and len(pairs) != len(texts):
-            raise ValueError(f"{len(texts)} texts but {len(pairs)} pairs")
-        if not texts:
-            raise ValueError("no texts to encode")
-        firsts = [self._ids(text) for text in texts]
-        seconds = [self._ids(pair) for pair in pairs] if pairs is not None else [[]] * len(firsts)
-        return self._run(
-            [join(self.tokenizer.special, a, b)[0] for a, b in zip(firsts, seconds, strict=True)]
-        )
+        batch = self._batch(texts, pairs)
+        return self.encode_ids(*(batch[name] for name in TEXT))
 
     def fill_mask(self, text: str, top_k: int = 5) -> list[list[Filled]]:
         """Returns the `top_k` most likely tokens for each "[MASK]" of a text, in order.
@@ -117,16 +112,18 @@ class PretrainedModel:
         Raises:
           ValueError: if there is no mask in the text, or no masked LM head in the model.
         """
-        if "mlm" not in self.heads or "decoder" in self.heads:  # whose output `mlm` then is
+        if not fills_masks(self.heads):
             others = ", ".join(head for head in self.heads if head != "mlm")
             raise ValueError(f"the model has no masked LM head, only {others}")
-        encoded = self([text])
-        positions = np.flatnonzero(encoded.input_ids[0] == self.tokenizer.special.mask)
+        batch = self._batch([text])
+        positions = np.flatnonzero(batch["input_ids"][0] == self.tokenizer.special.mask)
         if not positions.size:
             raise ValueError(f"no {_MASK_TEXT} in {text!r}")
-        probs_PV = np.asarray(
-            self._mask_probs(self.params, encoded.last_hidden_state, positions[None])
-        )[0, :, : self.tokenizer.vocab_size]  # a model may have more rows than there are tokens
+        count = self._encoder.rows(positions.size, self.config.max_position_embeddings)
+        batch["mlm_positions"] = np.resize(positions, (1, count))
+        logits_PV = self._run(batch)["mlm_logits"][0, : positions.size]
+        # Softmax over the whole table, which may have more rows than there are tokens.
+        probs_PV = softmax(logits_PV, axis=-1)[:, : self.tokenizer.vocab_size]
         best_PK = np.argsort(-probs_PV, axis=-1)[:, :top_k]
         return [
             [
@@ -146,17 +143,30 @@ class PretrainedModel:
         """
         if "sop" not in self.heads:
             raise ValueError(f"the model has no sentence head, only {', '.join(self.heads)}")
-        return np.asarray(self._in_order(self.params, self(firsts, seconds).last_hidden_state))
+        outputs = self._run(self._batch(firsts, seconds))
+        return softmax(outputs["sop_logits"], axis=-1)[:, 0]
 
     def _ids(self, text: str) -> list[int]:
         """Returns the ids of the text between masks, and of the masks."""
         parts = [self.tokenizer.encode(part) for part in text.split(_MASK_TEXT)]
         return parts[0] + [i for part in parts[1:] for i in (self.tokenizer.special.mask, *part)]
 
-    def _run(self, rows: list[FeatureRow]) -> Encoded:
-        longest = max(length_of(row) for row in rows)
-        names = ("input_ids", "token_type_ids", "attention_mask")
-        return self.encode_ids(*(stack([r[name] for r in rows], name, longest) for name in names))
+    def _batch(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Returns the ids of texts and pairs, padded to the longest."""
+        if isinstance(texts, str) or isinstance(pairs, str):
+            raise ValueError("texts and pairs must be lists of strings; put one text in a list")
+        if pairs is not None and len(pairs) != len(texts):
+            raise ValueError(f"{len(texts)} texts but {len(pairs)} pairs")
+        if not texts:
+            raise ValueError("no texts to encode")
+        firsts = [self._ids(text) for text in texts]
+        seconds = [self._ids(pair) for pair in pairs] if pairs is not None else [[]] * len(firsts)
+        special = self.tokenizer.special
+        rows = [join(special, a, b)[0] for a, b in zip(firsts, seconds, strict=True)]
+        longest = max(map(length_of, rows))
+        return {name: stack([row[name] for row in rows], name, longest) for name in TEXT}
 
     def encode_ids(
         self, input_ids: np.ndarray, token_type_ids: np.ndarray, attention_mask: np.ndarray
@@ -166,20 +176,27 @@ class PretrainedModel:
         Raises:
           ValueError: if there are more tokens than the model has positions.
         """
-        length, limit = input_ids.shape[1], self.config.max_position_embeddings
+        arrays = (input_ids, token_type_ids, attention_mask)
+        found = self._run(dict(zip(TEXT, arrays, strict=True)))
+        return Encoded(
+            input_ids,
+            attention_mask,
+            found["last_hidden_state"],
+            found.get("pooled_output"),
+            found.get("hidden_states"),
+        )
+
+    def _run(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the encoder's outputs without the padding that a compiled shape has."""
+        rows, length = batch["input_ids"].shape
+        limit = self.config.max_position_embeddings
         if length > limit:
             raise ValueError(
                 f"a text has {length} tokens, but the model only {limit} positions; shorten it"
             )
-        # Widths are multiples of 32, so that few shapes are compiled.
-        width = min(limit, -(-length // 32) * 32)
-        padded = (
-            np.pad(np.asarray(x, np.int32), ((0, 0), (0, width - length)))
-            for x in (input_ids, token_type_ids, attention_mask)
-        )
-        last_BTD, pooled_BD, hidden_LBTD = jax.tree.map(
-            np.asarray, self._encode(self.params, *padded)
-        )
-        return Encoded(
-            input_ids, attention_mask, last_BTD[:, :length], pooled_BD, hidden_LBTD[:, :, :length]
-        )
+        width = self._encoder.width(length, limit)
+        padded = {name: np.pad(batch[name], ((0, 0), (0, width - length))) for name in TEXT}
+        padded["mlm_positions"] = batch.get("mlm_positions", np.zeros((rows, 1), np.int32))
+        found = self._encoder(padded)
+        cut = {"last_hidden_state": np.s_[:, :length], "hidden_states": np.s_[:, :, :length]}
+        return {name: array[cut.get(name, ...)] for name, array in found.items()}

@@ -5,18 +5,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
 from albert_jax.data.tokenizers import Tokenizer
-from albert_jax.tasks.base import Batch
+from albert_jax.predict.program import Program
 from albert_jax.tasks.batching import outputs_of
 from albert_jax.tasks.examples import PairExample
-from albert_jax.tasks.features import FeatureRow, Features
+from albert_jax.tasks.features import Features
 from albert_jax.tasks.search import NONE_FOUND
 from albert_jax.tasks.translation import Translation, is_blank, text_of
 
-Compile = Callable[[Callable[[Any, Batch], Any]], Callable[[Any, Any], Any]]
+Compile = Callable[[Callable[[Any, Any], dict[str, Any]]], Program]
 
 
 class Hypothesis(NamedTuple):
@@ -56,15 +53,12 @@ class Translator:
         self._beam = beam
         chosen = dataclasses.replace(chosen, beam=beam, length_penalty=penalty)
         self._task = Translation(task.spec, dataclasses.replace(config, translation=chosen))
-        self._search = compiled(lambda model, batch: self._task.search(model, batch, beam))
+        self._search = compiled(
+            lambda model, batch: self._task.search(model, batch, beam)._asdict()
+        )
 
     def __call__(
-        self,
-        params: Any,
-        texts: Sequence[str],
-        tokenizer: Tokenizer,
-        batch_size: int,
-        n_best: int = 1,
+        self, texts: Sequence[str], tokenizer: Tokenizer, batch_size: int, n_best: int = 1
     ) -> tuple[list[Translated], Features]:
         """Returns the translations of texts, and their rows.
 
@@ -75,12 +69,8 @@ class Translator:
             raise ValueError(f"n_best={n_best} must be from 1 to beam={self._beam}")
         examples = [PairExample(str(i), text, None) for i, text in enumerate(texts)]
         features = self._task.features(examples, tokenizer)
-
-        def run(batch: FeatureRow) -> dict[str, np.ndarray]:
-            return jax.device_get(self._search(params, batch)._asdict())
-
-        size = min(batch_size, 1 << max(len(texts) - 1, 0).bit_length())
-        outputs = outputs_of(features.rows, size, self._task.config.max_length, run)
+        size = self._search.rows(len(texts), batch_size)
+        outputs = outputs_of(features.rows, size, self._task.config.max_length, self._search)
         found = []
         for row, output in zip(features.rows, outputs, strict=True):
             best = [

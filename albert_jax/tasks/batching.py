@@ -144,13 +144,18 @@ def _width_of(length: int, longest: int) -> int:
 
 
 def eval_batches(
-    rows: Sequence[FeatureRow], batch_size: int, max_length: int
+    rows: Sequence[FeatureRow],
+    batch_size: int,
+    max_length: int,
+    width: Callable[[int, int], int] = width_for,
 ) -> Iterator[tuple[np.ndarray, FeatureRow]]:
     """Yields (positions of its rows, batch) until every row was in one, longest rows first."""
     order = np.argsort([-length_of(row) for row in rows], kind="stable")
     for begin in range(0, len(order), batch_size):
         members = order[begin : begin + batch_size]
-        yield members, collate([rows[i] for i in members], batch_size, max_length)
+        chosen = [rows[i] for i in members]
+        room = width(max(map(length_of, chosen)), max_length)
+        yield members, collate(chosen, batch_size, max_length, room)
 
 
 def outputs_of(
@@ -158,10 +163,19 @@ def outputs_of(
     batch_size: int,
     max_length: int,
     run: Callable[[FeatureRow], Mapping[str, np.ndarray]],
+    width: Callable[[int, int], int] = width_for,
 ) -> list[dict[str, np.ndarray]]:
-    """Returns the outputs of `run` for each row, in order; drops the rows that fill up a batch."""
+    """Returns the outputs of `run` for each row, in order; drops the rows that fill up a batch.
+
+    Args:
+      rows: of any lengths.
+      batch_size: rows to run together.
+      max_length: of the rows [tokens].
+      run: from a batch to outputs whose first axis is the batch's.
+      width: (a batch's longest row, `max_length`) -> the width to pad it to.
+    """
     found: list[Any] = [None] * len(rows)
-    for members, batch in eval_batches(rows, batch_size, max_length):
+    for members, batch in eval_batches(rows, batch_size, max_length, width):
         results = run(batch)
         for position, member in enumerate(members):
             found[member] = {name: array[position] for name, array in results.items()}
