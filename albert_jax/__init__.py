@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "measures a trained model on held-out data",
     "predict": "writes a fine-tuned model's predictions for examples",
     "convert": "converts checkpoints from and to transformers and google-research/albert",
+    "export": "writes a model for deployment, as StableHLO or ONNX",
     "estimate": "says what a run needs on accelerators that need not be here",
     "inspect": "shows the batch of a training step: documents, pairs and masks",
     "sweep": "trains the rows of one of the paper's tables",

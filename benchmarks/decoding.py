@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import torch
 import transformers
@@ -37,11 +36,13 @@ Translate = Callable[[FeatureRow], np.ndarray]
 def ours(model: FinetunedModel, beam: int) -> Translate:
     """Returns a function from a batch to the ids of its translations."""
     task: Any = model.task
-    search = model._compiled(lambda network, batch: task.search(network, batch, beam).ids[:, 0])
+    search = model._compiled(
+        lambda network, batch: {"ids": task.search(network, batch, beam).ids[:, 0]}
+    )
 
     def translate(batch: FeatureRow) -> np.ndarray:
         sources = {name: a for name, a in batch.items() if name != "weights"}
-        return np.asarray(jax.device_get(search(model.params, sources)))
+        return search(sources)["ids"]
 
     return translate
 

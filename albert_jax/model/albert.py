@@ -114,7 +114,7 @@ class Albert(nnx.Module):
         self, x_BTD: jax.Array, rate: float = 0.0, dropout_keys_B: jax.Array | None = None
     ) -> jax.Array:
         """Returns float32 logits_BK of the classifier on the pooled [CLS], after dropout."""
-        cls_B1 = jnp.zeros((len(x_BTD), 1), jnp.int32)
+        cls_B1 = jnp.zeros((x_BTD.shape[0], 1), jnp.int32)  # `len` is not symbolic
         pooled_BD = self.pool(x_BTD, cls_B1)[:, 0]
         return self.classifier(dropout(pooled_BD, rate, dropout_keys_B)).astype(jnp.float32)
 

@@ -12,8 +12,9 @@ from scipy.special import softmax
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizers import Tokenizer
+from albert_jax.predict.exported import Export
 from albert_jax.predict.pretrained import PretrainedModel
-from albert_jax.predict.program import Program, compiled
+from albert_jax.predict.program import compiled
 from albert_jax.predict.translation import Translated, Translator
 from albert_jax.tasks.batching import outputs_of
 from albert_jax.tasks.classification import Classification
@@ -75,24 +76,13 @@ class Chosen(NamedTuple):
     probabilities: list[float]
 
 
-class Programs(NamedTuple):
-    """The programs of an export, one of which may only raise: for the encoder, and for the task.
-
-    Attributes:
-      heads: what the encoder's outputs are of.
-    """
-
-    encoder: Program
-    task: Program
-    heads: tuple[str, ...]
-
-
 class FinetunedModel(PretrainedModel):
     """The result of `albert_jax.load`: fills masks, or solves the task it was fine-tuned for.
 
     Attributes:
       kind: the model's purpose, a key of `model.heads.KINDS`.
       labels: names of its classes; empty for regression, question answering and multiple choice.
+      is_export: whether it runs an exported program.
     """
 
     def __init__(
@@ -100,7 +90,7 @@ class FinetunedModel(PretrainedModel):
         weights: Weights,
         params: Any,
         tokenizer: Tokenizer | None,
-        programs: Programs | None = None,
+        export: Export | None = None,
     ):
         """Wraps a model.
 
@@ -108,20 +98,21 @@ class FinetunedModel(PretrainedModel):
           weights: what is known of it.
           params: its parameters on a device.
           tokenizer: if there is one.
-          programs: those of an export; by default they are compiled from the parameters.
+          export: whose program to use; by default it is compiled from the parameters.
         """
-        encoder, heads = (programs.encoder, programs.heads) if programs else (None, None)
+        encoder, heads = (export.encoder, export.heads) if export else (None, None)
         super().__init__(weights.config, params, tokenizer, encoder, heads)
         self.kind, self.validation = weights.kind, weights.validation
+        self.is_export = export is not None
         self.labels: tuple[str, ...] = ()
         self._task: FinetuningTask | None = None
         if self.kind not in _TASKS:
             return
-        self.labels = weights.labels if programs else _class_names(weights)
+        self.labels = weights.labels if export else _class_names(weights)
         config = weights.task or _settings(weights, self.labels)
         self._task = make_task(config.with_full_search(), self.labels)
         self._compiled = partial(compiled, weights.config, params)
-        self._program = programs.task if programs else self._compiled(self._task.outputs)
+        self._program = export.task if export else self._compiled(self._task.outputs)
         self._translators: dict[tuple, Translator] = {}
 
     @property
@@ -256,6 +247,8 @@ class FinetunedModel(PretrainedModel):
             empty, or a setting cannot be.
         """
         task, texts = self._require(Translation), _strings("texts", texts)
+        if self.is_export:
+            raise ValueError("this export holds the encoder alone; load what it was made from")
         key = beam, length_penalty
         if key not in self._translators:
             self._translators[key] = Translator(task, self._compiled, *key)

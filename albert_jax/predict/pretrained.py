@@ -39,15 +39,15 @@ class Encoded(NamedTuple):
       last_hidden_state: float32 [B,T,D].
       pooled_output: float32 [B,D], tanh of a dense layer over [CLS]; None if the model has no
         pooler.
-      hidden_states: float32 [L+1,B,T,D], the encoder's input and each layer's output; None from
-        an export.
+      hidden_states: float32 [L+1,B,T,D], the encoder's input and each layer's output; empty,
+        [0,B,T,D], from an export.
     """
 
     input_ids: np.ndarray
     attention_mask: np.ndarray
     last_hidden_state: np.ndarray
     pooled_output: np.ndarray | None
-    hidden_states: np.ndarray | None
+    hidden_states: np.ndarray
 
 
 class PretrainedModel:
@@ -82,6 +82,11 @@ class PretrainedModel:
             outputs = partial(encoder_outputs, heads=self.heads, keep_hidden=True)
             encoder = compiled(config, params, outputs)
         self._encoder = encoder
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the model came with a tokenizer."""
+        return self._tokenizer is not None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -178,13 +183,10 @@ class PretrainedModel:
         """
         arrays = (input_ids, token_type_ids, attention_mask)
         found = self._run(dict(zip(TEXT, arrays, strict=True)))
-        return Encoded(
-            input_ids,
-            attention_mask,
-            found["last_hidden_state"],
-            found.get("pooled_output"),
-            found.get("hidden_states"),
-        )
+        last_BTD = found["last_hidden_state"]
+        hidden_LBTD = found.get("hidden_states", last_BTD[None][:0])
+        pooled_BD = found.get("pooled_output")
+        return Encoded(input_ids, attention_mask, last_BTD, pooled_BD, hidden_LBTD)
 
     def _run(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Returns the encoder's outputs without the padding that a compiled shape has."""

@@ -15,8 +15,11 @@ from albert_jax.model.layers import Compute
 
 Batch = Mapping[str, Any]
 Outputs = dict[str, np.ndarray]
+Function = Callable[[Any, Any], dict[str, jax.Array]]  # from (model, batch)
 
 TEXT = ("input_ids", "token_type_ids", "attention_mask")
+_COMPUTE = Compute()
+_TASKS = ("classification", "multiple_choice", "token_classification", "question_answering")
 _SMALLEST = 8  # widths are multiples of it
 
 
@@ -65,16 +68,22 @@ def prediction_widths(longest: int) -> list[int]:
     return sorted({prediction_width(length, longest) for length in range(1, longest + 1)})
 
 
-def inputs_of(kind: str, heads: Sequence[str]) -> tuple[str, ...]:
-    """Returns what the program of a model takes: `TEXT`, all int32 [B,T], and more by its kind.
+def is_task(kind: str) -> bool:
+    """Returns whether an export of a model computes its task's outputs, or else its encoder's."""
+    return kind in _TASKS
 
-    Those are `begins` [B,T] of question answering, -1 where no answer begins, and
-    `mlm_positions` [B,P] where a model fills masks. Multiple choice has rows for each option,
-    [B,C,T].
+
+def input_axes(kind: str, heads: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Returns the axes of each array that an export takes, all int32.
+
+    Besides the text, question answering takes `begins`, -1 where no answer may begin, and a
+    model that fills masks takes `mlm_positions`. Multiple choice has a row for each option.
     """
+    rows = ("B", "C", "T") if kind == "multiple_choice" else ("B", "T")
+    axes: dict[str, tuple[str, ...]] = dict.fromkeys(TEXT, rows)
     if kind == "question_answering":
-        return (*TEXT, "begins")
-    return (*TEXT, "mlm_positions") if fills_masks(heads) else TEXT
+        return axes | {"begins": rows}
+    return axes | {"mlm_positions": ("B", "P")} if fills_masks(heads) else axes
 
 
 def fills_masks(heads: Sequence[str]) -> bool:
@@ -89,7 +98,7 @@ def encoder_outputs(
 
     Args:
       model: with the heads.
-      batch: see `inputs_of`.
+      batch: see `input_axes`.
       heads: what to compute besides the encoder.
       keep_hidden: whether to return every layer's output.
 
@@ -116,18 +125,16 @@ def encoder_outputs(
 def function_of(
     config: ModelConfig,
     params: Any,
-    outputs: Callable[[Albert, Batch], Any],
-    compute: Compute | None = None,
-) -> Callable[[Any, Batch], Any]:
+    outputs: Function,
+    compute: Compute = _COMPUTE,
+) -> Callable[[Any, Batch], dict[str, jax.Array]]:
     """Returns `outputs(model, batch)` as a pure function of the parameters and the batch."""
-    model = abstract_model(config, params, compute or Compute())
+    model = abstract_model(config, params, compute)
     graphdef, _ = nnx.split(model, nnx.Param)
     return lambda params, batch: outputs(nnx.merge(graphdef, params), batch)
 
 
-def compiled(
-    config: ModelConfig, params: Any, outputs: Callable[[Albert, Batch], dict[str, jax.Array]]
-) -> Program:
+def compiled(config: ModelConfig, params: Any, outputs: Function) -> Program:
     """Returns the program of a model whose parameters are on a device."""
     function = jax.jit(function_of(config, params, outputs))
     return Program(lambda batch: jax.device_get(function(params, batch)))

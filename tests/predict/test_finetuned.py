@@ -7,16 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
-from support.models import tiny_config, tiny_model
+from support.finetuned import CONFIG, TAGS, make_weights
+from support.models import tiny_config
 from support.params import random_params
-from support.texts import VOCAB_SIZE, WORDS, make_sentence
+from support.texts import WORDS, make_sentence
 
 import albert_jax
 from albert_jax.checkpoints.formats.huggingface import write_hf
-from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import TaskConfig
 from albert_jax.convert import write_run
 from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
@@ -25,25 +24,12 @@ from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.tasks.examples import QuestionExample, TaggedExample
 from albert_jax.tasks.features import length_of
 
-TAGS = ("O", "B-PER", "I-PER")
-LABELS = {"classification": ("bad", "good", "neither"), "token_classification": TAGS}
-CONFIG = tiny_model(vocab_size=VOCAB_SIZE, num_hidden_layers=2)
 FOREIGN = "語"  # unknown to the vocabulary
 
 
 @pytest.fixture(scope="module")
 def tokenizer(vocabulary) -> Tokenizer:
     return load_tokenizer(vocabulary)
-
-
-def make_weights(kind: str, outputs: int | None = None, **fields: Any) -> Weights:
-    """Weights under which texts differ; `outputs` of the classifier if not one a label."""
-    labels = fields.pop("labels", LABELS.get(kind, ()))
-    params = random_params(CONFIG, KINDS[kind], outputs or len(labels) or 1)
-    params = jax.tree_util.tree_map_with_path(
-        lambda path, p: 1 + p * 0.1 if path[-1].key == "scale" else p * 0.2, params
-    )
-    return Weights(CONFIG, params, kind, labels=labels, **fields)
 
 
 @pytest.fixture(scope="module")

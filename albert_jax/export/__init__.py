@@ -1,0 +1,1 @@
+"""Models for deployment: StableHLO and ONNX, with tokenizer and labels beside them."""
