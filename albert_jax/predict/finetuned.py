@@ -4,10 +4,9 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from scipy.special import softmax
 
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import TaskConfig
@@ -15,6 +14,16 @@ from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.predict.exported import Export
 from albert_jax.predict.pretrained import PretrainedModel
 from albert_jax.predict.program import compiled
+from albert_jax.predict.results import (
+    Answered,
+    Chosen,
+    Classified,
+    Tagged,
+    answered,
+    chosen,
+    classified,
+    tagged,
+)
 from albert_jax.predict.translation import Translated, Translator
 from albert_jax.tasks.batching import outputs_of
 from albert_jax.tasks.classification import Classification
@@ -22,7 +31,7 @@ from albert_jax.tasks.examples import ChoiceExample, QuestionExample, TaggedExam
 from albert_jax.tasks.features import Features, length_of
 from albert_jax.tasks.finetuning import FinetuningTask
 from albert_jax.tasks.multiple_choice import MultipleChoice
-from albert_jax.tasks.question_answering import QuestionAnswering, null_threshold, text_of
+from albert_jax.tasks.question_answering import QuestionAnswering
 from albert_jax.tasks.registry import make_task
 from albert_jax.tasks.token_classification import TokenClassification
 from albert_jax.tasks.translation import Translation
@@ -42,38 +51,6 @@ _TASKS = {
 
 
 _Family = TypeVar("_Family", bound=FinetuningTask)
-
-
-class Classified(NamedTuple):
-    """The most likely class of a text and the probability of each class; or a regression score."""
-
-    label: str | float
-    probabilities: dict[str, float]
-
-
-class Answered(NamedTuple):
-    """An answer, a span of the context ("" for none), with its position and probability."""
-
-    text: str
-    start: int
-    end: int
-    probability: float
-
-
-class Tagged(NamedTuple):
-    """A word with its tag and the tag's probability."""
-
-    word: str
-    tag: str
-    probability: float
-
-
-class Chosen(NamedTuple):
-    """The most likely option, its number from 0, and the probability of each option."""
-
-    option: str
-    index: int
-    probabilities: list[float]
 
 
 class FinetunedModel(PretrainedModel):
@@ -145,68 +122,64 @@ class FinetunedModel(PretrainedModel):
         both = enumerate(zip(firsts, seconds, strict=True))
         outputs, features = self.run([TextExample(str(i), a, b, None) for i, (a, b) in both])
         _warn_of_cut(features.notes["texts cut"], len(firsts), self.task.config.max_length)
-        if not self.labels:
-            return [Classified(float(output["logits"][0]), {}) for output in outputs]
-        found = []
-        for output in outputs:
-            probabilities = softmax(output["logits"])
-            named = dict(zip(self.labels, probabilities.tolist(), strict=True))
-            found.append(Classified(self.labels[int(np.argmax(probabilities))], named))
-        return found
+        return classified(outputs, self.labels)
 
     def answer(self, question: str, context: str, top_k: int = 1) -> list[Answered]:
         """Returns the most likely answers to a question, best first; "" means no answer.
 
-        Probabilities are over the answers considered, including no answer.
+        Raises:
+          ValueError: as `answer_batch`.
+        """
+        return self.answer_batch([question], [context], top_k)[0]
+
+    def answer_batch(
+        self, questions: Sequence[str], contexts: Sequence[str], top_k: int = 1
+    ) -> list[list[Answered]]:
+        """Returns the answers to each question, from the context at the same place.
 
         Raises:
-          ValueError: if the model is of another kind, the question or the context is not a
-            string or is blank, or `top_k` is less than 1.
+          ValueError: if the model is of another kind, a question or a context is not a string or
+            is blank, their numbers differ, or `top_k` is less than 1.
         """
         task = self._require(QuestionAnswering)
         if top_k < 1:
             raise ValueError(f"top_k={top_k} must be at least 1")
-        for name, text in (("question", question), ("context", context)):
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"the {name} must be a string that is not blank, not {text!r}")
-        example = QuestionExample("0", "", context, question, ())
-        outputs, features = self.run([example])
-        (found,) = task.predictions(outputs, features, 1)
-        best = found.spans[0].score if found.spans else 0.0
-        answers: dict[tuple[int, int], Answered] = {}
-        for span in found.spans:
-            # A token may stand for white space alone, which is neither an answer nor part of one.
-            if text := text_of(example, span):
-                begin = context.index(text, span.begin)
-                answer = Answered(text, begin, begin + len(text), span.score - best)
-                answers.setdefault((answer.start, answer.end), answer)
-        scored = list(answers.values())
-        if task.may_be_unanswerable:
-            odds = found.null_odds - null_threshold(self.validation)
-            scored.append(Answered("", 0, 0, odds))
-        if not scored:
-            raise ValueError(f"no token of the context {context!r} can be an answer")
-        probabilities = softmax(np.array([a.probability for a in scored])).tolist()
-        named = [a._replace(probability=p) for a, p in zip(scored, probabilities, strict=True)]
-        return sorted(named, key=lambda a: -a.probability)[:top_k]
+        for name, texts in (("question", questions), ("context", contexts)):
+            for text in texts:
+                if not isinstance(text, str) or not text.strip():
+                    raise ValueError(
+                        f"the {name} must be a string that is not blank, not {text!r}"
+                    )
+        if len(questions) != len(contexts) or not questions:
+            raise ValueError(f"{len(questions)} questions and {len(contexts)} contexts")
+        pairs = enumerate(zip(questions, contexts, strict=True))
+        examples = [QuestionExample(str(i), "", context, q, ()) for i, (q, context) in pairs]
+        outputs, features = self.run(examples)
+        return answered(task, outputs, features, examples, self.validation, top_k)
 
     def tag(self, words: str | Sequence[str]) -> list[Tagged]:
         """Returns the tag of each word of a sentence, given as words or as a text split at spaces.
+
+        Raises:
+          ValueError: as `tag_batch`.
+        """
+        return self.tag_batch([words])[0]
+
+    def tag_batch(self, sentences: Sequence[str | Sequence[str]]) -> list[list[Tagged]]:
+        """Returns the tags of each sentence; see `tag`.
 
         Raises:
           ValueError: if the model is of another kind, there is no word, or a word is not a
             string.
         """
         self._require(TokenClassification)
-        words = _strings("words", words.split() if isinstance(words, str) else words)
-        outputs, features = self.run([TaggedExample("0", tuple(words), None)])
-        found = {}
-        for output, row in zip(outputs, features.rows, strict=True):
-            for slot in np.flatnonzero(row["words"] >= 0):
-                log_probs_K = output["log_probs"][slot]
-                k, word = int(np.argmax(log_probs_K)), int(row["words"][slot])
-                found[word] = Tagged(words[word], self.labels[k], float(np.exp(log_probs_K[k])))
-        return [found[i] for i in sorted(found)]
+        split = [s.split() if isinstance(s, str) else s for s in sentences]
+        examples = [
+            TaggedExample(str(i), tuple(_strings("words", words)), None)
+            for i, words in enumerate(split)
+        ]
+        outputs, features = self.run(examples)
+        return tagged(outputs, features, examples, self.labels)
 
     def choose(self, context: str, question: str, options: Sequence[str]) -> Chosen:
         """Returns the option that best answers a question about a text.
@@ -220,10 +193,8 @@ class FinetunedModel(PretrainedModel):
         options = _strings("options", options)
         if len(options) < 2:
             raise ValueError(f"options must be a list of at least two strings, not {options!r}")
-        outputs, _ = self.run([ChoiceExample("0", context, question, tuple(options), None)])
-        probabilities = softmax(outputs[0]["logits"])
-        best = int(np.argmax(probabilities))
-        return Chosen(options[best], best, probabilities.tolist())
+        examples = [ChoiceExample("0", context, question, tuple(options), None)]
+        return chosen(self.run(examples)[0], examples)[0]
 
     def translate(
         self,

@@ -152,8 +152,8 @@ def test_the_threshold_of_the_run_decides_whether_there_is_an_answer(make_model)
         )
         return model.answer("siling?", CONTEXT, top_k=100)
 
-    assert answers(-100)[0] == ("", 0, 0, pytest.approx(1))
-    assert answers(100)[-1] == ("", 0, 0, pytest.approx(0))
+    assert answers(-100)[0] == ("", 0, 0, pytest.approx(1), 0)
+    assert answers(100)[-1] == ("", 0, 0, pytest.approx(0), 0)
     model = make_model("question_answering", task=squad("v2.0"))
     example = QuestionExample("0", "", CONTEXT, "siling?", ())
     (found,) = model.task.predictions(*model.run([example]), 1)
@@ -269,12 +269,12 @@ WRONG_CALLS: list[tuple[str, Callable[[Any], Any], str]] = [
     (
         "question_answering",
         lambda m: m.answer("tan", " \n"),
-        "context must be a string that is not blank",
+        "context must be a string, not blank",
     ),
     (
         "question_answering",
         lambda m: m.answer(["tan"], "tan"),
-        "question must be a string that is not blank",
+        "question must be a string, not blank",
     ),
     (
         "question_answering",
@@ -312,7 +312,7 @@ def test_wrong_calls_are_refused(kind, call, message, make_model):
 def test_a_context_of_no_piece_has_no_answer(make_model):
     with pytest.raises(ValueError, match="no token of the context"):
         make_model("question_answering", task=squad("v1.1")).answer("tan?", "\u0301")
-    assert make_model("question_answering").answer("tan?", "\u0301", top_k=5) == [("", 0, 0, 1.0)]
+    assert make_model("question_answering").answer("tan?", "\u0301", top_k=5) == [("", 0, 0, 1, 0)]
 
 
 @pytest.fixture
@@ -344,3 +344,21 @@ def test_a_vocabulary_of_another_model_is_refused(tokenizer, tmp_path):
     write_hf(weights._replace(config=config, params=params), tmp_path)
     with pytest.raises(ValueError, match="has 60 tokens, but the model only 50"):
         albert_jax.load(tmp_path)
+
+
+def test_batches_answer_and_tag_as_one_by_one(make_model):
+    model = make_model("question_answering", task=squad("v2.0"))
+    questions, contexts = ["siling?", "what?"], [CONTEXT, "Buros tan."]
+    together = model.answer_batch(questions, contexts, top_k=3)
+    for found, question, context in zip(together, questions, contexts, strict=True):
+        for one, alone in zip(found, model.answer(question, context, top_k=3), strict=True):
+            assert (one.text, one.start, one.end) == (alone.text, alone.start, alone.end)
+            assert one.score == pytest.approx(alone.score, abs=1e-4)
+    with pytest.raises(ValueError, match="2 questions and 1 contexts"):
+        model.answer_batch(questions, contexts[:1])
+    model = make_model("token_classification")
+    for found, words in zip(
+        model.tag_batch(["tan buros", ["tan"]]), ["tan buros", "tan"], strict=True
+    ):
+        alone = model.tag(words)
+        assert [(one.word, one.tag) for one in found] == [(one.word, one.tag) for one in alone]
