@@ -147,9 +147,7 @@ class FinetunedModel(PretrainedModel):
         for name, texts in (("question", questions), ("context", contexts)):
             for text in texts:
                 if not isinstance(text, str) or not text.strip():
-                    raise ValueError(
-                        f"the {name} must be a string that is not blank, not {text!r}"
-                    )
+                    raise ValueError(f"the {name} must be a string, not blank: {text!r}")
         if len(questions) != len(contexts) or not questions:
             raise ValueError(f"{len(questions)} questions and {len(contexts)} contexts")
         pairs = enumerate(zip(questions, contexts, strict=True))
