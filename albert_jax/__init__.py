@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "writes a fine-tuned model's predictions for examples",
     "convert": "converts checkpoints from and to transformers and google-research/albert",
     "export": "writes a model for deployment, as StableHLO or ONNX",
+    "serve": "answers over HTTP",
     "estimate": "says what a run needs on accelerators that need not be here",
     "inspect": "shows the batch of a training step: documents, pairs and masks",
     "sweep": "trains the rows of one of the paper's tables",

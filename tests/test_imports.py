@@ -14,7 +14,7 @@ LAYERS = (
     {"prepare", "checkpoints", "tasks"},
     {"predict"},
     {"train"},
-    {"analysis", "convert", "estimate", "evaluate", "export"},
+    {"analysis", "convert", "estimate", "evaluate", "export", "serve"},
     {"inspect", "sweep"},
 )
 LAYER = {entry: number for number, entries in enumerate(LAYERS) for entry in entries}

@@ -13,7 +13,7 @@ from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.predict.exported import Export
 from albert_jax.predict.pretrained import PretrainedModel
-from albert_jax.predict.program import compiled
+from albert_jax.predict.program import compiled, input_axes, is_task
 from albert_jax.predict.results import (
     Answered,
     Chosen,
@@ -89,7 +89,8 @@ class FinetunedModel(PretrainedModel):
         config = weights.task or _settings(weights, self.labels)
         self._task = make_task(config.with_full_search(), self.labels)
         self._compiled = partial(compiled, weights.config, params)
-        self._program = export.task if export else self._compiled(self._task.outputs)
+        inputs = tuple(input_axes(self.kind, self.heads)) if is_task(self.kind) else None
+        self._program = export.task if export else self._compiled(self._task.outputs, inputs)
         self._translators: dict[tuple, Translator] = {}
 
     @property

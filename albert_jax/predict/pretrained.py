@@ -16,10 +16,12 @@ from albert_jax.predict.program import (
     compiled,
     encoder_outputs,
     fills_masks,
+    input_axes,
 )
 from albert_jax.tasks.features import join, length_of, stack
 
 _MASK_TEXT = "[MASK]"
+LEAST_MASKS = 4  # positions to compute together, so that few shapes are compiled
 
 
 class Filled(NamedTuple):
@@ -80,7 +82,8 @@ class PretrainedModel:
         self.heads = heads_of(params) if heads is None else tuple(heads)
         if encoder is None:
             outputs = partial(encoder_outputs, heads=self.heads, keep_hidden=True)
-            encoder = compiled(config, params, outputs)
+            inputs = input_axes("encoder", self.heads)
+            encoder = compiled(config, params, outputs, tuple(inputs))
         self._encoder = encoder
 
     @property
@@ -125,6 +128,7 @@ class PretrainedModel:
         if not positions.size:
             raise ValueError(f"no {_MASK_TEXT} in {text!r}")
         count = self._encoder.rows(positions.size, self.config.max_position_embeddings)
+        count = count if self._encoder.any_shape else max(count, LEAST_MASKS)
         batch["mlm_positions"] = np.resize(positions, (1, count))
         logits_PV = self._run(batch)["mlm_logits"][0, : positions.size]
         # Softmax over the whole table, which may have more rows than there are tokens.

@@ -134,7 +134,9 @@ def function_of(
     return lambda params, batch: outputs(nnx.merge(graphdef, params), batch)
 
 
-def compiled(config: ModelConfig, params: Any, outputs: Function) -> Program:
-    """Returns the program of a model whose parameters are on a device."""
+def compiled(
+    config: ModelConfig, params: Any, outputs: Function, inputs: tuple[str, ...] | None = None
+) -> Program:
+    """Returns the program of a model whose parameters are on a device; see `Program`."""
     function = jax.jit(function_of(config, params, outputs))
-    return Program(lambda batch: jax.device_get(function(params, batch)))
+    return Program(lambda batch: jax.device_get(function(params, batch)), inputs)

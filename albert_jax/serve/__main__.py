@@ -1,0 +1,75 @@
+"""The command `python -m albert_jax.serve`: answers over HTTP."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields
+
+from albert_jax.checkpoints.read import AVERAGE
+from albert_jax.config.errors import USER_ERRORS, fail
+from albert_jax.predict.load import load
+from albert_jax.predict.warm_up import warm_up
+
+_HELP = {
+    "max_batch": "texts computed together",
+    "max_wait_ms": "milliseconds that the first request of a batch waits for others",
+    "max_waiting": "requests that may wait; more get 503",
+    "max_bytes": "bytes of a request; longer ones get 413",
+    "max_texts": "texts of a request",
+    "timeout": "seconds until a request gets 504",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command until it is stopped, and returns its exit code."""
+    try:
+        import uvicorn
+
+        from albert_jax.serve.app import Limits, Service
+    except ImportError:
+        return fail(ValueError("serve needs more packages: pip install 'albert_jax[serve]'"))
+    parser = argparse.ArgumentParser(
+        prog="python -m albert_jax.serve",
+        description="Answers over HTTP: / is a page to try the model on, /health says what it "
+        "can do, /metrics is for Prometheus.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog="It has no passwords and no encryption; beyond this machine, put it behind a "
+        "server that has.",
+    )
+    parser.add_argument("--checkpoint", required=True, help="anything that albert_jax.load reads")
+    parser.add_argument("--average", type=int, default=1, help=AVERAGE)
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="the port; 0 takes a free one")
+    for field in fields(Limits):
+        parser.add_argument(
+            f"--{field.name}",
+            type=type(field.default),
+            default=field.default,
+            help=_HELP[field.name],
+        )
+    args = parser.parse_args(argv)
+    try:
+        limits = Limits(**{field.name: getattr(args, field.name) for field in fields(Limits)})
+        model = load(args.checkpoint, average=args.average)
+        service = Service(model, limits)
+        warm_up(model, limits.max_batch)
+    except USER_ERRORS as error:
+        return fail(error)
+    # Answers say how many texts were cut.
+    warnings.filterwarnings("ignore", message=".* texts were cut")
+    names = ", ".join(f"/{name}" for name in service.routes)
+    print(f"serving {args.checkpoint}: {names}", flush=True)
+    # On SIGTERM or Ctrl-C, requests that have begun are answered.
+    uvicorn.run(
+        service.app(),
+        host=args.host,
+        port=args.port,
+        access_log=False,
+        timeout_graceful_shutdown=int(limits.timeout) + 1,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
