@@ -11,13 +11,14 @@ import pytest
 from support.tiny_runs import tiny_config, tiny_run, tiny_settings
 
 import albert_jax
-import albert_jax.sweep as sweeping
+import albert_jax.sweep.tables as sweeping
 from albert_jax.analysis.paper_tables import draw_table, write_table
 from albert_jax.config import Config, config_from_dict
 from albert_jax.config.paper import Scores, TableRow
 from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.evaluate import evaluate
-from albert_jax.sweep import main, sweep
+from albert_jax.sweep.__main__ import main
+from albert_jax.sweep.tables import sweep
 from albert_jax.train.initialization import read_start
 
 pytestmark = pytest.mark.slow

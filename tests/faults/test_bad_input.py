@@ -45,7 +45,7 @@ from support.pieces import train_tokenizer
 from support.texts import make_sentence
 
 import albert_jax
-from albert_jax import convert, evaluate, inspect, sweep
+from albert_jax import convert, evaluate, inspect
 from albert_jax.config import DataConfig
 from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.config.load import load_config
@@ -54,6 +54,7 @@ from albert_jax.data.row_reader import open_rows
 from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.predict import __main__ as predict
 from albert_jax.prepare import __main__ as prepare
+from albert_jax.sweep import __main__ as sweep
 from albert_jax.train import __main__ as train
 
 
@@ -565,7 +566,11 @@ OTHERS = [
         "holds none of train",
     ),
     Case("sweep", "{tmp}/none.py --output {tmp}/out", r"config file .*none\.py. does not exist"),
-    Case("sweep", "{good}/config.py --output {tmp}/out", "is not a table: it defines no ROWS"),
+    Case("sweep", "{good}/config.py --output {tmp}/out --row a", "are for the paper's tables, n"),
+    Case("sweep", "{good}/table.py --output {tmp}/out --try a=1", "are for configs, not for the"),
+    Case("sweep", "{good}/config.py --output {tmp}/out --try a", "--try 'a' must be KEY=VALUE,V"),
+    Case("sweep", "{good}/config.py --output {tmp}/out --try nokey=1", "unknown key.*nokey"),
+    Case("sweep", "{good}/config.py --output {tmp}/out --jobs 0", "--jobs=0 must be at least 1"),
     Case(
         "sweep",
         "{tmp}/table.py --output {tmp}/out",

@@ -1,10 +1,8 @@
-"""The command `python -m albert_jax.sweep`: trains a table of the paper, row by row."""
+"""Trains a table of the paper, row by row."""
 
-import argparse
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,7 @@ from albert_jax.analysis.masked_lm import held_out, summarize
 from albert_jax.analysis.paper_tables import draw_table, write_table
 from albert_jax.analysis.parameters import count_parameters
 from albert_jax.config import Config
-from albert_jax.config.errors import USER_ERRORS, fail
-from albert_jax.config.load import load_config, run_file, user_path
+from albert_jax.config.load import load_config, run_file
 from albert_jax.config.paper import SMALL, TableRow
 from albert_jax.data.files import replace_json
 from albert_jax.predict.load import load
@@ -173,34 +170,3 @@ def _attempt(config: Config | ValueError, workdir: Path) -> dict[str, Any]:
 def _read_results(output: Path) -> dict[str, dict[str, Any]]:
     path = output / "results.json"
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code, 1 if a row failed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m albert_jax.sweep",
-        description="Trains the rows of a table of the paper; run again to resume.",
-        epilog="Override settings of all rows with --config.GROUP.KEY=VALUE.",
-    )
-    parser.add_argument("table", help="paper/tableN, or a file")
-    parser.add_argument("--scale", choices=SCALES, default="paper", help="default: paper")
-    parser.add_argument(
-        "--output", type=user_path, help="default: runs/tableN or runs/tableN-small"
-    )
-    parser.add_argument(
-        "--row", action="append", default=[], help="run only this row; may be repeated"
-    )
-    args, overrides = parser.parse_known_args(argv)
-    name = Path(args.table).stem + ("" if args.scale == "paper" else f"-{args.scale}")
-    output = args.output or Path("runs") / name
-    try:
-        results = sweep(args.table, args.scale, output, args.row, overrides)
-    except USER_ERRORS as error:
-        return fail(error)
-    failed = [name for name, result in results.items() if "failed" in result]
-    print(f"{output}/table.md: {len(results)} rows, {len(failed)} failed {failed or ''}".strip())
-    return int(bool(failed))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

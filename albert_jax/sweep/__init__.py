@@ -1,0 +1,1 @@
+"""Many runs in one command: tables of the paper, and searches over settings and seeds."""

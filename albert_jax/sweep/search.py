@@ -1,0 +1,177 @@
+"""A search over settings and seeds: every run a process of its own, several at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from albert_jax.config import Config
+from albert_jax.config.load import load_config
+from albert_jax.data.files import read_object, replace_json
+from albert_jax.sweep.report import write_report
+from albert_jax.sweep.trials import Settings, combinations
+from albert_jax.tasks.examples import TaskData
+from albert_jax.tasks.finetuning import FinetuningTask
+from albert_jax.tasks.metrics import METRICS, text_metrics
+from albert_jax.tasks.registry import PRETRAINING, make_task, read_task
+from albert_jax.train.preemption import EXIT_CODE
+from albert_jax.train.seeds import best_value
+
+Results = dict[str, dict[str, dict[str, Any]]]  # by settings, by seed
+_RESULT, _LOG = "result.json", "log.txt"  # in a run's directory, and beside it
+
+
+class _Run(NamedTuple):
+    """A run to do: its place in the results, its directory, and its command."""
+
+    name: str
+    seed: int
+    workdir: Path
+    command: list[str]
+
+
+def search(
+    file: str,
+    output: Path,
+    settings: Mapping[str, Sequence[str]],
+    samples: int | None = None,
+    seeds: int = 3,
+    jobs: int = 1,
+    overrides: Sequence[str] = (),
+) -> Results:
+    """Trains a config with every combination of settings, some seeds each.
+
+    Run again, it leaves out what is done and resumes what was begun. A run that fails does not
+    stop the others. After each, `results.json`, `table.md` and `table.png` are rewritten.
+
+    Args:
+      file: a config file, as `load_config` takes it.
+      output: the directory of all runs: `SETTINGS/seed_N`, with what they printed beside them.
+      settings: values by setting.
+      samples: how many combinations to try, drawn at random; by default all.
+      seeds: runs of each combination, with `train.seed` from 0.
+      jobs: runs at once; on Linux, each has its share of the CPU cores.
+      overrides: `--config.a.b=value` for all runs.
+
+    Returns:
+      By settings and seed: `value`, the best held-out value of the task's first metric, and
+      whether the run `collapsed`; or `failed`, with the last line that it printed.
+
+    Raises:
+      FileNotFoundError: if there is no config or no data.
+      ValueError: if a setting cannot be used, or a number is less than 1.
+      KeyboardInterrupt: if it is stopped; runs save their state first.
+    """
+    for name, value in (("seeds", seeds), ("jobs", jobs)):
+        if value < 1:
+            raise ValueError(f"--{name}={value} must be at least 1")
+    if taken := [key for key in settings if key in ("train.seed", "task.seeds")]:
+        raise ValueError(f"--try {taken[0]}: seeds are counted by --seeds; leave it out")
+    chosen = combinations(settings, samples)
+    configs = {
+        name: load_config(file, [*overrides, *_as_overrides(one)]) for name, one in chosen.items()
+    }  # all are checked before the first run
+    metric, floor = _measure_of(next(iter(configs.values())))
+    runs = [
+        _Run(name, seed, output / name / f"seed_{seed}", _command(file, one, overrides))
+        for name, one in chosen.items()
+        for seed in range(seeds)
+    ]
+    results: Results = {name: {} for name in chosen}
+    for run, code in _finished(runs, jobs):
+        results[run.name][str(run.seed)] = _result(run, code, metric, floor)
+        ordered = {name: dict(sorted(results[name].items())) for name in chosen}
+        replace_json(output / "results.json", ordered)
+        write_report(output, file, metric, floor, ordered)
+    return results
+
+
+def _as_overrides(settings: Settings) -> list[str]:
+    return [f"--config.{key}={value}" for key, value in settings.items()]
+
+
+def _command(file: str, settings: Settings, overrides: Sequence[str]) -> list[str]:
+    train = [sys.executable, "-m", "albert_jax.train", "--config", file]
+    return [*train, *overrides, *_as_overrides(settings)]
+
+
+def _measure_of(config: Config) -> tuple[str, float]:
+    """Returns the metric that ranks runs, and its value where a model says the same of all."""
+    if config.task.name == PRETRAINING:
+        return "mlm_accuracy", 0.0
+    data = read_task(config.task.name, config.task.data)
+    task = make_task(config.task, data.labels)
+    return task.best, _of_constants(task, data)
+
+
+def _of_constants(task: FinetuningTask, data: TaskData) -> float:
+    """Returns the best value of one class for all; 0 where examples have no single class."""
+    splits = [name for name in data.splits if name.startswith("validation")]
+    labels = np.array([getattr(one, "label", None) for one in data.splits[splits[0]]])
+    if task.best not in METRICS or labels.dtype.kind not in "iu":
+        return 0.0
+    return max(
+        text_metrics([task.best], np.full_like(labels, label), labels)[task.best]
+        for label in np.unique(labels)
+    )
+
+
+def _finished(runs: Sequence[_Run], jobs: int) -> Iterator[tuple[_Run, int | None]]:
+    """Yields each run with its exit code as it ends; None for what was done before."""
+    waiting, free = list(runs), list(range(jobs))
+    running: dict[subprocess.Popen, tuple[_Run, int]] = {}
+    try:
+        while waiting or running:
+            while waiting and free:
+                run = waiting.pop(0)
+                if (run.workdir / _RESULT).is_file():
+                    yield run, None
+                    continue
+                place = free.pop(0)
+                print(f"== {run.name}, seed {run.seed}", flush=True)
+                running[_start(run, place, jobs)] = run, place
+            time.sleep(0.1)
+            for process in [one for one in running if one.poll() is not None]:
+                run, place = running.pop(process)
+                free.append(place)
+                if process.returncode == EXIT_CODE:  # it was asked to stop, not by us
+                    raise KeyboardInterrupt
+                yield run, process.returncode
+    finally:
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.wait()
+
+
+def _start(run: _Run, place: int, jobs: int) -> subprocess.Popen:
+    run.workdir.parent.mkdir(parents=True, exist_ok=True)
+    words = [*run.command, f"--config.train.seed={run.seed}", "--workdir", str(run.workdir)]
+    with _log_of(run).open("ab") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+    if jobs > 1 and sys.platform == "linux":
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) >= jobs:
+            os.sched_setaffinity(process.pid, cores[place::jobs])
+    return process
+
+
+def _log_of(run: _Run) -> Path:
+    return run.workdir.with_name(f"{run.workdir.name}.{_LOG}")
+
+
+def _result(run: _Run, code: int | None, metric: str, floor: float) -> dict[str, Any]:
+    path = run.workdir / _RESULT
+    if code:
+        lines = [line for line in _log_of(run).read_text("utf-8", "replace").split("\n") if line]
+        return {"failed": lines[-1] if lines else f"exit code {code}"}
+    if not path.is_file():
+        value = best_value(run.workdir, metric)
+        replace_json(path, {"value": value, "collapsed": value <= floor})
+    return read_object(path)
