@@ -21,6 +21,8 @@ COMMANDS = {
     "train": "pretrains or fine-tunes a model, or resumes a run",
     "evaluate": "measures a trained model on held-out data",
     "predict": "writes a fine-tuned model's predictions for examples",
+    "index": "makes a collection of documents searchable",
+    "ask": "answers questions from such a collection",
     "convert": "converts checkpoints from and to transformers and google-research/albert",
     "export": "writes a model for deployment, as StableHLO or ONNX",
     "estimate": "says what a run needs on accelerators that need not be here",
