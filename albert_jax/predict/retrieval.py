@@ -10,6 +10,7 @@ An index is a folder:
   index.json      settings, counts, versions and sizes of files; written last
 """
 
+import logging
 import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
@@ -99,6 +100,12 @@ def build_index(
         raise ValueError(f"passage_words={passage_words} must be at least 1; 100 is usual")
     check_language(language)
     bm25s = _load_bm25s()
+    try:
+        _words_of([], stop_words)
+    except ValueError:
+        raise ValueError(
+            f"stop_words {stop_words!r}: bm25s has no such list; give a code such as en or de"
+        ) from None
     corpus = Corpus(sources, file_format, text_field, data_dir)
     with new_folder(output) as folder:
         writer = _Writer(folder)
@@ -263,6 +270,7 @@ def _load_bm25s() -> Any:
         raise ValueError(
             "collections of documents need bm25s: pip install 'albert_jax[retrieval]'"
         ) from None
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # itself it sets DEBUG
     return bm25s
 
 
