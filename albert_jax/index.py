@@ -1,6 +1,7 @@
 """The command `python -m albert_jax.index`: makes a collection of documents searchable."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -59,4 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # bm25s starts JAX where it is installed; accelerators are for others.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     sys.exit(main())

@@ -99,15 +99,16 @@ def test_passages_are_all_of_a_document_in_whole_sentences(paragraphs, most, is_
     for begin, end in places:
         assert text[begin:end] == text[begin:end].strip() != ""
         assert count_words(text[begin:end]) <= most
-    language = language_of(paragraphs)
-    sentences = paragraphs if is_sentences else split_sentences(paragraphs, language)
-    found = [text[begin:end] for begin, end in places]
-    for sentence in sentences:
+    language, spans, at = language_of(paragraphs), [], 0
+    for sentence in paragraphs if is_sentences else split_sentences(paragraphs, language):
+        begin = text.index(sentence, at)
+        spans.append((begin, at := begin + len(sentence)))
         if count_words(sentence) <= most:
-            assert any(sentence in passage for passage in found)
+            assert any(first <= begin and at <= end for first, end in places)
     for (_, end), (begin, _) in itertools.pairwise(places):
-        if begin < end and count_words(text[begin:end]) < most:
-            assert len(split_sentences(text[begin:end].split("\n"), language)) == 1
+        if begin < end:
+            (shared,) = [span for span in spans if span[0] < end and begin < span[1]]
+            assert shared == (begin, end) or count_words(text[slice(*shared)]) > most
 
 
 def count_words(text: str) -> int:
@@ -242,8 +243,12 @@ def test_the_threshold_of_the_run_decides_whether_there_is_an_answer(folder, mak
 
 def test_a_model_that_always_answers_does_so(folder, make_model):
     task = dataclasses.replace(SQUAD, name="squad/v1.1")
-    found = open_collection(folder, make_model(task=task)).answer("é3?", top_k=10**6)
+    collection = open_collection(folder, make_model(task=task))
+    found = collection.answer("é3?", top_k=10**6)
     assert all(answer.text for answer in found)
+    example = QuestionExample("0", "", "", "é3?", (Answer(found[0].text, -1),))
+    scores = evaluate_collection(collection, [example])
+    assert (scores["exact"], "best_exact" in scores) == (1, False)
     assert sum(answer.probability for answer in found) == pytest.approx(1, abs=1e-6)
 
 
@@ -288,6 +293,18 @@ def test_recall_tells_the_text_from_the_place(folder, texts):
     found = recall(opened, asked)
     assert found["contains@20"] == found["gold@20"] == 1
     assert found["gold@1"] <= found["gold@5"]
+    # The paragraph need not be all of the document.
+    later = [gold(texts, number, 7) for number in range(12)]
+    parts = ["\n".join(e.context.strip().splitlines()[6:]) for e in later]
+    later = [
+        e._replace(context=part, answers=(Answer(text := e.answers[0].text, part.index(text)),))
+        for e, part in zip(later, parts, strict=True)
+    ]
+    found = recall(opened, later, [1])
+    assert found["gold@1"] == found["contains@1"] > 0.7
+    misled = [e._replace(question=other.question) for e, other in zip(later, asked, strict=True)]
+    misled = [e for e, other in zip(misled, asked, strict=True) if int(other.id[-1]) < 4]
+    assert recall(opened, misled, [1]) == {"contains@1": 0, "gold@1": 0}
     elsewhere = [e._replace(context="Tan. " + e.context) for e in asked]
     assert recall(opened, elsewhere, [20]) == {"contains@20": 1, "gold@20": 0}
     shifted = [e._replace(answers=(Answer(e.answers[0].text + "!", 0),)) for e in asked]
@@ -296,7 +313,8 @@ def test_recall_tells_the_text_from_the_place(folder, texts):
     assert recall(opened, [asked[0]._replace(answers=())]) == {}
 
 
-def test_answers_are_scored(collection, texts):
+def test_answers_are_scored(folder, make_model, texts):
+    collection = open_collection(folder, make_model(validation={"null_threshold": 100}))
     question = gold(texts, 3, 0).question
     best = next(a for a in collection.answer(question) if a.text)
     answers = (Answer(best.text, best.start),)
@@ -306,7 +324,7 @@ def test_answers_are_scored(collection, texts):
     found = evaluate_collection(
         collection, [example, wrong], 2, told=lambda e, answers: heard.append((e.id, answers))
     )
-    assert found["best_exact"] == 0.5
+    assert found["exact"] == found["best_exact"] == found["HasAns_exact"] == 0.5
     assert found["seconds"] > 0
     assert heard == [(e.id, collection.answer(question, 2)) for e in (example, wrong)]
 
