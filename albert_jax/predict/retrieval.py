@@ -13,7 +13,7 @@ An index is a folder:
 import logging
 import unicodedata
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from os import PathLike
 from pathlib import Path
@@ -100,12 +100,7 @@ def build_index(
         raise ValueError(f"passage_words={passage_words} must be at least 1; 100 is usual")
     check_language(language)
     bm25s = _load_bm25s()
-    try:
-        _words_of([], stop_words)
-    except ValueError:
-        raise ValueError(
-            f"stop_words {stop_words!r}: bm25s has no such list; give a code such as en or de"
-        ) from None
+    _check_stop_words(stop_words)
     corpus = Corpus(sources, file_format, text_field, data_dir)
     with new_folder(output) as folder:
         writer = _Writer(folder)
@@ -116,20 +111,26 @@ def build_index(
         retriever = bm25s.BM25()
         retriever.index(words, show_progress=False)
         retriever.save(folder / "bm25", show_progress=False)
-        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-        record = {
-            "format": _FORMAT,
-            "counts": writer.counts,
-            "settings": {
-                "passage_words": passage_words,
-                "language": language,
-                "stop_words": stop_words,
-            },
-            "versions": {"bm25s": metadata.version("bm25s")},
-            "files": {str(f.relative_to(folder)): f.stat().st_size for f in files},
+        settings = {
+            "passage_words": passage_words,
+            "language": language,
+            "stop_words": stop_words,
         }
-        replace_json(folder / RECORD, record)  # last, so that a folder with it is complete
+        _write_record(folder, writer.counts, settings)
     return writer.counts
+
+
+def _write_record(folder: Path, counts: Mapping[str, int], settings: Mapping[str, Any]) -> None:
+    """Writes what says that an index is complete, and of what size its files are."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    record = {
+        "format": _FORMAT,
+        "counts": counts,
+        "settings": settings,
+        "versions": {"bm25s": metadata.version("bm25s")},
+        "files": {str(f.relative_to(folder)): f.stat().st_size for f in files},
+    }
+    replace_json(folder / RECORD, record)
 
 
 class Index:
@@ -260,6 +261,15 @@ def _words_of(texts: Sequence[str] | Iterator[str], stop_words: str | None = Non
     normal = (t if t.isascii() else unicodedata.normalize("NFKC", t) for t in texts)
     tokenize = _load_bm25s().tokenize
     return tokenize(normal, token_pattern=_WORD, stopwords=stop_words, show_progress=False)  # pyright: ignore
+
+
+def _check_stop_words(stop_words: str | None) -> None:
+    try:
+        _words_of([], stop_words)
+    except ValueError:
+        raise ValueError(
+            f"stop_words {stop_words!r}: bm25s has no such list; give a code such as en or de"
+        ) from None
 
 
 def _load_bm25s() -> Any:

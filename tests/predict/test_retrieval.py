@@ -39,8 +39,8 @@ def tokenizer(vocabulary: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def make_model(tokenizer: Tokenizer) -> Callable[..., FinetunedModel]:
-    def make(**fields: Any) -> FinetunedModel:
-        weights = make_weights("question_answering", **{"task": SQUAD} | fields)
+    def make(task: TaskConfig = SQUAD, **fields: Any) -> FinetunedModel:
+        weights = make_weights("question_answering", task=task, **fields)
         return FinetunedModel(weights, weights.params, tokenizer)
 
     return make
