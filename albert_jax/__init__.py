@@ -21,12 +21,14 @@ COMMANDS = {
     "train": "pretrains or fine-tunes a model, or resumes a run",
     "evaluate": "measures a trained model on held-out data",
     "predict": "writes a fine-tuned model's predictions for examples",
+    "index": "makes a collection of documents searchable",
+    "ask": "answers questions from such a collection",
     "convert": "converts checkpoints from and to transformers and google-research/albert",
     "export": "writes a model for deployment, as StableHLO or ONNX",
     "serve": "answers over HTTP",
     "estimate": "says what a run needs on accelerators that need not be here",
     "inspect": "shows the batch of a training step: documents, pairs and masks",
-    "sweep": "trains the rows of one of the paper's tables",
+    "sweep": "trains a table of the paper, or a search over settings and seeds",
 }
 
 

@@ -2,9 +2,7 @@
 
 import argparse
 import dataclasses
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from albert_jax.checkpoints.weights import HAVE_MOMENTS, Weights, check_same_mod
 from albert_jax.config import Config
 from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.config.load import load_config, user_path
+from albert_jax.data.files import new_folder
 from albert_jax.data.tokenizers import tokenizer_of
 from albert_jax.train.optimizer import optimizer_of
 
@@ -49,22 +48,15 @@ def convert(
       FileNotFoundError: if there is no model.
       ValueError: if it cannot be read or written, or `output` exists.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"--output {str(output)!r} exists and is not empty; choose a new one")
-    weights = read(source, step, with_moments=to != "hf", average=average)
-    if weights.vocabulary is not None:
-        tokenizer_of(weights.vocabulary, source)  # raises if the output could not be loaded again
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        folder = unfinished / output.name
+    with new_folder(output) as folder:
+        weights = read(source, step, with_moments=to != "hf", average=average)
+        if weights.vocabulary is not None:
+            # Raises if the output could not be loaded again.
+            tokenizer_of(weights.vocabulary, source)
         if to == "orbax":
             write_run(weights, folder, config or _default(weights), source)
         else:
             {"hf": write_hf, "tf": write_tf}[to](weights, folder)
-        folder.replace(output)
-    finally:
-        shutil.rmtree(unfinished)
     return weights
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -77,6 +79,28 @@ def replacing(path: Path) -> Generator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(output: Path) -> Generator[Path]:
+    """Yields a temporary folder to write to, which finally becomes `output`.
+
+    After an error there is no output, complete or not.
+
+    Raises:
+      ValueError: if `output` exists and is not an empty folder.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"--output {str(output)!r} exists and is not empty; choose a new one")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        folder = temporary / output.name
+        folder.mkdir()
+        yield folder
+        folder.replace(output)
+    finally:
+        shutil.rmtree(temporary)
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -1,15 +1,14 @@
 """The command `python -m albert_jax.export`: writes a model for deployment."""
 
 import argparse
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from albert_jax.checkpoints.read import AVERAGE
 from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.config.load import user_path
+from albert_jax.data.files import new_folder
 from albert_jax.export.write import write_export
 from albert_jax.predict.exported import FORMATS
 from albert_jax.predict.load import load
@@ -32,21 +31,12 @@ def export(source: str, output: Path, to: str, is_quantized: bool, average: int 
       FileNotFoundError: if there is no model.
       ValueError: if it cannot be read or written, or `output` exists.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"--output {str(output)!r} exists and is not empty; choose a new one")
     if is_quantized and to != "onnx":
         raise ValueError("--int8 is for ONNX; add --to onnx, or leave it out")
-    model = load(source, average=average)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        folder = unfinished / output.name
-        folder.mkdir()
+    with new_folder(output) as folder:
+        model = load(source, average=average)
         write_export(model, folder, to, is_quantized)
-        sizes = [f"{file.name} {file.stat().st_size / 1e6:,.1f} MB" for file in folder.iterdir()]
-        folder.replace(output)
-    finally:
-        shutil.rmtree(unfinished)
+    sizes = [f"{file.name} {file.stat().st_size / 1e6:,.1f} MB" for file in output.iterdir()]
     return [f"{output}: {model.kind}, {', '.join(sorted(sizes))}"]
 
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from albert_jax.data.text_files import name_without_compression, utf8_chunks
 from albert_jax.prepare.paragraphs import Items, Lines, paragraphs_of
-from albert_jax.prepare.records import read_arrow, read_json, read_parquet
+from albert_jax.prepare.records import Entitle, read_arrow, read_json, read_parquet
 
 FORMATS = ("auto", "text", "sentences", "wiki", "jsonl", "parquet", "arrow")
 
@@ -47,7 +47,13 @@ def format_of(path: str) -> str:
         return "text"
 
 
-def read_items(raw: BinaryIO, path: str, file_format: str, text_field: str) -> Items:
+def read_items(
+    raw: BinaryIO,
+    path: str,
+    file_format: str,
+    text_field: str,
+    entitle: Entitle | None = None,
+) -> Items:
     """Reads an open file, compressed or not.
 
     Args:
@@ -55,6 +61,7 @@ def read_items(raw: BinaryIO, path: str, file_format: str, text_field: str) -> I
       path: its name; the suffix shows the compression, and whether text is Markdown.
       file_format: one of `FORMATS`, but not "auto".
       text_field: the field or column of records that holds the text; `a.b` is within `a`.
+      entitle: told the title of each document of formats with titles, "" if it has none.
 
     Yields:
       Paragraphs, and None where a document ends (not needed at the end of the file).
@@ -64,13 +71,13 @@ def read_items(raw: BinaryIO, path: str, file_format: str, text_field: str) -> I
     """
     lines = _lines(raw, path)
     if file_format == "parquet":
-        yield from read_parquet(raw, path, text_field)
+        yield from read_parquet(raw, path, text_field, entitle)
     elif file_format == "arrow":
-        yield from read_arrow(raw, path, text_field)
+        yield from read_arrow(raw, path, text_field, entitle)
     elif file_format == "wiki":
-        yield from _read_wiki(lines, path)
+        yield from _read_wiki(lines, path, entitle)
     elif file_format == "jsonl":
-        yield from read_json(lines, path, text_field)
+        yield from read_json(lines, path, text_field, entitle)
     elif file_format == "sentences":
         yield from (text.strip() or None for _, text in lines)
     elif name_without_compression(path).lower().endswith(MARKDOWN_SUFFIXES):
@@ -112,6 +119,7 @@ def _lines(raw: BinaryIO, path: str) -> Lines:
 HEADER_LINE = re.compile(r"#+\s*[\w ]+:\s*\S.*")  # "# Title: Emma"
 HEADING = re.compile(r"#{1,6}\s+(.*?)[\s#]*")
 RULE = re.compile(r"(-\s*){3,}|(\*\s*){3,}|(_\s*){3,}")
+WIKI_TITLE = re.compile(r' title="(.*?)"')
 EMPHASIS = re.compile(r"(?<!\w)([_*]{1,3})(?=\S)(.+?)(?<=\S)\1(?!\w)")
 
 
@@ -145,13 +153,16 @@ def _without_rules_and_marks(texts: Iterator[str]) -> Iterator[str]:
             yield "" if RULE.fullmatch(text.strip()) else text
 
 
-def _read_wiki(lines: Lines, path: str) -> Items:
+def _read_wiki(lines: Lines, path: str, entitle: Entitle | None) -> Items:
     opened = None
     for number, text in lines:
         if text.startswith("<doc "):
             if opened:
                 raise ValueError(f"{path}:{opened}: <doc> is not closed before line {number}")
             opened = number
+            if entitle:
+                title = WIKI_TITLE.search(text)
+                entitle(html.unescape(title[1]).strip() if title else "")
         elif text.startswith("</doc>"):
             if not opened:
                 raise ValueError(f"{path}:{number}: </doc> without <doc>")

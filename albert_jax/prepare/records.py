@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, BinaryIO
@@ -13,11 +13,15 @@ import pyarrow.parquet as pq
 from albert_jax.data.files import parse_json
 from albert_jax.prepare.paragraphs import Items, Lines, paragraphs_of
 
+# Told the title of each document before its paragraphs come.
+Entitle = Callable[[str], None]
+
+_TITLES = ("title", "id")  # fields that may name a document, the best first
 _NOT_SPACE = re.compile(r"\S")
 _HALF = re.compile("[\ud800-\udfff]")
 
 
-def read_json(lines: Lines, path: str, text_field: str) -> Items:
+def read_json(lines: Lines, path: str, text_field: str, entitle: Entitle | None = None) -> Items:
     """Reads JSON lines, or else a file of objects or arrays of objects, laid out in any way.
 
     Only JSON lines are read line by line; other JSON is held in memory.
@@ -26,13 +30,12 @@ def read_json(lines: Lines, path: str, text_field: str) -> Items:
     if _is_object(first[1]):
         for number, line in chain([first], lines):
             if line.strip():
-                yield from _document(
-                    parse_json(line, path, number), f"{path}:{number}", text_field
-                )
+                record = parse_json(line, path, number)
+                yield from _document(record, f"{path}:{number}", text_field, entitle)
         return
     text = "\n" * (first[0] - 1) + "\n".join(line for _, line in chain([first], lines))
     for number, record in enumerate(_values(text, path)):
-        yield from _document(record, f"{path}: record {number}", text_field)
+        yield from _document(record, f"{path}: record {number}", text_field, entitle)
 
 
 def _is_object(line: str) -> bool:
@@ -56,16 +59,18 @@ def _values(text: str, path: str) -> Iterator[Any]:
         yield from value if isinstance(value, list) else [value]
 
 
-def read_parquet(raw: BinaryIO, path: str, text_field: str) -> Items:
+def read_parquet(
+    raw: BinaryIO, path: str, text_field: str, entitle: Entitle | None = None
+) -> Items:
     """Reads a Parquet file, one row group at a time."""
     with _named_damage(path, "Parquet"):
         file = pq.ParquetFile(raw)
-        column = _column(file.schema_arrow.names, path, text_field)
-        batches = file.iter_batches(columns=[column])
-        yield from _read_batches(batches, path, text_field)
+        columns = _columns(file.schema_arrow.names, path, text_field, entitle)
+        batches = file.iter_batches(columns=columns)
+        yield from _read_batches(batches, path, text_field, entitle)
 
 
-def read_arrow(raw: BinaryIO, path: str, text_field: str) -> Items:
+def read_arrow(raw: BinaryIO, path: str, text_field: str, entitle: Entitle | None = None) -> Items:
     """Reads an Arrow (Feather) file or stream, one batch of records at a time."""
     with _named_damage(path, "Arrow"):
         if raw.read(6) == b"ARROW1":
@@ -75,8 +80,9 @@ def read_arrow(raw: BinaryIO, path: str, text_field: str) -> Items:
         else:
             raw.seek(0)
             file = batches = pa.ipc.open_stream(raw)
-        column = _column(file.schema.names, path, text_field)
-        yield from _read_batches((batch.select([column]) for batch in batches), path, text_field)
+        columns = _columns(file.schema.names, path, text_field, entitle)
+        selected = (batch.select(columns) for batch in batches)
+        yield from _read_batches(selected, path, text_field, entitle)
 
 
 @contextmanager
@@ -91,23 +97,37 @@ def _named_damage(path: str, kind: str) -> Generator[None]:
         raise ValueError(f"{path}: damaged {kind} file ({reason}); fetch it again") from None
 
 
-def _column(names: list[str], path: str, text_field: str) -> str:
-    """Returns the column that holds the field."""
+def _columns(names: list[str], path: str, text_field: str, entitle: Entitle | None) -> list[str]:
+    """Returns the column that holds the field, and those of titles if they are wanted."""
+    titles = [name for name in _TITLES if entitle and name in names]
     for column in (text_field, text_field.partition(".")[0]):
         if column in names:
-            return column
+            return [column, *(title for title in titles if title != column)]
     raise ValueError(
         f"{path}: no column {text_field!r} (has: {', '.join(names)}); name it with --text_field"
     )
 
 
-def _read_batches(batches: Iterable[pa.RecordBatch], path: str, text_field: str) -> Items:
+def _read_batches(
+    batches: Iterable[pa.RecordBatch], path: str, text_field: str, entitle: Entitle | None
+) -> Items:
     records = (record for batch in batches for record in batch.to_pylist())
     for number, record in enumerate(records):
-        yield from _document(record, f"{path}: record {number}", text_field)
+        yield from _document(record, f"{path}: record {number}", text_field, entitle)
 
 
-def _document(record: Any, where: str, text_field: str) -> Items:
+def title_of(record: Mapping[str, Any], text_field: str) -> str:
+    """Returns the title of a record, or else its id, as one line; "" if it has neither."""
+    for field in _TITLES:
+        value = record.get(field) if field != text_field else None
+        if isinstance(value, bytes):
+            value = value.decode(errors="replace")
+        if isinstance(value, str | int) and (title := " ".join(str(value).split())):
+            return _HALF.sub("\ufffd", title)
+    return ""
+
+
+def _document(record: Any, where: str, text_field: str, entitle: Entitle | None) -> Items:
     """Yields the paragraphs of a record's text, then None."""
     value = _field(record, text_field)
     texts = value if isinstance(value, list) else [value]
@@ -116,6 +136,8 @@ def _document(record: Any, where: str, text_field: str) -> Items:
             f"{where}: no text in field {text_field!r} (has: {', '.join(_fields(record))}); "
             "name the field with --text_field"
         )
+    if entitle:
+        entitle(title_of(record, text_field))
     for text in texts:
         if _HALF.search(text):
             raise ValueError(

@@ -13,6 +13,7 @@ from albert_jax.data.files import file_sha256
 from albert_jax.data.tfds import open_tfds, tfds_errors
 from albert_jax.prepare.formats import format_of, read_items
 from albert_jax.prepare.paragraphs import Items, paragraphs_of
+from albert_jax.prepare.records import title_of
 
 # A larger document is passed on in parts, so that memory stays bounded even for one huge file.
 MAX_DOCUMENT_CHARS = 16 << 20
@@ -27,12 +28,18 @@ class Source(ABC):
       bytes: its size.
       position: how many of these bytes have been read in the current pass.
       counts: kind -> number of items that could not be passed on unchanged.
+      title: of the document that was passed on last; "" if the source does not give it one.
     """
 
     def __init__(self, path: str, file_format: str, size: int):
         self.path, self.format, self.bytes = path, file_format, size
         self.position = 0
+        self.title = ""
         self.counts: Counter[str] = Counter()
+
+    def entitle(self, title: str) -> None:
+        """Sets the title of the document whose paragraphs come next."""
+        self.title = title
 
     @functools.cached_property
     @abstractmethod
@@ -76,7 +83,8 @@ class FileSource(Source):
     def items(self) -> Items:
         """Yields paragraphs, and None where a document ends."""
         with open(self.path, "rb") as raw:
-            for item in read_items(raw, self.path, self.format, self._text_field):
+            field = self._text_field
+            for item in read_items(raw, self.path, self.format, field, self.entitle):
                 if item is None:
                     self.position = raw.tell()
                 yield item
@@ -126,6 +134,7 @@ class TfdsSource(Source):
                     raise ValueError(
                         f"{self.path}: record {i}: invalid UTF-8 at byte {error.start}"
                     ) from None
+                self.entitle(title_of(record, self._field))
                 yield from paragraphs_of(text.splitlines())
                 yield None
             self.position = self.bytes * (indices[-1] + 1) // len(self._data)

@@ -1,0 +1,65 @@
+"""The command `python -m albert_jax.index`: makes a collection of documents searchable."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from albert_jax.config.errors import USER_ERRORS, fail
+from albert_jax.config.load import user_path
+from albert_jax.predict.retrieval import build_index
+from albert_jax.prepare.formats import FORMATS
+from albert_jax.prepare.sentences import AUTO
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m albert_jax.index",
+        description="Cuts documents into passages and indexes their words.",
+        epilog="Then ask: albert-jax ask --checkpoint RUN --index DIR --question TEXT.",
+    )
+    parser.add_argument(
+        "--input",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="files, folders, globs, tfds:NAME; text, Markdown, JSON, Parquet, Arrow, "
+        "WikiExtractor output, compressed or not",
+    )
+    parser.add_argument("--output", required=True, type=user_path, help="the folder to create")
+    parser.add_argument(
+        "--passage_words", type=int, default=100, help="most words of a passage (default: 100)"
+    )
+    parser.add_argument(
+        "--language", default=AUTO, help="code whose rules split sentences (default: auto)"
+    )
+    parser.add_argument(
+        "--stop_words", help="code whose most frequent words are left out, such as en"
+    )
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the files")
+    parser.add_argument("--text_field", default="text", help="JSON or TFDS field with the text")
+    parser.add_argument("--data_dir", help="the folder of TFDS data sets")
+    args = parser.parse_args(argv)
+    try:
+        counts = build_index(
+            args.input,
+            args.output,
+            args.passage_words,
+            args.language,
+            args.stop_words,
+            args.format,
+            args.text_field,
+            args.data_dir,
+        )
+    except USER_ERRORS as error:
+        return fail(error)
+    said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    print(f"{args.output}: {said}")
+    return 0
+
+
+if __name__ == "__main__":
+    # bm25s starts JAX where it is installed; accelerators are for others.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    sys.exit(main())
