@@ -96,8 +96,19 @@ def assert_same_outputs(
 TASKS = ("classification", "multiple_choice", "token_classification", "question_answering")
 
 
-@pytest.mark.parametrize("to", FORMATS)
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "translation"])
+# By day, those that differ most.
+BY_DAY = ("pretraining", "multiple_choice")
+
+
+@pytest.mark.parametrize(
+    ("kind", "to"),
+    [
+        pytest.param(kind, to, marks=[] if kind in BY_DAY or to == "onnx" else [pytest.mark.slow])
+        for kind in KINDS
+        if kind != "translation"
+        for to in FORMATS
+    ],
+)
 def test_outputs_are_the_models_at_any_batch_and_length(kind, to, tokenizer, tmp_path):
     model = model_of(kind, tokenizer)
     found = exported(model, tmp_path / "out", to)
@@ -105,7 +116,13 @@ def test_outputs_are_the_models_at_any_batch_and_length(kind, to, tokenizer, tmp
     assert_same_outputs(model, found, TOLERANCE[to])
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(name, marks=[] if name == "inner groups" else [pytest.mark.slow])
+        for name in SHAPES
+    ],
+)
 def test_onnx_has_every_network(shape, tokenizer, tmp_path):
     config = tiny_model(**{"vocab_size": VOCAB_SIZE, "num_hidden_layers": 4} | SHAPES[shape])
     model = model_of("pretraining", tokenizer, config=config)
@@ -128,7 +145,7 @@ def test_of_a_translation_model_the_encoder_is_exported(to, tokenizer, tmp_path)
         found.translate(["tan"])
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", [pytest.param("stablehlo", marks=pytest.mark.slow), "onnx"])
 def test_methods_are_the_models(to, tokenizer, tmp_path):
     draw = random.Random(0)
     texts = [make_sentence(draw, 1, 12) for _ in range(5)]
