@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from albert_jax.config import ModelConfig
 from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.predict.program import TEXT, Batch, Outputs, Program, compiled
 from albert_jax.tasks.batching import outputs_of
@@ -42,7 +43,7 @@ class Embedder:
         return np.stack([vectors[pooling or self.pooling] for vectors in found]), sum(is_cut)
 
 
-def embedder_of(config: Any, params: Any, exported: Program | None) -> Embedder:
+def embedder_of(config: ModelConfig, params: Any, exported: Program | None) -> Embedder:
     """Returns the embedder of a model, compiled from its parameters or with an export's program.
 
     Args:

@@ -98,6 +98,6 @@ def _length(path: Path, positions: int) -> int:
     longest = read_object(path).get("max_seq_length") if path.is_file() else None
     if longest is None:
         return positions
-    if type(longest) is not int or longest < 3:
-        raise ValueError(f"{path}: max_seq_length={longest!r} must be a whole number, at least 3")
+    if type(longest) is not int or longest < 1:
+        raise ValueError(f"{path}: max_seq_length={longest!r} must be a whole number, at least 1")
     return min(longest, positions)
