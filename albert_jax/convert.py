@@ -63,9 +63,11 @@ def convert(
 def _default(weights: Weights) -> Config:
     """Returns default settings for the model, with enough steps to continue training."""
     model, default = weights.config, Config()
+    is_embedding = weights.kind == "embedding" and weights.task is not None
     return dataclasses.replace(
         default,
         model=model,
+        task=weights.task if is_embedding else default.task,  # keeps the pooling
         data=dataclasses.replace(default.data, seq_len=model.max_position_embeddings),
         train=dataclasses.replace(
             default.train, num_steps=max(default.train.num_steps, weights.step + 1)

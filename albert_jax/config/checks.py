@@ -77,6 +77,7 @@ def check_values(config: Any) -> None:
         ("length_penalty", 0, math.inf),
     ):
         _require_range(config, "task.translation", name, low, high)
+    _require_range(config, "task.embedding", "temperature", 1e-3, math.inf)
     for name in ("b1", "b2", "decay_fraction", "warmup_fraction"):
         _require_range(config, "optimizer", name, 0, 1)
     _check_divisions(config)

@@ -14,9 +14,11 @@ import ml_collections
 from albert_jax.config.checks import check_values
 from albert_jax.config.choices import choice
 from albert_jax.config.conversion import Options, convert, names
+from albert_jax.config.embedding import EmbeddingConfig
 from albert_jax.config.translation import DecoderConfig, TranslationConfig
 
 _NO_OPTIONS, _DECODER, _TRANSLATION = Options(), DecoderConfig(), TranslationConfig()
+_EMBEDDING = EmbeddingConfig()
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ class TaskConfig:
       n_best: answers listed for a question (squad). Source of these four:
         google-research/albert run_squad_v2.py.
       translation: settings of `translation/…`.
+      embedding: settings of `embedding/…`.
     """
 
     name: str = "pretrain"
@@ -234,6 +237,7 @@ class TaskConfig:
     max_answer: int = 30
     n_best: int = 20
     translation: TranslationConfig = _TRANSLATION
+    embedding: EmbeddingConfig = _EMBEDDING
 
     def with_full_search(self) -> "TaskConfig":
         """Returns the settings for use after training: evaluations search with the full beam."""

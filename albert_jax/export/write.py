@@ -46,7 +46,7 @@ def write_export(model: FinetunedModel, folder: Path, to: str, is_quantized: boo
         write_onnx(folder, model.config, model.params, model.kind, heads, axes, is_quantized)
     data = dataclasses.replace(Config().data, seq_len=model.config.max_position_embeddings)
     config = dataclasses.replace(Config(), model=model.config, data=data)
-    if is_task(model.kind):
+    if is_task(model.kind) or model.kind == "embedding":
         config = dataclasses.replace(config, task=model.task.config)
     if model.has_tokenizer:
         model.tokenizer.vocabulary.write(folder)

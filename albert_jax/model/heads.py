@@ -24,6 +24,7 @@ KINDS = {
     "token_classification": ("classifier",),
     "question_answering": ("span",),
     "translation": ("decoder", "mlm"),
+    "embedding": (),
 }
 
 

@@ -1,7 +1,6 @@
 """Inference with a fine-tuned model: classes of texts, answers, tags, choices, translations."""
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -24,9 +23,11 @@ from albert_jax.predict.results import (
     classified,
     tagged,
 )
+from albert_jax.predict.texts import strings, warn_of_cut
 from albert_jax.predict.translation import Translated, Translator
 from albert_jax.tasks.batching import outputs_of
 from albert_jax.tasks.classification import Classification
+from albert_jax.tasks.embedding import Embedding
 from albert_jax.tasks.examples import ChoiceExample, QuestionExample, TaggedExample, TextExample
 from albert_jax.tasks.features import Features, length_of
 from albert_jax.tasks.finetuning import FinetuningTask
@@ -47,6 +48,7 @@ _TASKS = {
     "question_answering": "squad/v2.0",
     "multiple_choice": "race",
     "translation": "translation/src-tgt",
+    "embedding": "embedding/pairs",
 }
 
 
@@ -92,6 +94,8 @@ class FinetunedModel(PretrainedModel):
         inputs = tuple(input_axes(self.kind, self.heads)) if is_task(self.kind) else None
         self._program = export.task if export else self._compiled(self._task.outputs, inputs)
         self._translators: dict[tuple, Translator] = {}
+        if isinstance(self._task, Embedding):
+            self._embed_as(config.max_length, config.embedding.pooling)
 
     @property
     def task(self) -> FinetuningTask:
@@ -116,13 +120,13 @@ class FinetunedModel(PretrainedModel):
             empty, or the numbers of texts and pairs differ.
         """
         self._require(Classification)
-        firsts = _strings("texts", texts)
-        seconds = _strings("pairs", pairs) if pairs is not None else [None] * len(firsts)
+        firsts = strings("texts", texts)
+        seconds = strings("pairs", pairs) if pairs is not None else [None] * len(firsts)
         if len(seconds) != len(firsts):
             raise ValueError(f"{len(firsts)} texts but {len(seconds)} pairs")
         both = enumerate(zip(firsts, seconds, strict=True))
         outputs, features = self.run([TextExample(str(i), a, b, None) for i, (a, b) in both])
-        _warn_of_cut(features.notes["texts cut"], len(firsts), self.task.config.max_length)
+        warn_of_cut(features.notes["texts cut"], len(firsts), self.task.config.max_length)
         return classified(outputs, self.labels)
 
     def answer(self, question: str, context: str, top_k: int = 1) -> list[Answered]:
@@ -174,7 +178,7 @@ class FinetunedModel(PretrainedModel):
         self._require(TokenClassification)
         split = [s.split() if isinstance(s, str) else s for s in sentences]
         examples = [
-            TaggedExample(str(i), tuple(_strings("words", words)), None)
+            TaggedExample(str(i), tuple(strings("words", words)), None)
             for i, words in enumerate(split)
         ]
         outputs, features = self.run(examples)
@@ -188,8 +192,8 @@ class FinetunedModel(PretrainedModel):
             fewer than two options.
         """
         self._require(MultipleChoice)
-        _strings("context and question", [context, question])
-        options = _strings("options", options)
+        strings("context and question", [context, question])
+        options = strings("options", options)
         if len(options) < 2:
             raise ValueError(f"options must be a list of at least two strings, not {options!r}")
         examples = [ChoiceExample("0", context, question, tuple(options), None)]
@@ -216,14 +220,14 @@ class FinetunedModel(PretrainedModel):
           ValueError: if the model is of another kind, `texts` is not a list of strings or is
             empty, or a setting cannot be.
         """
-        task, texts = self._require(Translation), _strings("texts", texts)
+        task, texts = self._require(Translation), strings("texts", texts)
         if self.is_export:
             raise ValueError("this export holds the encoder alone; load what it was made from")
         key = beam, length_penalty
         if key not in self._translators:
             self._translators[key] = Translator(task, self._compiled, *key)
         found, features = self._translators[key](texts, self.tokenizer, _BATCH, n_best)
-        _warn_of_cut(sum(features.notes.values()), len(texts), task.config.max_length)
+        warn_of_cut(sum(features.notes.values()), len(texts), task.config.max_length)
         return found
 
     def run(self, examples: Sequence[Any]) -> tuple[list[dict[str, np.ndarray]], Features]:
@@ -244,11 +248,6 @@ class FinetunedModel(PretrainedModel):
         if not isinstance(self._task, family):
             raise ValueError(f"this model is for {self.kind}, not for {family.kind}")
         return self._task
-
-
-def _warn_of_cut(cut: int, count: int, length: int) -> None:
-    if cut:
-        warnings.warn(f"{cut} of {count} texts were cut to {length} tokens", stacklevel=3)
 
 
 def _class_names(weights: Weights) -> tuple[str, ...]:
@@ -276,14 +275,3 @@ def _settings(weights: Weights, labels: Sequence[str]) -> TaskConfig:
         max_question=min(config.max_question, limit // 4),
         stride=min(config.stride, limit // 4),
     )
-
-
-def _strings(name: str, given: Sequence[str]) -> list[str]:
-    """Returns `given` as a list, after checking that it is a list of strings."""
-    if isinstance(given, str):
-        raise ValueError(f"{name} must be a list of strings; put a single text in a list")
-    found = list(given)
-    wrong = [value for value in found if not isinstance(value, str)]
-    if wrong or not found:
-        raise ValueError(f"{name} must be strings, not {wrong[0]!r}" if wrong else f"no {name}")
-    return found

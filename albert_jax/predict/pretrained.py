@@ -1,5 +1,6 @@
 """Inference with a pretrained model: encodes texts and fills masks."""
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,8 +9,10 @@ import numpy as np
 from scipy.special import softmax
 
 from albert_jax.config import ModelConfig
+from albert_jax.config.choices import one_of
 from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.model.heads import heads_of
+from albert_jax.predict.embedding import embedder_of, normalized
 from albert_jax.predict.program import (
     TEXT,
     Program,
@@ -18,6 +21,8 @@ from albert_jax.predict.program import (
     fills_masks,
     input_axes,
 )
+from albert_jax.predict.texts import strings, warn_of_cut
+from albert_jax.tasks.embedding import POOLINGS
 from albert_jax.tasks.features import join, length_of, stack
 
 _MASK_TEXT = "[MASK]"
@@ -80,6 +85,7 @@ class PretrainedModel:
         """
         self.config, self.params, self._tokenizer = config, params, tokenizer
         self.heads = heads_of(params) if heads is None else tuple(heads)
+        self._embedder = embedder_of(config, params, encoder)
         if encoder is None:
             outputs = partial(encoder_outputs, heads=self.heads, keep_hidden=True)
             inputs = input_axes("encoder", self.heads)
@@ -114,6 +120,36 @@ class PretrainedModel:
         batch = self._batch(texts, pairs)
         return self.encode_ids(*(batch[name] for name in TEXT))
 
+    def embed(
+        self, texts: Sequence[str], pooling: str | None = None, normalize: bool = True
+    ) -> np.ndarray:
+        """Returns a vector for each text, float32 [B,D].
+
+        Texts longer than the model's positions, or than those it was trained to embed, are cut,
+        with a warning.
+
+        Args:
+          texts: any number.
+          pooling: `mean`, over all tokens, special ones too; or `cls`, the last hidden state of
+            [CLS]. By default what the model was trained with, else the mean.
+          normalize: whether the vectors have length 1, so that their products are cosines.
+
+        Raises:
+          ValueError: if `texts` is not a list of strings or is empty, or there is no such pooling.
+        """
+        texts = strings("texts", texts)
+        if pooling is not None:
+            one_of("pooling", pooling, POOLINGS)
+        vectors_BD, cut = self._embedder(texts, self.tokenizer, pooling)
+        warn_of_cut(cut, len(texts), self._embedder.max_length)
+        return normalized(vectors_BD) if normalize else vectors_BD
+
+    def _embed_as(self, max_length: int, pooling: str) -> None:
+        """Sets the longest text [tokens] and the default pooling."""
+        self._embedder = dataclasses.replace(
+            self._embedder, max_length=max_length, pooling=pooling
+        )
+
     def fill_mask(self, text: str, top_k: int = 5) -> list[list[Filled]]:
         """Returns the `top_k` most likely tokens for each "[MASK]" of a text, in order.
 
@@ -121,7 +157,7 @@ class PretrainedModel:
           ValueError: if there is no mask in the text, or no masked LM head in the model.
         """
         if not fills_masks(self.heads):
-            others = ", ".join(head for head in self.heads if head != "mlm")
+            others = ", ".join(head for head in self.heads if head != "mlm") or "an encoder"
             raise ValueError(f"the model has no masked LM head, only {others}")
         batch = self._batch([text])
         positions = np.flatnonzero(batch["input_ids"][0] == self.tokenizer.special.mask)

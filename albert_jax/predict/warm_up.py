@@ -3,6 +3,7 @@
 import numpy as np
 from tqdm import tqdm
 
+from albert_jax.predict.embedding import BATCH
 from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.predict.pretrained import LEAST_MASKS
 from albert_jax.predict.program import fills_masks, input_axes, is_task, prediction_widths
@@ -11,22 +12,28 @@ _OPTIONS = 4  # of a multiple-choice question
 
 
 def warm_up(model: FinetunedModel, max_rows: int) -> int:
-    """Runs a model's program on every shape of up to `max_rows` rows, and returns their number.
+    """Runs a model's programs on every shape of up to `max_rows` rows; returns their number.
 
     What is not covered is compiled when it is met: texts with more than four masks,
     multiple-choice questions without four options, and the search for translations.
     """
-    program = model._program if is_task(model.kind) else model._encoder
-    if program.any_shape or model.kind == "translation":
-        return 0
-    longest = model.config.max_position_embeddings
     if is_task(model.kind):
-        longest = model.task.config.max_length
-    if fills_masks(model.heads):  # one text at a time
-        max_rows = 1
-    sizes = sorted({program.rows(count, max_rows) for count in range(1, max_rows + 1)})
-    shapes = [(rows, width) for rows in sizes for width in prediction_widths(longest)]
-    for rows, width in tqdm(shapes, "compiling", unit="shape", leave=False):
+        programs = [(model._program, model.task.config.max_length, max_rows)]
+    elif model.kind == "translation" and not model.is_export:
+        programs = []
+    else:
+        embedder = model._embedder
+        programs = [(embedder.program, embedder.max_length, max_rows)]
+        if fills_masks(model.heads):  # one text at a time
+            programs.append((model._encoder, model.config.max_position_embeddings, 1))
+    shapes = [
+        (program, rows, width)
+        for program, longest, most in programs
+        if not program.any_shape
+        for rows in sorted({program.rows(count, BATCH) for count in range(1, most + 1)})
+        for width in prediction_widths(longest)
+    ]
+    for program, rows, width in tqdm(shapes, "compiling", unit="shape", leave=False):
         program(_dummy(model, rows, width))
     return len(shapes)
 

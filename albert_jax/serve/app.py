@@ -95,18 +95,9 @@ class Service:
     """A model's routes over HTTP."""
 
     def __init__(self, model: FinetunedModel, limits: Limits):
-        """Makes a batcher for the model.
-
-        Raises:
-          ValueError: if the model can do nothing that is served.
-        """
+        """Makes a batcher for the model."""
         self._model, self._limits, self.metrics = model, limits, Metrics()
         self.routes = routes_of(model)
-        if not self.routes:
-            raise ValueError(
-                f"a model for {model.kind} has no route; serve one that fills masks or was "
-                "fine-tuned"
-            )
         self._batcher = Batcher(
             self._run,
             limits.max_batch,

@@ -89,12 +89,11 @@ class Route:
 
 def routes_of(model: FinetunedModel) -> dict[str, Route]:
     """Returns what a model can do, by the name of its path."""
-    if model.is_export and model.kind == "translation":
-        return {}
-    if model.kind in _BY_KIND:
+    if model.kind in _BY_KIND and not (model.is_export and model.kind == "translation"):
         name = _BY_KIND[model.kind]
         return {name: _ROUTES[name]}
-    return {"fill_mask": _ROUTES["fill_mask"]} if fills_masks(model.heads) else {}
+    names = ("fill_mask", "embed") if fills_masks(model.heads) else ("embed",)
+    return {name: _ROUTES[name] for name in names}
 
 
 def _grouped(
@@ -182,6 +181,11 @@ def _translate(model: FinetunedModel, requests: list[Request]) -> list[Any]:
     ]
 
 
+def _embed(model: FinetunedModel, requests: list[Request]) -> list[Any]:
+    found = iter(model.embed([text for one in requests for text in one["texts"]]))
+    return [{"embeddings": [next(found).tolist() for _ in one["texts"]]} for one in requests]
+
+
 def _count_cut(model: FinetunedModel, texts: Sequence[str], pairs: Sequence[str] = ()) -> int:
     """Returns how many texts were cut, because they are longer than the model's settings allow."""
     counts = [len(ids) + 2 for ids in model.tokenizer.encode_batch(list(texts))]
@@ -200,6 +204,7 @@ _ROUTES = {
     "tag": Route({"words": _WORDS}, _grouped(_tag)),
     "choose": Route({"context": _TEXT, "question": _TEXT, "options": _OPTIONS}, _grouped(_choose)),
     "fill_mask": Route({"text": _TEXT, "top_k": _count(5, 100)}, _grouped(_fill_mask)),
+    "embed": Route({"texts": _TEXTS}, _grouped(_embed), lambda one: len(one["texts"])),
     "translate": Route(
         {"texts": _TEXTS, "beam": _count(None, 16)},
         _grouped(_translate, "beam"),

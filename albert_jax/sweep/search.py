@@ -16,8 +16,6 @@ from albert_jax.config.load import load_config
 from albert_jax.data.files import read_object, replace_json
 from albert_jax.sweep.report import write_report
 from albert_jax.sweep.trials import Settings, combinations
-from albert_jax.tasks.examples import TaskData
-from albert_jax.tasks.finetuning import FinetuningTask
 from albert_jax.tasks.metrics import METRICS, text_metrics
 from albert_jax.tasks.registry import PRETRAINING, make_task, read_task
 from albert_jax.train.preemption import EXIT_CODE
@@ -107,17 +105,18 @@ def _measure_of(config: Config) -> tuple[str, float]:
         return "mlm_accuracy", 0.0
     data = read_task(config.task.name, config.task.data)
     task = make_task(config.task, data.labels)
-    return task.best, _of_constants(task, data)
+    split = next(name for name in data.splits if name.startswith("validation"))
+    metric = task.reported(data.splits[split])[0]
+    return metric, _of_constants(metric, data.splits[split])
 
 
-def _of_constants(task: FinetuningTask, data: TaskData) -> float:
+def _of_constants(metric: str, examples: Sequence[Any]) -> float:
     """Returns the best value of one class for all; 0 where examples have no single class."""
-    splits = [name for name in data.splits if name.startswith("validation")]
-    labels = np.array([getattr(one, "label", None) for one in data.splits[splits[0]]])
-    if task.best not in METRICS or labels.dtype.kind not in "iu":
+    labels = np.array([getattr(one, "label", None) for one in examples])
+    if metric not in METRICS or labels.dtype.kind not in "iu":
         return 0.0
     return max(
-        text_metrics([task.best], np.full_like(labels, label), labels)[task.best]
+        text_metrics([metric], np.full_like(labels, label), labels)[metric]
         for label in np.unique(labels)
     )
 

@@ -45,7 +45,6 @@ class FinetuningTask(abc.ABC):
       spec: the task's entry in the table.
       config: `config.task`.
       labels: names of the classes; empty where the task has none.
-      best: the metric by which the best checkpoint is chosen; larger is better.
     """
 
     kind: ClassVar[str]
@@ -54,12 +53,16 @@ class FinetuningTask(abc.ABC):
     def __init__(self, spec: "TaskSpec", config: TaskConfig, labels: Sequence[str] = ()):
         """Keeps the settings."""
         self.spec, self.config, self.labels = spec, config, tuple(labels)
-        self.best = spec.metrics[0]
 
     @property
     def num_labels(self) -> int:
         """Outputs of the head."""
         return len(self.labels) or 1
+
+    def reported(self, examples: Sequence[Any]) -> tuple[str, ...]:
+        """Names of the metrics of examples; the first chooses the checkpoint, larger is better."""
+        del examples  # the same for all, but for tasks whose objective follows from the data
+        return self.spec.metrics
 
     @abc.abstractmethod
     def features(self, examples: Sequence[Any], tokenizer: Tokenizer) -> Features:

@@ -16,6 +16,7 @@ from albert_jax.config.choices import nearest
 from albert_jax.config.schema import TFDS_PREFIX
 from albert_jax.tasks.classification import Classification
 from albert_jax.tasks.clue import CLUE, XNLI
+from albert_jax.tasks.embedding import OF_PAIRS, OF_SCORES, Embedding
 from albert_jax.tasks.examples import TaskData
 from albert_jax.tasks.finetuning import FinetuningTask, Recipe, TaskSpec
 from albert_jax.tasks.multiple_choice import MultipleChoice
@@ -25,6 +26,13 @@ from albert_jax.tasks.question_answering import (
 )
 from albert_jax.tasks.readers.conll import read_conll
 from albert_jax.tasks.readers.glue import NLI, TWO_WAY, read_glue
+from albert_jax.tasks.readers.pairs import (
+    nli_from_tfds,
+    read_nli,
+    read_pairs,
+    read_stsb,
+    stsb_from_tfds,
+)
 from albert_jax.tasks.readers.race import read_race
 from albert_jax.tasks.readers.squad import read_squad_task
 from albert_jax.tasks.readers.tables import read_table
@@ -138,6 +146,32 @@ _SPECS = (
     ),
     *CLUE,
     *XNLI,
+    # Rate, batch and a tenth of the steps to warm up. Source: arXiv:1908.10084, section 3.1; four
+    # epochs and the length are those of its authors' code.
+    TaskSpec(
+        name="embedding/stsb",
+        family=Embedding,
+        read=read_stsb,
+        read_to_predict=partial(read_stsb, to_predict=True),
+        read_tfds=stsb_from_tfds,
+        metrics=OF_SCORES,
+        recipe=Recipe(2e-5, 16, 0.0, 1440, 144, 128),
+    ),
+    TaskSpec(
+        name="embedding/nli",
+        family=Embedding,
+        read=read_nli,
+        read_to_predict=partial(read_nli, to_predict=True),
+        read_tfds=nli_from_tfds,
+        metrics=OF_PAIRS,
+    ),
+    TaskSpec(
+        name="embedding/pairs",
+        family=Embedding,
+        read=read_pairs,
+        read_to_predict=partial(read_pairs, to_predict=True),
+        metrics=(*OF_SCORES, *OF_PAIRS),  # by whether there are scores
+    ),
     TaskSpec(
         name="classification",
         family=Classification,

@@ -83,8 +83,9 @@ def finetuning_experiment(
     train_step, _ = compile_steps(task, spec, mesh, config.train.grad_accum_steps)
     if jax.process_index() == 0:
         _open(config, workdir, task, data, tokenizer, start)
-    validation = [name for name in splits if name.startswith("validation")]
-    shown = [f"{_prefix(split)}{name}" for split in validation for name in task.spec.metrics]
+    validation = {name: split for name, split in splits.items() if name.startswith("validation")}
+    names = task.reported(next(iter(validation.values())).examples)
+    shown = [f"{_prefix(split)}{name}" for split in validation for name in names]
     return Experiment(
         config=config,
         workdir=workdir,
@@ -92,14 +93,12 @@ def finetuning_experiment(
         spec=spec,
         train_step=train_step,
         train_batches=_train_stream(config, splits["train"].features, batches, mesh),
-        evaluate=_evaluation(
-            config, task, {name: splits[name] for name in validation}, spec, mesh
-        ),
+        evaluate=_evaluation(config, task, validation, spec, mesh),
         flops=flops_of_sums(config.model),
         curves=("task_loss", "task_accuracy", *shown),
         baselines={},
         start=start,
-        best=task.best,
+        best=names[0],
         notes=tuple(_notes(data, splits)),
     )
 

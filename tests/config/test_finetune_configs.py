@@ -12,7 +12,12 @@ from albert_jax.config.load import load_config
 from albert_jax.tasks.registry import SPECS, fine_tuning_recipe
 
 FILES = sorted((ROOT / "configs" / "finetune").glob("*.py"))
-OWN_DATA = {"classification": "classification", "regression": "regression", "tagging": "conll2003"}
+OWN_DATA = {
+    "classification": "classification",
+    "regression": "regression",
+    "tagging": "conll2003",
+    "embedding_pairs": "embedding/pairs",
+}
 NAMES = [path.stem for path in FILES if path.stem not in OWN_DATA]
 
 # file: task, learning rate, batch, ALBERT dropout, training steps, warmup steps, longest sequence;
@@ -37,6 +42,8 @@ OTHERS = {
     "race:v2": ("race", 1.00e-05, 32, 0, 12000, 1000, 512),
     # 14,041 sentences four times, a tenth of it to warm up.
     "conll2003": ("conll2003", 3.00e-05, 32, 0, -(-14_041 * 4 // 32), 176, 512),
+    # Sentence-BERT: 5,749 pairs four times, a tenth of it to warm up.
+    "embedding_stsb": ("embedding/stsb", 2.00e-05, 16, 0, -(-5_749 // 16) * 4, 144, 128),
 }
 
 
@@ -84,6 +91,8 @@ def test_every_file_is_in_a_table_and_names_a_task():
         "race/high",
         "classification",
         "regression",
+        "embedding/pairs",
+        "embedding/nli",
         # Trained with the files for data of your own, by `--config.task.name`.
         *(name for name in SPECS if name.startswith(("clue/", "xnli/"))),
     }

@@ -15,9 +15,13 @@ from support.models import tiny_model
 from support.params import equal_trees, random_params
 from support.pieces import CLS, SEP
 
+import albert_jax
 from albert_jax.checkpoints.formats.hf_config import CLASSES as CLASS_OF
 from albert_jax.checkpoints.formats.huggingface import read_hf, write_hf
 from albert_jax.checkpoints.weights import Weights
+from albert_jax.config import TaskConfig
+from albert_jax.config.embedding import EmbeddingConfig
+from albert_jax.data.tokenizers import load_tokenizer
 from albert_jax.model.albert import abstract_model
 from albert_jax.model.heads import KINDS
 
@@ -75,7 +79,7 @@ def test_fine_tuned_heads_say_the_same(kind, tmp_path):
     np.testing.assert_allclose(logits(weights), expected.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "translation"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in CLASS_OF])
 def test_transformers_loads_what_we_write(kind, tmp_path):
     params = random_params(CONFIG, KINDS[kind], num_labels=1 if kind == "multiple_choice" else 3)
     labels = ("B-PER", "I-PER", "O") if kind in ("token_classification", "classification") else ()
@@ -93,6 +97,30 @@ def test_transformers_loads_what_we_write(kind, tmp_path):
     assert (again.config, again.kind, again.labels) == (CONFIG, kind, labels)
     auto = transformers.AutoModel.from_pretrained(tmp_path)
     assert type(auto).__name__ == "AlbertModel"
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_vectors_are_those_of_their_encoder(pooling, vocabulary, tmp_path):
+    tokenizer = load_tokenizer(vocabulary)
+    config = tiny_model(vocab_size=tokenizer.vocab_size)
+    task = TaskConfig("embedding/pairs", max_length=32, embedding=EmbeddingConfig(pooling))
+    params = random_params(config, KINDS["embedding"])
+    write_hf(Weights(config, params, "embedding", tokenizer.vocabulary, task=task), tmp_path)
+    cls: Any = transformers.AlbertModel
+    options = {"add_pooling_layer": False, "output_loading_info": True}
+    model, info = cls.from_pretrained(tmp_path, **options)
+    assert {name: list(problems) for name, problems in info.items() if problems} == {}
+    texts = ["tan siling", "tan"]
+    batch = transformers.AutoTokenizer.from_pretrained(tmp_path)(
+        texts, padding=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        x_BTD = model(**batch).last_hidden_state
+    weights_BT1 = batch["attention_mask"][..., None]
+    mean_BD = (x_BTD * weights_BT1).sum(1) / weights_BT1.sum(1)
+    wanted = torch.nn.functional.normalize(mean_BD if pooling == "mean" else x_BTD[:, 0], dim=-1)
+    found = albert_jax.load(tmp_path).embed(texts)
+    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)
 
 
 def test_without_embedding_projection_theirs_is_the_identity(tmp_path):

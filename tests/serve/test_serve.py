@@ -1,6 +1,7 @@
 """The server: what the model's methods say, over HTTP; limits, errors, metrics, a clean stop."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -10,7 +11,9 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
+import jax
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
@@ -23,6 +26,7 @@ from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizers import load_tokenizer, read_vocabulary
 from albert_jax.export.write import write_export
 from albert_jax.predict.finetuned import FinetunedModel
+from albert_jax.predict.warm_up import warm_up
 from albert_jax.serve.app import Limits, Service
 
 CONTEXT = "Morly siling buros. Tan siling."
@@ -78,7 +82,7 @@ def test_answers_are_the_models(kind, make_model):
     model = make_model(kind)
     with client(model) as server:
         health = server.get("/health").json()
-        (route,) = health["routes"]
+        route = next(iter(health["routes"]))
         assert health["status"] == "ok"
         assert health["kind"] == kind
         response = server.post(f"/{route}", json=REQUESTS[kind])
@@ -186,9 +190,43 @@ def test_settings_out_of_range_are_refused():
         Limits(max_batch=0)
 
 
-def test_a_model_without_heads_is_refused(make_model):
-    with pytest.raises(ValueError, match="a model for encoder has no route"):
-        Service(make_model("encoder"), Limits())
+def test_encoders_give_vectors(make_model):
+    model = make_model("encoder")
+    with client(model) as server:
+        found = server.post("/embed", json={"texts": WORDS[:3]}).json()["embeddings"]
+    np.testing.assert_allclose(found, model.embed(WORDS[:3]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"), [("classification", 3 * 5), ("masked_lm", 3 * 8 + 8), ("translation", 0)]
+)
+def test_every_shape_is_compiled_before(kind, count, make_model):
+    """5 widths of up to 40 tokens, 8 of up to 64; batches of 1, 2 and 4 rows."""
+    task = TaskConfig(name="classification", max_length=40)
+    model = make_model(kind, **({"task": task} if kind == "classification" else {}))
+    assert warm_up(model, 3) == count
+    with compiling() as names:
+        for number in (1, 2, 3):
+            texts = [" ".join(WORDS[: 3 * number])] * number
+            if kind == "classification":
+                model.classify(texts)
+            elif kind == "masked_lm":
+                model.embed(texts)
+                model.fill_mask(f"{texts[0]} [MASK]")
+    assert names == []
+
+
+@contextmanager
+def compiling():
+    """Yields the names of what JAX compiles meanwhile."""
+    names = []
+    logger = logging.getLogger("jax._src.interpreters.pxla")
+    handler = logging.Handler()
+    handler.emit = lambda record: names.append(record.getMessage())
+    with jax.log_compiles():
+        logger.addHandler(handler)
+        yield names
+        logger.removeHandler(handler)
 
 
 @pytest.mark.slow

@@ -5,8 +5,11 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from albert_jax.checkpoints.formats.hf_sentences import SENTENCE_FILES
+
 PREFIX = "hf:"
-_CONFIG = ["config.json", "spiece.model", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
+_CONFIG = ["config.json", "spiece.model", "vocab.txt", "tokenizer.json", "tokenizer_config.json",
+           *SENTENCE_FILES]  # fmt: skip
 # The first of these that a repository has is fetched. Code is never fetched.
 _WEIGHTS = (["model*.safetensors", "model.safetensors.index.json"], ["pytorch_model*.bin*"])
 

@@ -31,6 +31,10 @@ from albert_jax.checkpoints.formats.hf_encoder_decoder import (
     task_of,
     write_variables,
 )
+from albert_jax.checkpoints.formats.hf_sentences import (
+    read_sentence_task,
+    sentence_files,
+)
 from albert_jax.checkpoints.formats.hf_tokenizer import (
     read_tokenizer,
     tokenizer_files,
@@ -87,8 +91,11 @@ def read_hf(directory: Path) -> Weights:
             config = dataclasses.replace(config, project_embeddings=True)
     params = from_variables(variables, config, dialect, str(directory))
     kind = kind or kind_of_heads(heads_of(params))
+    task, task_files = read_sentence_task(directory, config.max_position_embeddings)
+    if task:
+        kind = "embedding"
     vocabulary = _vocabulary(directory)
-    files += [path, *(tokenizer_files(directory) if vocabulary else [])]
+    files += [path, *task_files, *(tokenizer_files(directory) if vocabulary else [])]
     labels = labels_of(values, str(path))
     if labels and kind in ("classification", "token_classification"):
         classes = params["classifier"]["bias"].size
@@ -102,6 +109,7 @@ def read_hf(directory: Path) -> Weights:
         kind=kind,
         vocabulary=vocabulary,
         labels=labels,
+        task=task,
         files=tuple(files),
     )
 
@@ -142,9 +150,13 @@ def write_hf(weights: Weights, directory: Path) -> None:
         # transformers always projects, and x·1 + 0 equals x exactly.
         variables[f"{_PROJECTION}.weight"] = np.eye(weights.config.hidden_size, dtype=np.float32)
         variables[f"{_PROJECTION}.bias"] = np.zeros(weights.config.hidden_size, np.float32)
-    if weights.kind == "encoder":  # transformers' models without heads have no such prefix
+    if weights.kind in (
+        "encoder",
+        "embedding",
+    ):  # transformers' models without heads have no such prefix
         variables = {name.removeprefix(f"{dialect}."): a for name, a in variables.items()}
-    _write(directory, weights, variables, {"config.json": values})
+    files = sentence_files(weights) if weights.kind == "embedding" else {}
+    _write(directory, weights, variables, {"config.json": values, **files})
 
 
 def _write_encoder_decoder(
@@ -167,12 +179,13 @@ def _write(
     directory: Path,
     weights: Weights,
     variables: dict[str, np.ndarray],
-    files: Mapping[str, Mapping[str, Any]],
+    files: Mapping[str, Any],
 ) -> None:
     """Writes the weights, the JSON files and the tokenizer."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, values in files.items():
         text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+        (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(text, "utf-8")
     save_file(variables, directory / "model.safetensors", metadata={"format": "pt"})
     if weights.vocabulary is not None:

@@ -48,6 +48,19 @@ def read_table(name: str, source: str, to_predict: bool = False) -> TaskData:
       FileNotFoundError: if the source or all of the files are missing.
       ValueError: if a file is malformed, a class is not in train, or a score is not finite.
     """
+    notes: list[str] = []
+    found = find_tables(source, to_predict, notes)
+    data = text_data(found, name == "regression", to_predict=to_predict)
+    return data._replace(notes=(*notes, *data.notes))
+
+
+def find_tables(
+    source: str, to_predict: bool, notes: list[str]
+) -> dict[str, tuple[str, list[Record]]]:
+    """Returns the file and the rows of each split; `notes` gets lines for the user.
+
+    The arguments and errors are those of `read_table`.
+    """
     if to_predict and os.path.isfile(source):
         files = {split_of_lone(source): source}
     else:
@@ -57,10 +70,7 @@ def read_table(name: str, source: str, to_predict: bool = False) -> TaskData:
             LOOKED_FOR,
             "train",
         )
-    notes: list[str] = []
-    found = {split: (path, read_rows(path, notes)) for split, path in files.items()}
-    data = text_data(found, name == "regression", to_predict=to_predict)
-    return data._replace(notes=(*notes, *data.notes))
+    return {split: (path, read_rows(path, notes)) for split, path in files.items()}
 
 
 def text_data(
@@ -69,6 +79,7 @@ def text_data(
     classes: tuple[str, ...] | None = None,
     blank: bool = False,
     to_predict: bool = False,
+    unlabelled: bool = False,
 ) -> TaskData:
     """Returns the examples of rows.
 
@@ -78,6 +89,7 @@ def text_data(
       classes: the classes in order; None determines them as in `read_table`.
       blank: whether a text may be blank.
       to_predict: as for `read_table`.
+      unlabelled: whether any split may have no labels, not only test.
 
     Raises:
       ValueError: if a row is malformed, or its class is unknown.
@@ -89,7 +101,7 @@ def text_data(
             rows,
             regression,
             blank,
-            to_predict or split.startswith("test"),
+            to_predict or unlabelled or split.startswith("test"),
             to_predict,
             notes,
         )
