@@ -14,7 +14,7 @@ from albert_jax.tasks.batching import outputs_of
 from albert_jax.tasks.embedding import POOLINGS, pooled
 from albert_jax.tasks.features import join
 
-BATCH = 32  # the largest number of texts computed together; a power of two
+BATCH = 32  # the largest number of sequences computed together; a power of two
 
 
 @dataclass(frozen=True)

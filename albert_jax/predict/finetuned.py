@@ -10,6 +10,7 @@ import numpy as np
 from albert_jax.checkpoints.weights import Weights
 from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizers import Tokenizer
+from albert_jax.predict.embedding import BATCH
 from albert_jax.predict.exported import Export
 from albert_jax.predict.pretrained import PretrainedModel
 from albert_jax.predict.program import compiled, input_axes, is_task
@@ -37,8 +38,6 @@ from albert_jax.tasks.registry import make_task
 from albert_jax.tasks.token_classification import TokenClassification
 from albert_jax.tasks.translation import Translation
 
-# The largest number of sequences computed together; a power of two.
-_BATCH = 32
 # The training targets of rows: not needed here, and missing from some rows of a RACE file.
 _TARGETS = ("label", "tags", "start", "end")
 # The task assumed for a model that was fine-tuned elsewhere.
@@ -226,7 +225,7 @@ class FinetunedModel(PretrainedModel):
         key = beam, length_penalty
         if key not in self._translators:
             self._translators[key] = Translator(task, self._compiled, *key)
-        found, features = self._translators[key](texts, self.tokenizer, _BATCH, n_best)
+        found, features = self._translators[key](texts, self.tokenizer, BATCH, n_best)
         warn_of_cut(sum(features.notes.values()), len(texts), task.config.max_length)
         return found
 
@@ -240,7 +239,7 @@ class FinetunedModel(PretrainedModel):
         rows = [{k: v for k, v in row.items() if k not in _TARGETS} for row in features.rows]
         # A multiple-choice row has several sequences.
         parts = max((row["input_ids"].size // length_of(row) for row in rows), default=1)
-        size = self._program.rows(len(rows), max(_BATCH // parts, 1))
+        size = self._program.rows(len(rows), max(BATCH // parts, 1))
         longest, width = self.task.config.max_length, self._program.width
         return outputs_of(rows, size, longest, self._program, width), features
 
