@@ -132,15 +132,13 @@ def main() -> None:
     os.sched_setaffinity(0, others or [first])
     server = subprocess.Popen(
         [sys.executable, "-m", "albert_jax.serve", "--checkpoint", args.checkpoint, "--port", "0"],
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, [first]),
     )
     try:
-        assert server.stderr is not None
-        port = next(
-            int(line.rpartition(":")[2].split()[0]) for line in server.stderr if "running" in line
-        )
+        assert server.stdout is not None
+        port = int(server.stdout.readline().rpartition("http://")[2].split(":")[1])
         asyncio.run(measure(port, server.pid, wanted, args.seconds, args.output))
     finally:
         server.terminate()

@@ -14,12 +14,12 @@ from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.predict.results import Answered
 from albert_jax.predict.retrieval import Index, Passage
 from albert_jax.tasks.examples import NOT_FOUND, QuestionExample
+from albert_jax.tasks.question_answering import QuestionAnswering
 from albert_jax.tasks.squad_metrics import squad_metrics
 
 DEPTHS = (1, 5, 20)  # numbers of passages for which recall is measured
-_ALL = (
-    1 << 30
-)  # answers of a passage: the probability of one must not depend on how many are shown
+# Answers of a passage: the probability of one must not depend on how many are shown.
+_ALL = 1 << 30
 
 
 class CollectionAnswer(NamedTuple):
@@ -59,6 +59,16 @@ class Collection:
     """
 
     def __init__(self, index: Index, model: FinetunedModel):
+        """Combines the two.
+
+        Raises:
+          ValueError: if the model does not answer questions.
+        """
+        if model.kind != QuestionAnswering.kind:
+            raise ValueError(
+                f"this model is for {model.kind}, not for {QuestionAnswering.kind}; fine-tune one "
+                "with finetune/squad_v2"
+            )
         self.index, self._model = index, model
 
     def search(self, question: str, top_k: int = 10) -> list[Passage]:

@@ -107,6 +107,11 @@ class FinetunedModel(PretrainedModel):
             raise ValueError(f"this model is for {self.kind}: it was not fine-tuned for a task")
         return self._task
 
+    @property
+    def max_length(self) -> int:
+        """The longest text [tokens], or pair of texts, that is not cut."""
+        return self._embedder.max_length if self._task is None else self._task.config.max_length
+
     def classify(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> list[Classified]:

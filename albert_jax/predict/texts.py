@@ -16,7 +16,18 @@ def strings(name: str, given: Sequence[str]) -> list[str]:
     wrong = [value for value in found if not isinstance(value, str)]
     if wrong or not found:
         raise ValueError(f"{name} must be strings, not {wrong[0]!r}" if wrong else f"no {name}")
+    if not all(map(is_unicode, found)):
+        raise ValueError(f"{name} hold half of a surrogate pair, which is no character; remove it")
     return found
+
+
+def is_unicode(text: str) -> bool:
+    """Returns whether a text can be encoded; half of a surrogate pair cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def warn_of_cut(cut: int, count: int, length: int) -> None:

@@ -33,7 +33,9 @@ def warm_up(model: FinetunedModel, max_rows: int) -> int:
         for rows in sorted({program.rows(count, BATCH) for count in range(1, most + 1)})
         for width in prediction_widths(longest)
     ]
-    for program, rows, width in tqdm(shapes, "compiling", unit="shape", leave=False):
+    for program, rows, width in tqdm(
+        shapes, "compiling", unit="shape", leave=False, disable=not shapes
+    ):
         program(_dummy(model, rows, width))
     return len(shapes)
 

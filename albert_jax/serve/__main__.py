@@ -1,6 +1,7 @@
 """The command `python -m albert_jax.serve`: answers over HTTP."""
 
 import argparse
+import socket
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.predict.load import load
 from albert_jax.predict.warm_up import warm_up
 
+_LOOPBACK = ("127.0.0.1", "localhost")
+_LAST_PORT = 65535
 _HELP = {
     "max_batch": "texts computed together",
     "max_wait_ms": "milliseconds that the first request of a batch waits for others",
@@ -51,24 +54,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         limits = Limits(**{field.name: getattr(args, field.name) for field in fields(Limits)})
-        model = load(args.checkpoint, average=args.average)
-        service = Service(model, limits)
-        warm_up(model, limits.max_batch)
+        with _listening(args.host, args.port) as listener:
+            model = load(args.checkpoint, average=args.average)
+            service = Service(model, limits)
+            warm_up(model, limits.max_batch)
+            # Answers say how many texts were cut.
+            warnings.filterwarnings("ignore", message=".* texts were cut")
+            hosts = _LOOPBACK if args.host in _LOOPBACK else ("*",)
+            config = uvicorn.Config(
+                service.app(hosts),
+                access_log=False,
+                log_level="warning",
+                limit_concurrency=2 * limits.max_waiting + 64,
+                timeout_graceful_shutdown=int(limits.timeout) + 1,
+            )
+            names = ", ".join(f"/{name}" for name in service.routes)
+            host, port = listener.getsockname()[:2]
+            print(f"serving {args.checkpoint} on http://{host}:{port}: {names}", flush=True)
+            # On SIGTERM or Ctrl-C, requests that have begun are answered.
+            uvicorn.Server(config).run([listener])
     except USER_ERRORS as error:
         return fail(error)
-    # Answers say how many texts were cut.
-    warnings.filterwarnings("ignore", message=".* texts were cut")
-    names = ", ".join(f"/{name}" for name in service.routes)
-    print(f"serving {args.checkpoint}: {names}", flush=True)
-    # On SIGTERM or Ctrl-C, requests that have begun are answered.
-    uvicorn.run(
-        service.app(),
-        host=args.host,
-        port=args.port,
-        access_log=False,
-        timeout_graceful_shutdown=int(limits.timeout) + 1,
-    )
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
     return 0
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens: before anything is loaded, so that a port in use is told.
+
+    Raises:
+      ValueError: if it cannot.
+    """
+    if not host or not 0 <= port <= _LAST_PORT:
+        raise ValueError(
+            f"--host={host!r} --port={port}: give an address, and a port to {_LAST_PORT}"
+        )
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ValueError(
+            f"--host={host} --port={port}: {reason}; choose another, or --port 0 for a free one"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -20,6 +21,8 @@ from prometheus_client import (
 )
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route as Path
@@ -29,6 +32,8 @@ from albert_jax.serve.batching import Batcher, OverloadedError
 from albert_jax.serve.routes import Route, routes_of
 
 _LOG = logging.getLogger(__name__)
+_LONGEST = 300  # letters of a message
+_LOOK_EVERY = 0.2  # seconds between looks whether a client is still there
 _CLOSED = 499  # the client has gone; not sent to anyone, only counted
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -48,11 +53,11 @@ class Limits:
     """
 
     max_batch: int = 32
-    max_wait_ms: float = 2
+    max_wait_ms: float = 2.0
     max_waiting: int = 256
     max_bytes: int = 1_000_000
     max_texts: int = 256
-    timeout: float = 30
+    timeout: float = 30.0
 
     def __post_init__(self) -> None:
         """Checks the values.
@@ -62,8 +67,8 @@ class Limits:
         """
         for name, value in vars(self).items():
             least = 0 if name == "max_wait_ms" else 1
-            if value < least:
-                raise ValueError(f"--{name}={value} must be at least {least}")
+            if not least <= value < math.inf:
+                raise ValueError(f"--{name}={value} must be at least {least}, and finite")
 
 
 class Metrics:
@@ -106,8 +111,8 @@ class Service:
             self.metrics.batches.observe,
         )
 
-    def app(self) -> Starlette:
-        """Returns the application."""
+    def app(self, hosts: Sequence[str] = ("*",)) -> Starlette:
+        """Returns the application, for requests to these names of the host."""
         paths = [
             Path("/", self._page),
             Path("/health", self._health),
@@ -115,7 +120,13 @@ class Service:
             *(Path(f"/{name}", self._endpoint(name), methods=["POST"]) for name in self.routes),
         ]
         handlers = {HTTPException: self._refused, Exception: self._failed}
-        return Starlette(routes=paths, lifespan=self._working, exception_handlers=handlers)
+        trusted = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+        return Starlette(
+            routes=paths,
+            middleware=[trusted],
+            lifespan=self._working,
+            exception_handlers=handlers,
+        )
 
     def _run(self, requests: Sequence[tuple[Route, dict[str, Any]]]) -> list[Any]:
         """Returns a result for each request; they may be of several routes."""
@@ -129,9 +140,9 @@ class Service:
 
     @asynccontextmanager
     async def _working(self, app: Starlette) -> AsyncIterator[None]:
-        work = asyncio.create_task(self._batcher.work())
+        self._work = asyncio.create_task(self._batcher.work())
         yield
-        work.cancel()
+        self._work.cancel()
 
     def _endpoint(self, name: str) -> Any:
         route = self.routes[name]
@@ -156,17 +167,15 @@ class Service:
 
     async def _answer(self, route: Route, request: Request) -> Any:
         try:
-            values = json.loads(await self._body(request))
-        except (ValueError, RecursionError):
-            raise HTTPException(400, "the request is not JSON in UTF-8") from None
-        try:
-            fields = route.parse(values)
-            size = route.size(fields)
-            if size > self._limits.max_texts:
-                most = self._limits.max_texts
-                raise ValueError(f"{size} texts in a request; send at most {most} at a time")
             async with asyncio.timeout(self._limits.timeout):
-                return await self._batcher.submit((route, fields), size)
+                fields = route.parse(await self._json(request))
+                size = route.size(fields)
+                if size > self._limits.max_texts:
+                    most = self._limits.max_texts
+                    raise ValueError(f"{size} texts in a request; send at most {most} at a time")
+                return await self._unless_gone(
+                    request, self._batcher.submit((route, fields), size)
+                )
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
         except OverloadedError:
@@ -175,6 +184,24 @@ class Service:
         except TimeoutError:
             seconds = self._limits.timeout
             raise HTTPException(504, f"no answer within {seconds:g} seconds") from None
+
+    async def _unless_gone(self, request: Request, answer: Coroutine[Any, Any, Any]) -> Any:
+        """Returns an answer; gives it up when the client leaves."""
+        task = asyncio.create_task(answer)
+        try:
+            while not task.done():
+                await asyncio.wait([task], timeout=_LOOK_EVERY)
+                if not task.done() and await request.is_disconnected():
+                    raise ClientDisconnect
+            return task.result()
+        finally:
+            task.cancel()
+
+    async def _json(self, request: Request) -> Any:
+        try:
+            return json.loads((await self._body(request)).decode("utf-8"))
+        except (ValueError, RecursionError):
+            raise HTTPException(400, "the request is not JSON in UTF-8") from None
 
     async def _body(self, request: Request) -> bytes:
         """Returns what was sent, read no further than is allowed."""
@@ -187,12 +214,14 @@ class Service:
         return body
 
     async def _refused(self, request: Request, error: Any) -> Response:
-        detail = error.detail
+        detail = str(error.detail)
         if error.status_code == 404:
             paths = ", ".join(f"/{name}" for name in (*self.routes, "health", "metrics"))
             detail = f"no {request.url.path}; there are / and {paths}"
         elif error.status_code == 405:
             detail = f"{request.method} is not for {request.url.path}"
+        if len(detail) > _LONGEST:  # it may quote the request
+            detail = f"{detail[:_LONGEST]} …"
         return JSONResponse({"error": detail}, error.status_code, error.headers)
 
     async def _failed(self, request: Request, error: Exception) -> Response:
@@ -204,17 +233,18 @@ class Service:
         return HTMLResponse(page.read_text("utf-8"))
 
     async def _health(self, request: Request) -> Response:
-        model = self._model
+        model, works = self._model, not self._work.done()
         return JSONResponse(
             {
-                "status": "ok",
+                "status": "ok" if works else "the model's thread has ended; start again",
                 "kind": model.kind,
                 "labels": list(model.labels),
                 "routes": {
-                    name: {field: one.what for field, one in route.fields.items()}
+                    name: {field: one.described() for field, one in route.fields.items()}
                     for name, route in self.routes.items()
                 },
-            }
+            },
+            200 if works else 503,
         )
 
     async def _show_metrics(self, request: Request) -> Response:

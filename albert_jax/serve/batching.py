@@ -42,14 +42,16 @@ class Batcher:
           observe: is told the number of texts in each batch.
         """
         self._run, self._max_batch, self._max_wait = run, max_batch, max_wait
-        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(max_waiting)
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._next: _Waiting | None = None  # taken from the queue, but too large for the batch
-        self._observe = observe
+        # Those in the queue whose callers are still there.
+        self._waiting: set[asyncio.Future] = set()
+        self._max_waiting, self._observe = max_waiting, observe
 
     @property
     def waiting(self) -> int:
         """The number of requests that wait."""
-        return self._queue.qsize() + (self._next is not None)
+        return len(self._waiting)
 
     async def submit(self, request: Any, size: int) -> Any:
         """Returns the result of a request of `size` texts.
@@ -58,12 +60,13 @@ class Batcher:
           OverloadedError: if too many wait.
           Exception: what the request's result is, if it is one.
         """
-        waiting = _Waiting(request, size, asyncio.get_running_loop().create_future())
-        try:
-            self._queue.put_nowait(waiting)
-        except asyncio.QueueFull:
-            raise OverloadedError from None
-        return await waiting.result
+        if self.waiting >= self._max_waiting:
+            raise OverloadedError
+        result = asyncio.get_running_loop().create_future()
+        self._waiting.add(result)
+        result.add_done_callback(self._waiting.discard)
+        self._queue.put_nowait(_Waiting(request, size, result))
+        return await result
 
     async def work(self) -> None:
         """Runs batches until it is cancelled."""
@@ -71,6 +74,7 @@ class Batcher:
         with ThreadPoolExecutor(1, "model") as executor:
             while True:
                 batch = await self._take()
+                self._waiting.difference_update(one.result for one in batch)
                 self._observe(sum(one.size for one in batch))
                 requests = [one.request for one in batch]
                 try:

@@ -7,6 +7,7 @@ from typing import Any
 from albert_jax.config.choices import nearest
 from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.predict.program import fills_masks
+from albert_jax.predict.texts import is_unicode
 
 Request = dict[str, Any]
 
@@ -25,13 +26,19 @@ class Field:
     what: str
     default: Any = ...
 
+    def described(self) -> str:
+        """Returns what it must be, and what it is by default."""
+        if self.default is ...:
+            return self.what
+        return f"{self.what}; optional" + (f", {self.default}" if self.default else "")
+
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_text, value))
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and bool(value.strip()) and is_unicode(value)
 
 
 def _count(default: int | None, most: int) -> Field:
@@ -58,7 +65,7 @@ class Route:
     Attributes:
       fields: of a request, by name.
       run: from the model and requests to a result for each, computed together where it can be.
-      size: the number of texts in a request.
+      size: the number of texts in a request, or of rows that its text may become.
     """
 
     fields: Mapping[str, Field]
@@ -183,26 +190,44 @@ def _translate(model: FinetunedModel, requests: list[Request]) -> list[Any]:
 
 def _embed(model: FinetunedModel, requests: list[Request]) -> list[Any]:
     found = iter(model.embed([text for one in requests for text in one["texts"]]))
-    return [{"embeddings": [next(found).tolist() for _ in one["texts"]]} for one in requests]
+    return [
+        {
+            "embeddings": [next(found).tolist() for _ in one["texts"]],
+            "cut": _count_cut(model, one["texts"]),
+        }
+        for one in requests
+    ]
 
 
 def _count_cut(model: FinetunedModel, texts: Sequence[str], pairs: Sequence[str] = ()) -> int:
-    """Returns how many texts were cut, because they are longer than the model's settings allow."""
+    """Returns how many texts were cut, because they are longer than the model takes."""
     counts = [len(ids) + 2 for ids in model.tokenizer.encode_batch(list(texts))]
     for i, ids in enumerate(model.tokenizer.encode_batch(list(pairs))):
         counts[i] += len(ids) + 1
-    return sum(count > model.task.config.max_length for count in counts)
+    return sum(count > model.max_length for count in counts)
 
 
+def _rows(text: str) -> int:
+    """Returns about how many rows of a model a long text fills."""
+    return 1 + len(text) // _ROW_LETTERS
+
+
+_ROW_LETTERS = 1000
 _ROUTES = {
     "classify": Route(
         {"texts": _TEXTS, "pairs": _PAIRS}, _grouped(_classify), lambda one: len(one["texts"])
     ),
     "answer": Route(
-        {"question": _TEXT, "context": _TEXT, "top_k": _count(1, 20)}, _grouped(_answer, "top_k")
+        {"question": _TEXT, "context": _TEXT, "top_k": _count(1, 20)},
+        _grouped(_answer, "top_k"),
+        lambda one: _rows(one["context"]),
     ),
-    "tag": Route({"words": _WORDS}, _grouped(_tag)),
-    "choose": Route({"context": _TEXT, "question": _TEXT, "options": _OPTIONS}, _grouped(_choose)),
+    "tag": Route({"words": _WORDS}, _grouped(_tag), lambda one: _rows(" ".join(one["words"]))),
+    "choose": Route(
+        {"context": _TEXT, "question": _TEXT, "options": _OPTIONS},
+        _grouped(_choose),
+        lambda one: len(one["options"]),
+    ),
     "fill_mask": Route({"text": _TEXT, "top_k": _count(5, 100)}, _grouped(_fill_mask)),
     "embed": Route({"texts": _TEXTS}, _grouped(_embed), lambda one: len(one["texts"])),
     "translate": Route(

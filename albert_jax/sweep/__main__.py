@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         return fail(error)
     except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
         return EXIT_CODE
 
 

@@ -1,5 +1,7 @@
 """A search over settings and seeds: every run a process of its own, several at once."""
 
+import json
+import math
 import os
 import signal
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax import traverse_util
 
 from albert_jax.config import Config
 from albert_jax.config.load import load_config
@@ -23,6 +26,7 @@ from albert_jax.train.seeds import best_value
 
 Results = dict[str, dict[str, dict[str, Any]]]  # by settings, by seed
 _RESULT, _LOG = "result.json", "log.txt"  # in a run's directory, and beside it
+_SHARED = "settings.json"  # of all runs
 
 
 class _Run(NamedTuple):
@@ -71,11 +75,12 @@ def search(
             raise ValueError(f"--{name}={value} must be at least 1")
     if taken := [key for key in settings if key in ("train.seed", "task.seeds")]:
         raise ValueError(f"--try {taken[0]}: seeds are counted by --seeds; leave it out")
+    if "task.name" in settings:
+        raise ValueError("--try task.name: tasks have metrics of their own; search one at a time")
     chosen = combinations(settings, samples)
-    configs = {
-        name: load_config(file, [*overrides, *_as_overrides(one)]) for name, one in chosen.items()
-    }  # all are checked before the first run
-    metric, floor = _measure_of(next(iter(configs.values())))
+    _check_distinct(file, chosen, overrides)
+    metric, floor = _measure_of(load_config(file, overrides))
+    _keep_settings(output, load_config(file, overrides).to_dict())
     runs = [
         _Run(name, seed, output / name / f"seed_{seed}", _command(file, one, overrides))
         for name, one in chosen.items()
@@ -88,6 +93,35 @@ def search(
         replace_json(output / "results.json", ordered)
         write_report(output, file, metric, floor, ordered)
     return results
+
+
+def _check_distinct(file: str, chosen: Mapping[str, Settings], overrides: Sequence[str]) -> None:
+    """Checks the settings of all runs before the first, and that no two are the same."""
+    seen: dict[Config, str] = {}
+    for name, one in chosen.items():
+        config = load_config(file, [*overrides, *_as_overrides(one)])
+        if (same := seen.setdefault(config, name)) != name:
+            raise ValueError(f"--try: {same!r} and {name!r} are the same settings; drop one")
+
+
+def _keep_settings(output: Path, settings: dict[str, Any]) -> None:
+    """Writes the settings that all runs share, or checks that they are as before."""
+    path = output / _SHARED
+    settings = json.loads(json.dumps(settings))
+    if path.is_file():
+        old, new = (traverse_util.flatten_dict(s, sep=".") for s in (read_object(path), settings))
+        differing = [
+            f"{key}: was {old.get(key)!r}, now {new.get(key)!r}"
+            for key in sorted({*old, *new})
+            if old.get(key) != new.get(key)
+        ]
+        if differing:
+            raise ValueError(
+                f"{str(output)!r} holds runs with other settings: {'; '.join(differing)}. Restore "
+                "them, or choose another --output"
+            )
+    output.mkdir(parents=True, exist_ok=True)
+    replace_json(path, settings)
 
 
 def _as_overrides(settings: Settings) -> list[str]:
@@ -152,7 +186,7 @@ def _finished(runs: Sequence[_Run], jobs: int) -> Iterator[tuple[_Run, int | Non
 def _start(run: _Run, place: int, jobs: int) -> subprocess.Popen:
     run.workdir.parent.mkdir(parents=True, exist_ok=True)
     words = [*run.command, f"--config.train.seed={run.seed}", "--workdir", str(run.workdir)]
-    with _log_of(run).open("ab") as log:
+    with _log_of(run).open("wb") as log:
         process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
     if jobs > 1 and sys.platform == "linux":
         cores = sorted(os.sched_getaffinity(0))
@@ -168,9 +202,22 @@ def _log_of(run: _Run) -> Path:
 def _result(run: _Run, code: int | None, metric: str, floor: float) -> dict[str, Any]:
     path = run.workdir / _RESULT
     if code:
-        lines = [line for line in _log_of(run).read_text("utf-8", "replace").split("\n") if line]
-        return {"failed": lines[-1] if lines else f"exit code {code}"}
+        return {"failed": f"{_reason(code, _log_of(run))}; see {_log_of(run).name}"}
     if not path.is_file():
-        value = best_value(run.workdir, metric)
+        try:
+            value = best_value(run.workdir, metric)
+        except (KeyError, OSError, ValueError) as error:
+            return {"failed": f"no {metric} in metrics.jsonl ({error})"}
+        if not math.isfinite(value):
+            return {"failed": f"{metric} is {value}"}
         replace_json(path, {"value": value, "collapsed": value <= floor})
     return read_object(path)
+
+
+def _reason(code: int, log: Path) -> str:
+    """Returns why a run failed: the signal that ended it, or the last line that it printed."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"ended by {name}" + (", perhaps for lack of memory" if name == "SIGKILL" else "")
+    lines = [line for line in log.read_text("utf-8", "replace").split("\n") if line.strip()]
+    return lines[-1] if lines else f"exit code {code}"

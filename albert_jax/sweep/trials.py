@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Mapping, Sequence
 
+_LONGEST = 200  # letters in the name of a folder
 Settings = dict[str, str]  # key, such as optimizer.learning_rate, to value, as on a command line
 
 
@@ -48,7 +49,7 @@ def combinations(
     The draw depends on the settings alone, so that a search goes on with the same ones.
 
     Raises:
-      ValueError: if `samples` is less than 1.
+      ValueError: if `samples` is less than 1, or names would be alike or too long.
     """
     if samples is not None and samples < 1:
         raise ValueError(f"--samples={samples} must be at least 1")
@@ -59,7 +60,13 @@ def combinations(
     if samples is not None and samples < len(every):
         chosen = set(random.Random(0).sample(range(len(every)), samples))
         every = [one for i, one in enumerate(every) if i in chosen]
-    return {name_of(one): one for one in every}
+    named = {name_of(one): one for one in every}
+    if len(named) < len(every) or max(map(len, named)) > _LONGEST:
+        raise ValueError(
+            "--try: the folders of some combinations would have the same name, or too long a one; "
+            "use shorter values, and no / in them"
+        )
+    return named
 
 
 def name_of(settings: Mapping[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -242,15 +241,12 @@ def test_the_command_answers_and_stops_when_told(form, vocabulary, tmp_path):
     words = ["--checkpoint", tmp_path / form, "--port", "0", "--max_batch", "2"]
     process = subprocess.Popen(
         [sys.executable, "-m", "albert_jax.serve", *map(str, words)],
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     try:
-        assert process.stderr is not None
-        port = next(
-            line.rpartition(":")[2].split()[0] for line in process.stderr if "running on" in line
-        )
+        assert process.stdout is not None
+        port = process.stdout.readline().rpartition("http://")[2].split(":")[1]
 
         def ask(i):
             data = json.dumps({"texts": [WORDS[i % 5]]}).encode()
