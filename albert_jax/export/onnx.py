@@ -33,7 +33,7 @@ def write_onnx(
     heads: Sequence[str],
     axes: Mapping[str, Sequence[str]],
     is_quantized: bool = False,
-) -> None:
+) -> dict[str, list[Any]]:
     """Writes `model.onnx`, its weights in float32, or the matrices in int8.
 
     With int8, a matrix product takes its inputs in 8 bits too, scaled for each product as it
@@ -48,6 +48,9 @@ def write_onnx(
       axes: of each array of a batch.
       is_quantized: whether to write int8.
 
+    Returns:
+      The axes of each output, names or sizes.
+
     Raises:
       ValueError: if the file would be larger than ONNX allows.
     """
@@ -61,6 +64,12 @@ def write_onnx(
     onnx.save(model, file)
     if is_quantized:
         _quantize(file)
+    return {
+        output.name: [
+            axis.dim_param or axis.dim_value for axis in output.type.tensor_type.shape.dim
+        ]
+        for output in model.graph.output
+    }
 
 
 def _quantize(file: Path) -> None:

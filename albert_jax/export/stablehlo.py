@@ -24,7 +24,7 @@ def write_stablehlo(
     params: Mapping[str, Any],
     outputs: Function,
     axes: Mapping[str, Sequence[str]],
-) -> None:
+) -> dict[str, list[Any]]:
     """Writes `model.stablehlo` and `params.npz`.
 
     The program is a function of (parameters by path, batch), float32 and int32. It runs on CPUs,
@@ -36,6 +36,9 @@ def write_stablehlo(
       params: its parameters, nested.
       outputs: from (model, batch) to outputs by name.
       axes: of each array of a batch; those named alike are of one size, at least 1.
+
+    Returns:
+      The axes of each output, names or sizes.
     """
     # Plain products, because the attention kernels are for one platform each.
     function = function_of(config, params, outputs, Compute(attention="xla"))
@@ -61,3 +64,8 @@ def write_stablehlo(
         np.savez(
             file, allow_pickle=False, **{path: np.asarray(leaf) for path, leaf in flat.items()}
         )
+    found = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    return {
+        name: [axis if isinstance(axis, int) else str(axis) for axis in aval.shape]
+        for name, aval in found.items()
+    }

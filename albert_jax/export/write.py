@@ -5,7 +5,6 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from albert_jax.config import Config
 from albert_jax.data.files import replace_json
 from albert_jax.export.stablehlo import write_stablehlo
 from albert_jax.predict.exported import RECORD
@@ -37,17 +36,18 @@ def write_export(model: FinetunedModel, folder: Path, to: str, is_quantized: boo
         outputs = (
             model.task.outputs if is_task(model.kind) else partial(encoder_outputs, heads=heads)
         )
-        write_stablehlo(folder, model.config, model.params, outputs, axes)
+        found = write_stablehlo(folder, model.config, model.params, outputs, axes)
     else:
         try:
             from albert_jax.export.onnx import write_onnx
         except ImportError:
             raise ValueError("--to onnx needs onnx: pip install 'albert_jax[onnx]'") from None
-        write_onnx(folder, model.config, model.params, model.kind, heads, axes, is_quantized)
-    data = dataclasses.replace(Config().data, seq_len=model.config.max_position_embeddings)
-    config = dataclasses.replace(Config(), model=model.config, data=data)
-    if is_task(model.kind) or model.kind == "embedding":
-        config = dataclasses.replace(config, task=model.task.config)
+        found = write_onnx(
+            folder, model.config, model.params, model.kind, heads, axes, is_quantized
+        )
+    task = None
+    if is_task(model.kind):  # without the places of the data that it was trained on
+        task = dataclasses.asdict(dataclasses.replace(model.task.config, data="", tokenizer=""))
     if model.has_tokenizer:
         model.tokenizer.vocabulary.write(folder)
     record = {
@@ -56,8 +56,11 @@ def write_export(model: FinetunedModel, folder: Path, to: str, is_quantized: boo
         "heads": list(heads),
         "labels": list(model.labels),
         "int8": is_quantized,
+        "max_length": model.max_length,
         "inputs": {name: list(names) for name, names in axes.items()},
-        "config": config.to_dict(),
+        "outputs": found,
+        "model": dataclasses.asdict(model.config),
+        "task": task,
         "validation": dict(model.validation),
         "versions": {name: metadata.version(name) for name in _PACKAGES[to]},
     }

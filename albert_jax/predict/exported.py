@@ -24,7 +24,7 @@ RECORD = "export.json"
 STABLEHLO_FILE, PARAMS_FILE, ONNX_FILE = "model.stablehlo", "params.npz", "model.onnx"
 FORMATS = ("stablehlo", "onnx")
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
-_FIELDS = ("format", "kind", "heads", "labels", "config", "validation")
+_FIELDS = ("format", "kind", "heads", "labels", "model", "task", "validation")
 
 
 class Export(NamedTuple):
@@ -61,7 +61,9 @@ def read_export(folder: Path) -> Export:
         raise ValueError(f"{path}: missing {', '.join(missing)}; export the model again")
     one_of(f"{path}: format", record["format"], FORMATS)
     kind = one_of(f"{path}: kind", record["kind"], KINDS)
-    config = config_from_dict(record["config"])
+    groups = {name: record[name] for name in ("model", "task") if record[name]}
+    positions = record["model"].get("max_position_embeddings")
+    config = config_from_dict({**groups, "data": {"seq_len": positions}})
     heads = tuple(record["heads"])
     is_onnx = record["format"] == "onnx"
     params, run = ({}, _onnx(folder / ONNX_FILE)) if is_onnx else _stablehlo(folder)

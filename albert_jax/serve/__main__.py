@@ -1,6 +1,7 @@
 """The command `python -m albert_jax.serve`: answers over HTTP."""
 
 import argparse
+import os
 import socket
 import sys
 import warnings
@@ -88,12 +89,12 @@ def _listening(host: str, port: int) -> socket.socket:
     """
     if not host or not 0 <= port <= _LAST_PORT:
         raise ValueError(
-            f"--host={host!r} --port={port}: give an address, and a port to {_LAST_PORT}"
+            f"--host={host!r} --port={port}: give an address, and a port up to {_LAST_PORT}"
         )
     try:
         return socket.create_server((host, port), backlog=2048)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = (os.strerror(error.errno) if (error.errno or 0) > 0 else str(error)).lower()
         raise ValueError(
             f"--host={host} --port={port}: {reason}; choose another, or --port 0 for a free one"
         ) from None

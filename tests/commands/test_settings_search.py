@@ -76,6 +76,12 @@ def test_names_are_short_unless_two_are_alike():
     assert name_of({"a.x": "1", "b.x": "2"}) == "a.x=1 b.x=2"
 
 
+@pytest.mark.parametrize("values", [["a/b", "a_b"], ["a" * 201]])
+def test_names_that_are_alike_or_too_long_are_refused(values):
+    with pytest.raises(ValueError, match="the same name, or too long a one; use shorter values"):
+        combinations({"init_from": values})
+
+
 @pytest.fixture(scope="module")
 def config(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A config that fine-tunes a classifier for eight steps."""
@@ -150,3 +156,20 @@ def test_seeds_are_no_setting(config, tmp_path, capsys):
     assert main([str(config), "--output", str(tmp_path / "out"), "--try", "train.seed=1,2"]) == 1
     assert "seeds are counted by --seeds; leave it out" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_equal_settings_are_refused(config, tmp_path, capsys):
+    words = [str(config), "--output", str(tmp_path / "out"), "--try"]
+    assert main([*words, "optimizer.learning_rate=1e-3,0.001"]) == 1
+    assert "are the same settings; drop one" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_other_settings_need_another_folder(config, done):
+    output, _ = done
+    table = (output / "table.md").read_text()
+    with pytest.raises(
+        ValueError, match=r"train.num_steps: was 8, now 9. Restore them, or choose"
+    ):
+        search(str(config), output, SETTINGS, 1, 1, 1, ["--config.train.num_steps=9"])
+    assert (output / "table.md").read_text() == table

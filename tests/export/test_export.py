@@ -1,5 +1,6 @@
 """Exports: the same outputs as the model, in every format; each weight once; what is refused."""
 
+import json
 import random
 import sys
 import sysconfig
@@ -20,7 +21,7 @@ from albert_jax.export.__main__ import main
 from albert_jax.export.write import write_export
 from albert_jax.model.heads import KINDS
 from albert_jax.predict.finetuned import FinetunedModel
-from albert_jax.predict.program import input_axes
+from albert_jax.predict.program import TEXT, input_axes
 
 TOLERANCE = {"stablehlo": 1e-5, "onnx": 1e-4}
 FORMATS = tuple(TOLERANCE)
@@ -175,6 +176,19 @@ def test_settings_of_a_run_stay_with_the_export(tokenizer, tmp_path):
     found = exported(model, tmp_path / "out", "onnx")
     assert found.validation == {"null_threshold": 0.25}
     assert found.task.config == model.task.config
+    record = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert record["inputs"] == {name: ["B", "T"] for name in (*TEXT, "begins")}
+    assert record["outputs"] == {"logits": ["B", 2, "T"]}
+    assert record["max_length"] == model.task.config.max_length
+
+
+def test_both_formats_name_their_outputs_alike(tokenizer, tmp_path):
+    records = []
+    for to in FORMATS:
+        exported(model_of("pretraining", tokenizer), tmp_path / to, to)
+        records.append(json.loads((tmp_path / to / "export.json").read_text()))
+    assert records[0]["outputs"] == records[1]["outputs"]
+    assert records[0]["outputs"]["mlm_logits"] == ["B", "P", VOCAB_SIZE]
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -252,7 +266,7 @@ def test_what_an_export_cannot_do_is_refused(tokenizer, tmp_path):
 def test_the_record_says_what_is_missing(tmp_path):
     exported(model_of("masked_lm", None), tmp_path / "out", "onnx")
     (tmp_path / "out" / "export.json").write_text('{"format": "onnx"}')
-    with pytest.raises(ValueError, match="missing kind, heads, labels, config, validation;"):
+    with pytest.raises(ValueError, match="missing kind, heads, labels, model, task, valid"):
         albert_jax.load(tmp_path / "out")
 
 

@@ -87,11 +87,15 @@ def test_too_many_are_refused_and_those_that_left_are_not_computed():
                 await batcher.submit("more", 1)
             waiting[0].cancel()
             await asyncio.sleep(0)
+            assert batcher.waiting == 1  # there is room again
+            late = asyncio.create_task(batcher.submit("late", 1))
+            await asyncio.sleep(0)
             go_on.set()
-            assert [await running, await waiting[1]] == ["running", "kept"]
+            found = await asyncio.gather(running, waiting[1], late)
+            assert found == ["running", "kept", "late"]
 
     run(main())
-    assert seen == ["running", "kept"]
+    assert seen == ["running", "kept", "late"]
 
 
 def test_a_failure_is_its_requests_own_and_work_goes_on():

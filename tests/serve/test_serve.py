@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from albert_jax.data.tokenizers import load_tokenizer, read_vocabulary
 from albert_jax.export.write import write_export
 from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.predict.warm_up import warm_up
+from albert_jax.serve.__main__ import main
 from albert_jax.serve.app import Limits, Service
 
 CONTEXT = "Morly siling buros. Tan siling."
@@ -128,6 +130,9 @@ def test_a_request_says_how_many_texts_were_cut(classifier):
         (b'{"text": ["a"]}', 422, "unknown field 'text'; did you mean 'texts'?"),
         (b'{"texts": []}', 422, "texts must be a list of strings that are not blank"),
         (b'{"texts": "a"}', 422, "texts must be a list of strings that are not blank"),
+        (b'{"texts": ["\\ud800"]}', 422, "texts must be a list of strings that are not blank"),
+        ('{"texts": ["a"]}'.encode("utf-16"), 400, "not JSON in UTF-8"),
+        (b'{"' + b"x" * 1000 + b'": 1}', 422, "unknown field 'xxx"),
         (b'{"texts": [" "]}', 422, "texts must be a list of strings that are not blank"),
         (b'{"texts": ["a"], "pairs": ["b", "c"]}', 422, "1 texts but 2 pairs"),
         (json.dumps({"texts": ["a"] * 11}).encode(), 422, "send at most 10 at a time"),
@@ -140,6 +145,7 @@ def test_bad_requests_are_refused_in_one_line(body, status, message, classifier)
         assert server.post("/classify", json={"texts": ["tan"]}).status_code == 200
     assert response.status_code == status
     assert message in response.json()["error"]
+    assert len(response.content) < 400
 
 
 def test_other_paths_say_what_there_is(classifier):
@@ -182,6 +188,31 @@ def test_what_is_unforeseen_shows_no_traceback(classifier, monkeypatch, caplog):
     assert response.status_code == 500
     assert response.json() == {"error": "internal error; the server's log has it"}
     assert "secret" in caplog.text
+
+
+def test_only_the_named_hosts_are_answered(classifier):
+    app = Service(classifier, Limits()).app(["localhost"])
+    with TestClient(app, base_url="http://localhost") as server:
+        assert server.get("/health").status_code == 200
+        assert server.get("/health", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_many_options_are_too_many_texts(make_model):
+    with client(make_model("multiple_choice"), max_texts=10) as server:
+        request = {"context": CONTEXT, "question": "what?", "options": ["tan"] * 11}
+        response = server.post("/choose", json=request)
+    assert response.json()["error"] == "11 texts in a request; send at most 10 at a time"
+
+
+def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["--checkpoint", str(tmp_path / "none"), "--port", port]) == 1
+    assert f"--port={port}: address already in use; choose another" in capsys.readouterr().err
+    assert main(["--checkpoint", str(tmp_path / "none"), "--port", "99999"]) == 1
+    assert "a port up to 65535" in capsys.readouterr().err
+    assert main(["--checkpoint", str(tmp_path / "none"), "--host", "", "--port", "0"]) == 1
+    assert "give an address" in capsys.readouterr().err
 
 
 def test_settings_out_of_range_are_refused():
@@ -228,6 +259,18 @@ def compiling():
         logger.removeHandler(handler)
 
 
+def leave_in_the_middle(port: int) -> None:
+    """Sends parts of requests, and whole ones without waiting for the answer."""
+    body = json.dumps({"texts": list(WORDS)}).encode()
+    whole = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (
+        len(body),
+        body,
+    )
+    for size in (1, 30, len(whole) - 5, len(whole)):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(whole[:size])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["hf", "onnx"])
 def test_the_command_answers_and_stops_when_told(form, vocabulary, tmp_path):
@@ -258,6 +301,7 @@ def test_the_command_answers_and_stops_when_told(form, vocabulary, tmp_path):
             except urllib.error.URLError as error:
                 return type(error.reason)
 
+        leave_in_the_middle(int(port))
         with ThreadPoolExecutor(8) as pool:
             found = [pool.submit(ask, i) for i in range(200)]
             time.sleep(0.3)
