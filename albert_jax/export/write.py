@@ -46,7 +46,7 @@ def write_export(model: FinetunedModel, folder: Path, to: str, is_quantized: boo
             folder, model.config, model.params, model.kind, heads, axes, is_quantized
         )
     task = None
-    if is_task(model.kind):  # without the places of the data that it was trained on
+    if model.is_finetuned:  # without the places of the data that it was trained on
         task = dataclasses.asdict(dataclasses.replace(model.task.config, data="", tokenizer=""))
     if model.has_tokenizer:
         model.tokenizer.vocabulary.write(folder)

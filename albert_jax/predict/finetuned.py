@@ -108,6 +108,11 @@ class FinetunedModel(PretrainedModel):
         return self._task
 
     @property
+    def is_finetuned(self) -> bool:
+        """Whether the model was fine-tuned for a task."""
+        return self._task is not None
+
+    @property
     def max_length(self) -> int:
         """The longest text [tokens], or pair of texts, that is not cut."""
         return self._embedder.max_length if self._task is None else self._task.config.max_length
