@@ -43,16 +43,16 @@ class Load:
     """Requests to a server, and what became of them."""
 
     def __init__(self, url: str, wanted: dict[str, dict[str, float]]):
-        self.client = httpx.AsyncClient(base_url=url, timeout=60, limits=httpx.Limits(128))
+        self.url = url
         self.wanted, self.texts = wanted, list(wanted)
         self.times: list[float] = []
         self.lost = self.wrong = 0
 
-    async def ask(self, draw: random.Random) -> None:
+    async def ask(self, client: httpx.AsyncClient, draw: random.Random) -> None:
         """One request."""
         text, begin = draw.choice(self.texts), time.perf_counter()
         try:
-            response = await self.client.post("/classify", json={"texts": [text]})
+            response = await client.post("/classify", json={"texts": [text]})
             (found,) = response.raise_for_status().json()["results"]
         except (httpx.HTTPError, KeyError):
             self.lost += 1
@@ -64,8 +64,10 @@ class Load:
     async def keep_asking(self, seconds: float, seed: int) -> None:
         """One request after another."""
         draw, end = random.Random(seed), time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            await self.ask(draw)
+        # A client for each, since the pool of one with many connections takes longer than answers.
+        async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
+            while time.perf_counter() < end:
+                await self.ask(client, draw)
 
 
 async def break_off(port: int, text: str, draw: random.Random) -> None:
