@@ -14,7 +14,6 @@ import numpy as np
 
 _ARMS = {
     "random": "random weights, one layer for both",
-    "random_own": "random weights, decoder of its own",
     "albert": "ALBERT, one layer for both",
     "albert_own": "ALBERT, decoder of its own",
     "albert_new_first": "ALBERT, one layer for both, new weights first",

@@ -46,5 +46,4 @@ own=--config.model.decoder.share_encoder=False
 arm random scratch
 arm albert "$start"
 arm albert_own "$start" $own
-arm random_own scratch $own
 arm albert_new_first "$start" --config.task.freeze_encoder=True --config.task.freeze_steps=200
