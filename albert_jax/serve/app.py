@@ -53,7 +53,7 @@ class Limits:
     """
 
     max_batch: int = 32
-    max_wait_ms: float = 2.0
+    max_wait_ms: float = 0.0
     max_waiting: int = 256
     max_bytes: int = 1_000_000
     max_texts: int = 256
