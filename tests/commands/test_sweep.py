@@ -142,7 +142,7 @@ def test_rows_that_an_override_makes_equal_are_refused(table, tmp_path, capsys):
     ("words", "message"),
     [
         (["nowhere.py"], "'nowhere.py' does not exist"),
-        (["configs/small.py"], "defines no ROWS"),
+        (["configs/small.py", "--row", "sop"], "--row and --scale are for the paper's tables"),
         (["configs/paper/table5.py", "--row", "spo"], "no row 'spo'; choose from none, nsp, sop"),
     ],
 )
