@@ -288,7 +288,8 @@ def _check(folder: Path) -> dict[str, int]:
     """Returns the counts of an index, after checking that its files are there and whole."""
     if not (folder / RECORD).is_file():
         raise FileNotFoundError(
-            f"{str(folder)!r} is not an index: it has no {RECORD}; build one with albert-jax index"
+            f"{str(folder)!r} is not an index: it has no {RECORD}; build one with albert-jax "
+            "predict.index"
         )
     record = read_object(folder / RECORD)
     if record.get("format") != _FORMAT:

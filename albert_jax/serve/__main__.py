@@ -94,7 +94,8 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=2048)
     except OSError as error:
-        reason = (os.strerror(error.errno) if (error.errno or 0) > 0 else str(error)).lower()
+        number = error.errno  # none, or negative, where the address has no meaning
+        reason = (os.strerror(number) if number and number > 0 else str(error)).lower()
         raise ValueError(
             f"--host={host} --port={port}: {reason}; choose another, or --port 0 for a free one"
         ) from None

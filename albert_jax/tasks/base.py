@@ -97,3 +97,20 @@ class Task(Protocol):
     def metrics(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> Metrics:
         """Returns losses and metrics as sums; dropout uses each row's key, if keys are given."""
         ...
+
+
+def rows_of_parts(
+    batch: Batch, dropout_keys_B: jax.Array | None
+) -> tuple[dict[str, jax.Array], jax.Array | None]:
+    """Returns the texts [B,C,T] of examples with C parts as rows [B·C,T], and a key for each."""
+    if dropout_keys_B is not None:
+        count = batch["input_ids"].shape[1]
+        split = jax.vmap(lambda key: jax.random.split(key, count))
+        dropout_keys_B = split(dropout_keys_B).reshape(-1)
+    names = ("input_ids", "token_type_ids", "attention_mask")
+    return {name: flat(batch[name]) for name in names}, dropout_keys_B
+
+
+def flat(x_BCT: jax.Array) -> jax.Array:
+    """Returns the rows of all parts, [B·C,T]."""
+    return x_BCT.reshape(-1, x_BCT.shape[-1])

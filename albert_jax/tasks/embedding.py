@@ -10,7 +10,15 @@ import numpy as np
 
 from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizers import Tokenizer
-from albert_jax.tasks.base import Batch, Mean, Metrics, row_work, squared_error
+from albert_jax.tasks.base import (
+    Batch,
+    Mean,
+    Metrics,
+    flat,
+    row_work,
+    rows_of_parts,
+    squared_error,
+)
 from albert_jax.tasks.examples import TextExample
 from albert_jax.tasks.features import Features, join, stack
 from albert_jax.tasks.finetuning import FinetuningTask, Outputs, TaskSpec
@@ -115,7 +123,7 @@ class Embedding(FinetuningTask):
 
     def work(self, batch: Batch) -> Metrics:
         """Returns the work in the rows of both texts, without padding."""
-        return row_work(_flat(batch["attention_mask"] * batch["weights"][:, None, None]))
+        return row_work(flat(batch["attention_mask"] * batch["weights"][:, None, None]))
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
         """Returns float32 vectors [B,2,D] of length 1."""
@@ -164,13 +172,8 @@ class Embedding(FinetuningTask):
 
     def _vectors(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
         """Returns float32 vectors x_B2D of length 1."""
-        if dropout_keys_B is not None:
-            dropout_keys_B = jax.vmap(lambda key: jax.random.split(key, 2))(
-                dropout_keys_B
-            ).reshape(-1)
-        names = ("input_ids", "token_type_ids", "attention_mask")
-        rows = {name: _flat(batch[name]) for name in names}
-        x_RTD = model.encode(rows, dropout_keys_B)
+        rows, dropout_keys_R = rows_of_parts(batch, dropout_keys_B)
+        x_RTD = model.encode(rows, dropout_keys_R)
         x_RD = pooled(x_RTD, rows["attention_mask"], self.config.embedding.pooling)
         x_B2D = x_RD.reshape(-1, 2, x_RD.shape[-1])
         # The root's gradient at 0 is infinite, so the limit is inside.
@@ -235,11 +238,6 @@ def recall_at_1(x_N2D: np.ndarray, text_ids_N2: np.ndarray) -> float:
 def _cosines(x_B2D: Any) -> Any:
     """Returns the products of both vectors, which have length 1."""
     return (x_B2D[..., 0, :] * x_B2D[..., 1, :]).sum(-1)
-
-
-def _flat(x_B2T: jax.Array) -> jax.Array:
-    """Returns the rows of both texts, [B·2,T]."""
-    return x_B2T.reshape(-1, x_B2T.shape[-1])
 
 
 def _is_split() -> bool:

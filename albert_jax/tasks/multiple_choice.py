@@ -10,7 +10,7 @@ import numpy as np
 
 from albert_jax.data.tokenizers import Tokenizer
 from albert_jax.model.layers import split_keys
-from albert_jax.tasks.base import Batch, Metrics, row_work
+from albert_jax.tasks.base import Batch, Metrics, flat, row_work, rows_of_parts
 from albert_jax.tasks.examples import ChoiceExample
 from albert_jax.tasks.features import Features, join, stack
 from albert_jax.tasks.finetuning import FinetuningTask, Outputs
@@ -28,14 +28,9 @@ class MultipleChoice(FinetuningTask):
 
     def logits(self, model: Any, batch: Batch, dropout_keys_B: jax.Array | None) -> jax.Array:
         """Returns float32 scores [B,1,O] of the options."""
-        if dropout_keys_B is not None:
-            num_options = batch["input_ids"].shape[1]
-            dropout_keys_B = jax.vmap(lambda key: jax.random.split(key, num_options))(
-                dropout_keys_B
-            ).reshape(-1)
-        encoder_keys, head_keys = split_keys(dropout_keys_B, 2)
-        names = ("input_ids", "token_type_ids", "attention_mask")
-        x_RTD = model.encode({name: _flat(batch[name]) for name in names}, encoder_keys)
+        rows, dropout_keys_R = rows_of_parts(batch, dropout_keys_B)
+        encoder_keys, head_keys = split_keys(dropout_keys_R, 2)
+        x_RTD = model.encode(rows, encoder_keys)
         scores_R1 = model.class_logits(x_RTD, self.config.classifier_dropout, head_keys)
         return scores_R1.reshape(batch["input_ids"].shape[:2])[:, None]
 
@@ -45,7 +40,7 @@ class MultipleChoice(FinetuningTask):
 
     def work(self, batch: Batch) -> Metrics:
         """Returns the work in the options' rows, without padding."""
-        return row_work(_flat(batch["attention_mask"] * batch["weights"][:, None, None]))
+        return row_work(flat(batch["attention_mask"] * batch["weights"][:, None, None]))
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
         """Returns float32 logits [B,O] of the options."""
@@ -69,11 +64,6 @@ class MultipleChoice(FinetuningTask):
         del validation
         found = np.array(self.predictions(outputs, features, len(examples)))
         write_choices(output, split, [example.id for example in examples], found)
-
-
-def _flat(x_BOT: jax.Array) -> jax.Array:
-    """Returns the rows of all options, concatenated to [B·O,T]."""
-    return x_BOT.reshape(-1, x_BOT.shape[-1])
 
 
 def choice_features(

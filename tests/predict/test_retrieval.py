@@ -16,11 +16,10 @@ from support.finetuned import CONFIG, make_weights
 from support.models import tiny_config
 from support.texts import WORDS, make_sentence
 
-from albert_jax import ask, index
 from albert_jax.config import TaskConfig
 from albert_jax.convert import write_run
 from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
-from albert_jax.predict import retrieval
+from albert_jax.predict import ask, index, retrieval
 from albert_jax.predict.collection import Collection, evaluate_collection, open_collection, recall
 from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.predict.retrieval import Index, build_index

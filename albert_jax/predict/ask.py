@@ -1,4 +1,4 @@
-"""The command `python -m albert_jax.ask`: answers questions from a collection of documents."""
+"""The command `python -m albert_jax.predict.ask`: answers from a collection of documents."""
 
 import argparse
 import json
@@ -41,7 +41,7 @@ def ask(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m albert_jax.ask",
+        prog="python -m albert_jax.predict.ask",
         description="Answers questions from a collection of documents: finds passages, reads "
         "them, and prints answers, one JSON object per line.",
         epilog='No answer is "". Where questions have gold answers, the last line is exact match, '
@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", required=True, help="a model fine-tuned for question answering"
     )
-    parser.add_argument("--index", required=True, help="a folder that albert-jax index made")
+    parser.add_argument(
+        "--index", required=True, help="a folder that albert-jax predict.index made"
+    )
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", help="one question")
     asked.add_argument("--input", help="a file of questions, one per line, or SQuAD's JSON")

@@ -1,4 +1,4 @@
-"""The command `python -m albert_jax.index`: makes a collection of documents searchable."""
+"""The command `python -m albert_jax.predict.index`: makes a collection of documents searchable."""
 
 import argparse
 import os
@@ -15,9 +15,9 @@ from albert_jax.prepare.sentences import AUTO
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m albert_jax.index",
+        prog="python -m albert_jax.predict.index",
         description="Cuts documents into passages and indexes their words.",
-        epilog="Then ask: albert-jax ask --checkpoint RUN --index DIR --question TEXT.",
+        epilog="Then ask: albert-jax predict.ask --checkpoint RUN --index DIR --question TEXT.",
     )
     parser.add_argument(
         "--input",
