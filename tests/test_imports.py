@@ -2,6 +2,8 @@
 
 import ast
 import graphlib
+import importlib
+import json
 import subprocess
 import sys
 
@@ -97,6 +99,31 @@ def test_top_level_is_the_table(repo_root):
     }
     assert entries == set(LAYER)
     assert len(entries) <= 16
+
+
+def test_notebooks_and_benchmarks_import_what_is_there(repo_root):
+    """Their own tests are slow or none, so a name that moved would be missed."""
+    code = {path.name: path.read_text() for path in (repo_root / "benchmarks").glob("*.py")}
+    for path in (repo_root / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        code[path.name] = "\n".join(
+            "".join(c["source"]) for c in cells if c["cell_type"] == "code"
+        )
+    wanted = {
+        (node.module, alias.name, name)
+        for name, text in code.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("albert_jax")
+        for alias in node.names
+    }
+    assert len(wanted) > 20
+    modules = read_imports(repo_root).keys()
+    missing = [
+        f"{place}: from {module} import {name}"
+        for module, name, place in sorted(wanted)
+        if not hasattr(importlib.import_module(module), name) and f"{module}.{name}" not in modules
+    ]
+    assert missing == []
 
 
 @pytest.mark.parametrize(
