@@ -23,7 +23,7 @@ LAYER = {entry: number for number, entries in enumerate(LAYERS) for entry in ent
 # Modules that only commands use, and other commands: a library imports none of them.
 COMMANDS = {
     *("convert", "estimate", "evaluate", "inspect"),
-    *("predict.ask", "predict.index", "prepare.beam"),
+    *("predict.ask", "predict.index", "prepare.beam", "sweep.run"),
 }
 # Readers and data workers start in seconds and hold no accelerator memory.
 WITHOUT_JAX = ("config", "data", "prepare", "tasks.readers", "tasks.examples")

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("file", help="paper/tableN, or a config such as finetune/rte")
     parser.add_argument("--output", type=user_path, help="default: runs/NAME")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
     table = parser.add_argument_group("tables")
     table.add_argument("--scale", choices=SCALES, default="paper", help="default: paper")
     table.add_argument(
@@ -42,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--samples", type=int, help="try only so many combinations, drawn at random"
     )
     config.add_argument("--seeds", type=int, default=3, help="runs of each (default: 3)")
-    config.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
     args, overrides = parser.parse_known_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # runs save their state first
     try:
         if "ROWS" in run_file(find_config(args.file.partition(":")[0])):
             if args.settings or args.samples:
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _table(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     name = Path(args.file).stem + ("" if args.scale == "paper" else f"-{args.scale}")
     output = args.output or Path("runs") / name
-    results = sweep(args.file, args.scale, output, args.row, overrides)
+    results = sweep(args.file, args.scale, output, args.row, args.jobs, overrides)
     failed = [name for name, result in results.items() if "failed" in result]
     print(f"{output}/table.md: {len(results)} rows, {len(failed)} failed {failed or ''}".strip())
     return int(bool(failed))
@@ -71,7 +72,6 @@ def _table(args: argparse.Namespace, overrides: Sequence[str]) -> int:
 def _search(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     output = args.output or Path("runs") / Path(args.file).stem
     settings = parse_settings(args.settings)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # runs save their state first
     results = search(args.file, output, settings, args.samples, args.seeds, args.jobs, overrides)
     failed = sum("failed" in run for runs in results.values() for run in runs.values())
     print((output / "table.md").read_text("utf-8"))

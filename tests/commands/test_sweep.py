@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import jax
@@ -11,8 +13,9 @@ import pytest
 from support.tiny_runs import tiny_config, tiny_run, tiny_settings
 
 import albert_jax
-import albert_jax.sweep.tables as sweeping
+import albert_jax.sweep.processes as processes
 from albert_jax.analysis.paper_tables import draw_table, write_table
+from albert_jax.checkpoints.run_dir import locked
 from albert_jax.config import Config, config_from_dict
 from albert_jax.config.paper import Scores, TableRow
 from albert_jax.data.tokenizers import load_tokenizer
@@ -59,7 +62,7 @@ def table(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def done(table: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     output = tmp_path_factory.mktemp("sweep") / "table0"
-    return output, sweep(table, "paper", output)
+    return output, sweep(table, "paper", output, jobs=2)
 
 
 def test_a_failed_row_does_not_stop_the_rest(done):
@@ -98,37 +101,44 @@ def test_finished_rows_are_not_trained_again(done, table, monkeypatch):
     def never(*_: object) -> None:
         raise AssertionError("a finished row was trained again")
 
-    monkeypatch.setattr(sweeping, "train", never)
-    assert sweep(table, "paper", output) == results
-
-
-def test_an_interrupted_sweep_goes_on(table, tmp_path, monkeypatch):
-    output, begun = tmp_path / "runs", []
-
-    def interrupted(experiment: object) -> None:
-        begun.append(experiment)
-        if len(begun) == 2:
-            raise KeyboardInterrupt
-        original(experiment)
-
-    original: Callable = sweeping.train
-    monkeypatch.setattr(sweeping, "train", interrupted)
+    monkeypatch.setattr(processes, "_start", never)
     names = ["shallow", "deep"]
-    with pytest.raises(KeyboardInterrupt):
-        sweep(table, "paper", output, names)
-    assert list(json.loads((output / "results.json").read_text())) == ["shallow"]
-    results = sweep(table, "paper", output, names)
-    assert len(begun) == 3  # the second row alone was begun again
-    assert not any("failed" in result for result in results.values())
+    assert sweep(table, "paper", output, names) == results
 
 
-def test_other_settings_than_before_are_a_failure_that_says_so(done, table):
-    output, results = done
-    words = ["--config.train.seed=1"]
-    again = sweep(table, "paper", output, ["shallow"], words)
-    assert "train.seed: was 0, now 1" in again["shallow"]["failed"]
-    sweep(table, "paper", output, ["shallow"])
-    assert json.loads((output / "results.json").read_text()) == results
+def test_a_killed_sweep_ends_its_rows_and_goes_on(table, done, tmp_path):
+    output = tmp_path / "runs"
+    command = [sys.executable, "-m", "albert_jax.sweep", table, "--output", str(output)]
+    command += ["--row", "shallow"]
+    process = subprocess.Popen(command, start_new_session=True)
+    while process.poll() is None and not (output / "shallow" / "metrics.jsonl").exists():
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while is_locked(output / "shallow") and time.monotonic() < deadline:
+        time.sleep(0.1)  # its run saves its state, and ends
+    assert not is_locked(output / "shallow")
+    assert not (output / "shallow" / "result.json").exists()
+    subprocess.run(command, check=True)
+    wanted = json.loads((done[0] / "results.json").read_text())
+    assert json.loads((output / "results.json").read_text()) == {"shallow": wanted["shallow"]}
+
+
+def is_locked(folder: Path) -> bool:
+    try:
+        with locked(folder):
+            return False
+    except ValueError:
+        return True
+
+
+def test_other_settings_than_before_are_refused(done, table):
+    output, _ = done
+    before = (output / "results.json").read_text()
+    with pytest.raises(ValueError, match=r"train.seed: was 0, now 1. Restore them, or choose"):
+        sweep(table, "paper", output, ["shallow"], overrides=["--config.train.seed=1"])
+    assert (output / "results.json").read_text() == before
 
 
 def test_rows_that_an_override_makes_equal_are_refused(table, tmp_path, capsys):
