@@ -113,7 +113,8 @@ def test_notebooks_and_benchmarks_import_what_is_there(repo_root):
         (node.module, alias.name, name)
         for name, text in code.items()
         for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("albert_jax")
+        if isinstance(node, ast.ImportFrom) and node.module
+        if node.module.startswith("albert_jax")
         for alias in node.names
     }
     assert len(wanted) > 20

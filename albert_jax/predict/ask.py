@@ -7,8 +7,12 @@ from collections.abc import Sequence
 
 from albert_jax.checkpoints.read import AVERAGE
 from albert_jax.config.errors import USER_ERRORS, fail
-from albert_jax.predict.collection import CollectionAnswer, evaluate_collection, open_collection
 from albert_jax.predict.load import load
+from albert_jax.predict.retrieval.collection import (
+    CollectionAnswer,
+    evaluate_collection,
+    open_collection,
+)
 from albert_jax.tasks.examples import QuestionExample
 from albert_jax.tasks.readers.questions import read_questions
 
@@ -30,9 +34,17 @@ def ask(args: argparse.Namespace) -> None:
         examples = read_questions(args.input)
     else:
         examples = [QuestionExample("0", "", "", args.question, ())]
-    collection = open_collection(args.index, load(args.checkpoint, average=args.average))
+    embedder = load(args.embedder) if args.embedder else None
+    model = load(args.checkpoint, average=args.average)
+    collection = open_collection(args.index, model, embedder)
     metrics = evaluate_collection(
-        collection, examples, args.top_k, args.passages, args.bm25_weight, _print
+        collection,
+        examples,
+        args.top_k,
+        args.passages,
+        args.retrieval_weight,
+        args.null_threshold,
+        _print,
     )
     if any(example.answers for example in examples):
         print(json.dumps(metrics))
@@ -59,10 +71,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--top_k", type=int, default=5, help="answers to each (default: 5)")
     parser.add_argument("--passages", type=int, default=20, help="passages to read (default: 20)")
     parser.add_argument(
-        "--bm25_weight",
+        "--embedder", help="the model that made the index's vectors, if it has moved"
+    )
+    parser.add_argument(
+        "--retrieval_weight",
         type=float,
         default=0.0,
         help="what an answer loses per point that its passage is behind the best (default: 0)",
+    )
+    parser.add_argument(
+        "--null_threshold",
+        type=float,
+        default=0.0,
+        help="log odds of no answer above which there is none; measured with --input, it is "
+        "printed with the metrics (default: 0)",
     )
     parser.add_argument("--average", type=int, default=1, help=AVERAGE)
     try:

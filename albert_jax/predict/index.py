@@ -5,9 +5,11 @@ import os
 import sys
 from collections.abc import Sequence
 
+import jax
+
 from albert_jax.config.errors import USER_ERRORS, fail
 from albert_jax.config.load import user_path
-from albert_jax.predict.retrieval import build_index
+from albert_jax.predict.retrieval.index import build_index
 from albert_jax.prepare.formats import FORMATS
 from albert_jax.prepare.sentences import AUTO
 
@@ -16,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m albert_jax.predict.index",
-        description="Cuts documents into passages and indexes their words.",
+        description="Cuts documents into passages and indexes their words, or their vectors.",
         epilog="Then ask: albert-jax predict.ask --checkpoint RUN --index DIR --question TEXT.",
     )
     parser.add_argument(
@@ -37,10 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--stop_words", help="code whose most frequent words are left out, such as en"
     )
+    parser.add_argument(
+        "--embedder", help="a model whose vectors of passages are indexed in place of words"
+    )
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the files")
     parser.add_argument("--text_field", default="text", help="JSON or TFDS field with the text")
     parser.add_argument("--data_dir", help="the folder of TFDS data sets")
     args = parser.parse_args(argv)
+    if not args.embedder and not os.environ.get("JAX_PLATFORMS"):
+        jax.config.update("jax_platforms", "cpu")  # bm25s starts JAX; accelerators are for others
     try:
         counts = build_index(
             args.input,
@@ -48,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.passage_words,
             args.language,
             args.stop_words,
+            args.embedder,
             args.format,
             args.text_field,
             args.data_dir,
@@ -60,6 +68,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # bm25s starts JAX where it is installed; accelerators are for others.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     sys.exit(main())

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,10 +22,16 @@ from support.texts import WORDS, make_sentence
 from albert_jax.config import TaskConfig
 from albert_jax.convert import write_run
 from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
-from albert_jax.predict import ask, index, retrieval
-from albert_jax.predict.collection import Collection, evaluate_collection, open_collection, recall
+from albert_jax.predict import ask, index
 from albert_jax.predict.finetuned import FinetunedModel
-from albert_jax.predict.retrieval import Index, build_index
+from albert_jax.predict.load import load
+from albert_jax.predict.retrieval.collection import (
+    Collection,
+    evaluate_collection,
+    open_collection,
+    recall,
+)
+from albert_jax.predict.retrieval.index import RECORD, Index, build_index
 from albert_jax.prepare.corpus import Document
 from albert_jax.prepare.passages import passages_of, text_of
 from albert_jax.prepare.sentences import language_of, split_sentences
@@ -254,7 +263,7 @@ def test_a_model_that_always_answers_does_so(folder, make_model):
 def test_the_weight_of_the_search_favours_its_first_passages(collection):
     question = " ".join(collection.search("é3")[3].text.split()[:6])
     first = collection.search(question, 1)[0]
-    answers = [a for a in collection.answer(question, 10**6, bm25_weight=100.0) if a.text]
+    answers = [a for a in collection.answer(question, 10**6, retrieval_weight=100.0) if a.text]
     plain = {a[3:6]: a.score for a in collection.answer(question, 10**6)}
     assert answers[0].passage == first.text
     assert any(a.score < plain[a[3:6]] - 1 for a in answers)
@@ -328,6 +337,24 @@ def test_answers_are_scored(folder, make_model, texts):
     assert heard == [(e.id, collection.answer(question, 2)) for e in (example, wrong)]
 
 
+def test_the_measured_threshold_is_the_best(folder, make_model, texts):
+    collection = open_collection(folder, make_model(validation={"null_threshold": 0}))
+    asked = [gold(texts, number, number % 8) for number in range(12)]
+    best = {e.id: collection.answer(e.question)[0] for e in asked}
+    asked = [
+        e._replace(answers=(Answer(best[e.id].text, -1),) if i % 3 else ())
+        for i, e in enumerate(asked)
+    ]
+
+    def f1(threshold: float) -> float:
+        return evaluate_collection(collection, asked, null_threshold=threshold)["f1"]
+
+    measured = evaluate_collection(collection, asked, null_threshold=-1.0)["null_threshold"]
+    assert measured == pytest.approx(evaluate_collection(collection, asked)["null_threshold"])
+    tried = {threshold: f1(threshold) for threshold in np.linspace(-10, 10, 41)}
+    assert f1(measured + 1e-4) >= max(tried.values()) > min(tried.values())
+
+
 @pytest.fixture(scope="module")
 def run(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = make_weights("question_answering", task=SQUAD, vocabulary=tokenizer.vocabulary)
@@ -338,6 +365,52 @@ def run(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_run(weights, place, config)
     return place
+
+
+@pytest.fixture(scope="module")
+def vectors(run: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same documents, indexed by the vectors of `run`; to be read only."""
+    output = tmp_path_factory.mktemp("vectors") / "index"
+    source = folder.parent / "texts.jsonl"
+    counts = build_index([source], output, passage_words=20, embedder=run)
+    assert counts == Index(folder).counts | {"passages_cut": 0}
+    return output
+
+
+def test_vectors_find_passages_by_their_cosines(vectors, run, folder):
+    model, question = load(run), "tan é3 siling?"
+    found = Index(vectors).search(question, 10**6)
+    assert len(found) == Index(folder).counts["passages"]
+    cosines_P = model.embed([p.text for p in found]) @ model.embed([question])[0]
+    np.testing.assert_allclose([p.score for p in found], cosines_P, atol=1e-5)
+    assert list(cosines_P) == sorted(cosines_P, reverse=True)
+    assert len(set(cosines_P)) > len(found) / 2
+    assert Index(vectors).search(question, 2) == found[:2]
+    answers = open_collection(vectors, model).answer(question, passages=1)
+    assert {a.passage for a in answers if a.text} == {found[0].text}
+
+
+def test_passages_that_an_embedder_cuts_are_counted(run, tmp_path):
+    (tmp_path / "a.txt").write_text(" ".join(WORDS * 9))
+    counts = build_index([tmp_path / "a.txt"], tmp_path / "index", 5000, embedder=run)
+    assert (counts["passages"], counts["passages_cut"]) == (1, 1)
+
+
+def test_vectors_need_the_model_that_made_them(vectors, run, folder, make_model, tokenizer):
+    model = load(run)
+    weights = make_weights("question_answering", task=SQUAD)
+    other = FinetunedModel(weights, jax.tree.map(jnp.negative, weights.params), tokenizer)
+    with pytest.raises(ValueError, match=r"another model made these vectors; open it with that"):
+        Index(vectors, other)
+    with pytest.raises(ValueError, match="is an index of words; leave out the embedder"):
+        Index(folder, model)
+    run.rename(run.with_name("moved"))
+    try:
+        with pytest.raises(FileNotFoundError, match=r"vectors is missing .*run.*; give its new"):
+            open_collection(vectors, make_model())
+        assert open_collection(vectors, make_model(), model).search("tan?")
+    finally:
+        run.with_name("moved").rename(run)
 
 
 def test_the_commands_make_a_collection_and_answer_from_it(run, texts, tmp_path, capsys):
@@ -376,6 +449,9 @@ def call(
         "--output .* exists and is not empty": lambda: build_index([source], source),
         "passage_words=0 must be at least 1": lambda: build_index([source], output, 0),
         "language 'english': must be": lambda: build_index([source], output, 9, "english"),
+        "stop_words 'en' and an embedder": lambda: build_index(
+            [source], output, stop_words="en", embedder=source
+        ),
         "stop_words 'klingon'": lambda: build_index([source], output, stop_words="klingon"),
         "must be a string, not blank: ' '": lambda: collection.answer(" "),
         "must be a string, not blank: None": lambda: collection.search(None),  # pyright: ignore
@@ -421,7 +497,7 @@ def damaged(tmp_path: Path) -> Path:
 
 def test_a_damaged_index_is_refused(damaged):
     files = [file for file in sorted(damaged.rglob("*")) if file.is_file()]
-    assert len(files) == 10
+    assert len(files) == 11
     for file in files:
         data = file.read_bytes()
         file.write_bytes(data[:-2])
@@ -434,7 +510,7 @@ def test_a_damaged_index_is_refused(damaged):
             Index(damaged)
         file.write_bytes(bytes(len(data)))
         if file.suffix in (".npy", ".json"):
-            with pytest.raises(ValueError, match=r"damaged|not JSON"):
+            with pytest.raises(ValueError, match=r"cannot be opened|not JSON"):
                 Index(damaged)
         file.write_bytes(data)
     assert Index(damaged).search(WORDS[0])
@@ -442,10 +518,10 @@ def test_a_damaged_index_is_refused(damaged):
 
 @pytest.mark.parametrize(
     ("record", "message"),
-    [("{", "not JSON"), ("[]", "must be a JSON object"), ('{"format": 2}', "format 2 is not 1"),
-     ('{"format": 1}', "no counts and files")],
+    [("{", "not JSON"), ("[]", "must be a JSON object"), ('{"format": 1}', "format 1 is not 2"),
+     ('{"format": 2}', "no counts, settings and files")],
 )  # fmt: skip
 def test_an_index_of_another_kind_is_refused(record, message, damaged):
-    (damaged / retrieval.RECORD).write_text(record)
+    (damaged / RECORD).write_text(record)
     with pytest.raises(ValueError, match=message):
         Index(damaged)

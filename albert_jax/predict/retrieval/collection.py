@@ -12,10 +12,11 @@ from scipy.special import softmax
 
 from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.predict.results import Answered
-from albert_jax.predict.retrieval import Index, Passage
+from albert_jax.predict.retrieval.documents import Passage
+from albert_jax.predict.retrieval.index import Index
 from albert_jax.tasks.examples import NOT_FOUND, QuestionExample
 from albert_jax.tasks.question_answering import QuestionAnswering
-from albert_jax.tasks.squad_metrics import squad_metrics
+from albert_jax.tasks.squad_metrics import best_null_threshold, squad_metrics
 
 DEPTHS = (1, 5, 20)  # numbers of passages for which recall is measured
 # Answers of a passage: the probability of one must not depend on how many are shown.
@@ -76,19 +77,27 @@ class Collection:
         return self.index.search(question, top_k)
 
     def answer(
-        self, question: str, top_k: int = 5, passages: int = 20, bm25_weight: float = 0.0
+        self,
+        question: str,
+        top_k: int = 5,
+        passages: int = 20,
+        retrieval_weight: float = 0.0,
+        null_threshold: float = 0.0,
     ) -> list[CollectionAnswer]:
         """Returns the most likely answers to a question, best first; "" means no answer.
 
-        An answer in two overlapping passages counts once. If no passage shares a word with the
-        question, there is no answer.
+        An answer in two overlapping passages counts once. If no passage is found, there is no
+        answer.
 
         Args:
           question: the question.
           top_k: how many answers to return.
           passages: how many passages to read.
-          bm25_weight: how many nats an answer loses for each point by which its passage's score
-            is below the best passage's.
+          retrieval_weight: how many nats an answer loses for each point by which its passage's
+            score is below the best passage's.
+          null_threshold: the log odds (nats) of no answer against the best one above which there
+            is none, beyond the model's own threshold, which is for single passages;
+            `evaluate_collection` returns the best.
 
         Raises:
           ValueError: if the question is blank, a number is less than 1, or the model does not
@@ -103,33 +112,38 @@ class Collection:
             return [_NO_ANSWER]
         contexts = [passage.text for passage in found]
         read = self._model.answer_batch([question] * len(found), contexts, _ALL)
-        return _ranked(found, read, bm25_weight)[:top_k]
+        return _ranked(found, read, retrieval_weight, null_threshold)[:top_k]
 
 
-def open_collection(index: str | PathLike, model: FinetunedModel) -> Collection:
+def open_collection(
+    index: str | PathLike, model: FinetunedModel, embedder: FinetunedModel | None = None
+) -> Collection:
     """Opens an index that `build_index` wrote, to be read by a model.
 
     Raises:
-      FileNotFoundError: if there is no index, or one of its files is missing.
-      ValueError: if it is damaged, or bm25s is not installed.
+      FileNotFoundError: as `Index`.
+      ValueError: as `Index`, or if the model does not answer questions.
     """
-    return Collection(Index(Path(index)), model)
+    return Collection(Index(Path(index), embedder), model)
 
 
 def _ranked(
-    found: Sequence[Passage], read: Sequence[Sequence[Answered]], bm25_weight: float
+    found: Sequence[Passage],
+    read: Sequence[Sequence[Answered]],
+    retrieval_weight: float,
+    null_threshold: float,
 ) -> list[CollectionAnswer]:
     """Returns the distinct answers of all passages, the most likely first."""
     best: dict[tuple[int, int, int], CollectionAnswer] = {}
     for passage, answers in zip(found, read, strict=True):
-        malus = bm25_weight * (found[0].score - passage.score)
+        change = null_threshold - retrieval_weight * (found[0].score - passage.score)
         for a in answers:
             if not a.text:
                 best[_NO_ANSWER.number, 0, 0] = _NO_ANSWER
                 continue
             start, end = passage.start + a.start, passage.start + a.end
             answer = CollectionAnswer(
-                a.text, 0.0, a.score - malus, passage.document, start, end,
+                a.text, 0.0, a.score + change, passage.document, start, end,
                 passage.text, passage.score, passage.number,
             )  # fmt: skip
             place = passage.number, start, end
@@ -144,7 +158,8 @@ def evaluate_collection(
     examples: Sequence[QuestionExample],
     top_k: int = 5,
     passages: int = 20,
-    bm25_weight: float = 0.0,
+    retrieval_weight: float = 0.0,
+    null_threshold: float = 0.0,
     told: Callable[[QuestionExample, list[CollectionAnswer]], None] | None = None,
 ) -> dict[str, float]:
     """Returns how well questions are answered, and seconds per question.
@@ -154,11 +169,13 @@ def evaluate_collection(
       examples: questions with their gold answers.
       top_k: how many answers `told` gets.
       passages: how many passages to read.
-      bm25_weight: as for `Collection.answer`.
+      retrieval_weight: as for `Collection.answer`.
+      null_threshold: as for `Collection.answer`.
       told: gets each question with its answers.
 
     Returns:
-      The metrics of `squad_metrics`, those of `recall`, and seconds.
+      The metrics of `squad_metrics`, those of `recall`, seconds, and, if the model may find no
+      answer, the `null_threshold` for which F1 is best.
 
     Raises:
       ValueError: if there are no questions, or as `Collection.answer`.
@@ -166,7 +183,9 @@ def evaluate_collection(
     texts, odds, seconds = {}, {}, 0.0
     for example in examples:
         start = time.perf_counter()
-        answers = collection.answer(example.question, _ALL, passages, bm25_weight)
+        answers = collection.answer(
+            example.question, _ALL, passages, retrieval_weight, null_threshold
+        )
         seconds += time.perf_counter() - start
         if told:
             told(example, answers[:top_k])
@@ -175,10 +194,12 @@ def evaluate_collection(
         if len(spans) < len(answers):
             odds[example.id] = -spans[0].score if spans else 0.0
     # A model that always answers has no odds, unless no passage was found.
-    has_odds = len(odds) == len(examples)
-    metrics = (
-        squad_metrics(texts, examples, odds, 0.0) if has_odds else squad_metrics(texts, examples)
-    )
+    if len(odds) == len(examples):
+        metrics = squad_metrics(texts, examples, odds, 0.0)
+        best = best_null_threshold(texts, examples, odds)
+        metrics["null_threshold"] = null_threshold + best
+    else:
+        metrics = squad_metrics(texts, examples)
     return metrics | recall(collection.index, examples) | {"seconds": seconds / len(examples)}
 
 

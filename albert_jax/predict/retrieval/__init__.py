@@ -1,0 +1,1 @@
+"""Search in a collection of documents, and answers from it."""

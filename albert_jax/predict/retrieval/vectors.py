@@ -1,0 +1,83 @@
+"""Search for what is meant, by the cosines of a model's vectors.
+
+vectors.npy   the vector of each passage, float32 [P,D]
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from albert_jax.predict.embedding import normalized
+from albert_jax.predict.finetuned import FinetunedModel
+
+_FILE = "vectors.npy"
+_CHUNK = 1024  # passages embedded together, those of like length in a batch
+_SAME = 0.05  # cosine distance up to which vectors are of the same model, at any precision
+
+
+class Vectors:
+    """The vectors of passages, mapped into memory, and the model that made them.
+
+    Attributes:
+      floor: below the score of every passage.
+    """
+
+    floor = -math.inf
+
+    def __init__(self, folder: Path, model: FinetunedModel, first: str):
+        """Opens what `write_vectors` wrote.
+
+        Args:
+          folder: where it was written.
+          model: the model that made the vectors.
+          first: the first passage.
+
+        Raises:
+          ValueError: if it is damaged, or another model made it.
+        """
+        self._vectors_PD = np.load(folder / _FILE, mmap_mode="r")
+        self._model = model
+        vector_D = _embed(model, [first])[0][0]
+        if vector_D.shape != self._vectors_PD.shape[1:] or (
+            vector_D @ self._vectors_PD[0] < 1 - _SAME
+        ):
+            raise ValueError(
+                f"{folder}: another model made these vectors; open it with that one, or build the "
+                "index again"
+            )
+
+    def scores(self, question: str) -> np.ndarray:
+        """Returns the cosine of each passage's vector with the question's, float32 [P]."""
+        return self._vectors_PD @ _embed(self._model, [question])[0][0]
+
+
+def write_vectors(folder: Path, texts: Iterator[str], model: FinetunedModel) -> int:
+    """Writes the vectors of passages; returns how many passages were cut.
+
+    Args:
+      folder: where to write.
+      texts: the passages.
+      model: gives the vectors.
+    """
+    cut = count = 0
+    raw = folder / "raw"
+    with raw.open("wb") as file, tqdm(desc="embedding", unit=" passages", leave=False) as bar:
+        while chunk := list(itertools.islice(texts, _CHUNK)):
+            vectors_BD, more = _embed(model, chunk)
+            file.write(vectors_BD.astype("<f4").tobytes())
+            cut, count = cut + more, count + len(chunk)
+            bar.update(len(chunk))
+    if count:
+        np.save(folder / _FILE, np.memmap(raw, "<f4", "r").reshape(count, -1))
+    raw.unlink()
+    return cut
+
+
+def _embed(model: FinetunedModel, texts: list[str]) -> tuple[np.ndarray, int]:
+    """Returns vectors of length 1 [B,D] of texts, and how many texts were cut."""
+    vectors_BD, cut = model._embedder(texts, model.tokenizer, None)
+    return normalized(vectors_BD), cut
