@@ -35,6 +35,11 @@ def read(
         path = fetch(path)
     path = Path(path).expanduser()
     if not is_hf(path) and not is_tf(path):
+        if not path.exists():
+            raise FileNotFoundError(
+                f"there is no model at {str(path)!r}; is the path correct? A model of the Hugging "
+                "Face Hub is hf:NAME"
+            )
         return read_run_weights(path, step, with_moments, average)
     if average > 1:
         raise ValueError(f"{str(path)!r} is not a run directory: there is nothing to average")

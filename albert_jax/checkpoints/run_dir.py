@@ -156,7 +156,8 @@ def read_run(workdir: Path) -> Run:
     """
     path = workdir / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{str(workdir)!r} is not a run directory: it has no config.json")
+        reason = "it has no config.json" if workdir.exists() else "it does not exist"
+        raise FileNotFoundError(f"{str(workdir)!r} is not a run directory: {reason}")
     record = _read_record(path)
     try:
         config = config_from_dict(record["config"])

@@ -135,7 +135,7 @@ def test_a_run_has_the_settings_that_it_will_go_on_with(run, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(source="nowhere"), "'nowhere' is not a run directory"),
+        (lambda c: c.update(source="nowhere"), "there is no model at 'nowhere'"),
         (lambda c: c.update(more=["--step", "3"]), "no checkpoint of step 3"),
         (lambda c: c.update(more=["--colour", "red"]), "unknown argument '--colour'"),
         (lambda c: c.update(more=["--config", "x.py"]), "--config applies only to --to orbax"),

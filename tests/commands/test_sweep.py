@@ -69,7 +69,7 @@ def test_a_failed_row_does_not_stop_the_rest(done):
     output, results = done
     assert list(results) == ["shallow", "broken", "deep", "after-broken"]
     assert "vocab_size=61" in results["broken"]["failed"]
-    assert "is not a run directory" in results["after-broken"]["failed"]
+    assert "there is no model at" in results["after-broken"]["failed"]
     text = (output / "table.md").read_text()
     assert text.startswith("# Table 0: what a test needs.\n")
     assert json.loads((output / "results.json").read_text()) == results

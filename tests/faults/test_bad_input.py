@@ -196,7 +196,7 @@ OVERRIDES = [
     of_override(
         "--config.task.seeds=[1,x]", r"config.task.seeds must be whole numbers, such as \[0,1"
     ),
-    of_override("--config.init_from={tmp}/nothing", "nothing' is not a run directory"),
+    of_override("--config.init_from={tmp}/nothing", "there is no model at .*nothing'"),
     of_override(
         "--config.init_from={good}/hf --config.model.hidden_size=64",
         "is a different model: model.hidden_size is 32, but this run has 64",
@@ -470,7 +470,7 @@ MODELS = [
     ),
 ]
 LOADS = [
-    of_load("is not a run directory", name="{tmp}/none"),
+    of_load("there is no model at", name="{tmp}/none"),
     of_load("is not a run directory", name="{tmp}"),
     of_load("is not a run directory", name="{good}/rows"),
     of_load("is not a run directory", name="{good}/config.py"),

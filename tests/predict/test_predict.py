@@ -349,7 +349,7 @@ ERRORS: list[tuple[Any, str, list[str], str]] = [
     (TAGGER, "test.txt", ["a B-ORG", "b O"], "has no class 'B-ORG'"),
     (("pretraining", "pretrain"), "test.tsv", ["text", "a"], "pretraining: it was not fine-tuned"),
     ((*CLASSIFIER, False), "test.tsv", ["text", "a"], "came without a vocabulary"),
-    (None, "test.tsv", ["text", "a"], "is not a run directory"),
+    (None, "test.tsv", ["text", "a"], "there is no model at"),
     (CLASSIFIER, "other", [], "holds none of train.*"),
     (CLASSIFIER, "", [], "data: no such file or folder"),
     (CLASSIFIER, "test.tsv", ["text\tlabel", "a"], "test.tsv:2: 1 columns"),

@@ -345,7 +345,7 @@ def test_the_median_is_of_the_runs_that_did_not_fail():
     ("changes", "message"),
     [
         ({"init_from": ""}, "config.init_from is empty"),
-        ({"init_from": "nowhere"}, "'nowhere' is not a run directory"),
+        ({"init_from": "nowhere"}, "there is no model at 'nowhere'"),
         ({"task": {"tokenizer": ""}}, "config.task.tokenizer is empty"),
         ({"task": {"data": "nowhere"}}, "nowhere"),
         ({"model": {"vocab_size": 59}}, "has 60 tokens"),
