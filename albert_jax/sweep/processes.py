@@ -37,32 +37,9 @@ class Run(NamedTuple):
     start: Path | None = None
 
 
-def keep_settings(output: Path, configs: Mapping[str, Config]) -> None:
-    """Writes the settings of runs by name, or checks that they are as before.
-
-    Raises:
-      ValueError: if a run has other settings than before.
-    """
-    path = output / _SETTINGS
-    new = json.loads(json.dumps({name: config.to_dict() for name, config in configs.items()}))
-    old = read_object(path) if path.is_file() else {}
-    for name in new.keys() & old.keys():
-        a, b = (traverse_util.flatten_dict(one[name], sep=".") for one in (old, new))
-        differing = [
-            f"{key}: was {a.get(key)!r}, now {b.get(key)!r}"
-            for key in sorted({*a, *b})
-            if a.get(key) != b.get(key)
-        ]
-        if differing:
-            raise ValueError(
-                f"{str(output)!r} holds runs with other settings: {'; '.join(differing)}. Restore "
-                "them, or choose another --output"
-            )
-    output.mkdir(parents=True, exist_ok=True)
-    replace_json(path, old | new)
-
-
-def finished(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, str]]:
+def finished(
+    runs: Sequence[Run], jobs: int, output: Path, configs: Mapping[str, Config]
+) -> Iterator[tuple[Run, str]]:
     """Yields each run as it ends, with the reason why it failed, or "".
 
     A run that has a result is not started again. Where each process can have a CPU core or more,
@@ -71,13 +48,16 @@ def finished(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, str]]:
     Args:
       runs: what to do, in this order.
       jobs: how many at once, at least 1.
+      output: the directory of all runs.
+      configs: settings by name, to be the same whenever runs are added or resumed there.
 
     Raises:
-      ValueError: if `jobs` is less than 1.
+      ValueError: if `jobs` is less than 1, or settings are not as before.
       KeyboardInterrupt: on SIGTERM to a run or Ctrl-C; the other runs save their state first.
     """
     if jobs < 1:
         raise ValueError(f"--jobs={jobs} must be at least 1")
+    _keep_settings(output, configs)
     waiting, free = list(runs), list(range(jobs))
     running: dict[subprocess.Popen, tuple[Run, int]] = {}
     try:
@@ -102,6 +82,27 @@ def finished(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, str]]:
             process.send_signal(signal.SIGTERM)
         for process in running:
             process.wait()
+
+
+def _keep_settings(output: Path, configs: Mapping[str, Config]) -> None:
+    """Writes the settings of runs by name, or checks that they are as before."""
+    path = output / _SETTINGS
+    new = json.loads(json.dumps({name: config.to_dict() for name, config in configs.items()}))
+    old = read_object(path) if path.is_file() else {}
+    for name in new.keys() & old.keys():
+        a, b = (traverse_util.flatten_dict(one[name], sep=".") for one in (old, new))
+        differing = [
+            f"{key}: was {a.get(key)!r}, now {b.get(key)!r}"
+            for key in sorted({*a, *b})
+            if a.get(key) != b.get(key)
+        ]
+        if differing:
+            raise ValueError(
+                f"{str(output)!r} holds runs with other settings: {'; '.join(differing)}. Restore "
+                "them, or choose another --output"
+            )
+    output.mkdir(parents=True, exist_ok=True)
+    replace_json(path, old | new)
 
 
 def _next(

@@ -10,7 +10,7 @@ import numpy as np
 from albert_jax.config import Config
 from albert_jax.config.load import load_config
 from albert_jax.data.files import read_object, replace_json
-from albert_jax.sweep.processes import RESULT, Run, finished, keep_settings
+from albert_jax.sweep.processes import RESULT, Run, finished
 from albert_jax.sweep.report import write_report
 from albert_jax.sweep.trials import Settings, combinations
 from albert_jax.tasks.metrics import METRICS, text_metrics
@@ -63,7 +63,6 @@ def search(
     configs = {name: load_config(file, one) for name, one in words.items()}
     _check_distinct(configs)
     metric, floor = _measure_of(load_config(file, overrides))
-    keep_settings(output, configs)
     places = {
         output / name / f"seed_{seed}": (name, seed) for name in chosen for seed in range(seeds)
     }
@@ -76,7 +75,7 @@ def search(
         for workdir, (name, seed) in places.items()
     ]
     results: Results = {name: {} for name in chosen}
-    for run, failure in finished(runs, jobs):
+    for run, failure in finished(runs, jobs, output, configs):
         name, seed = places[run.workdir]
         found = {"failed": failure} if failure else _result(run.workdir, metric, floor)
         results[name][str(seed)] = found

@@ -12,7 +12,7 @@ from albert_jax.config import Config
 from albert_jax.config.load import load_config, run_file
 from albert_jax.config.paper import SMALL, TableRow
 from albert_jax.data.files import read_object, replace_json
-from albert_jax.sweep.processes import RESULT, Run, finished, keep_settings
+from albert_jax.sweep.processes import RESULT, Run, finished
 
 SCALES = ("paper", SMALL)
 
@@ -55,14 +55,13 @@ def sweep(
     paths = {name: f"{file}:{name}" + ("" if scale == "paper" else f",{scale}") for name in chosen}
     configs = _valid_configs(paths, words)
     _check_distinct(configs)
-    keep_settings(output, configs)
     runs = [
         Run(name, output / name, ["--measure", "--config", paths[name], *words[name]], start)
         for name, row in chosen.items()
         for start in [output / row.start if row.start else None]
     ]
     ordered = {}
-    for run, failure in finished(runs, jobs):
+    for run, failure in finished(runs, jobs, output, configs):
         result = {"failed": failure} if failure else read_object(run.workdir / RESULT)
         print(json.dumps({run.name: result}), flush=True)
         results = _read_results(output) | {run.name: result}  # another process may do other rows
