@@ -46,7 +46,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 # torch brings. The default environment has neither.
 PEERS = ("torch", "tensorflow")
 # How a test may say why it is skipped: by what this machine lacks, and not the environment.
-LACKS = ("an NVIDIA GPU", "a TPU", "libtpu", "Linux", "SLURM", "root", "the data")
+LACKS = ("an NVIDIA GPU", "a TPU", "libtpu", "Linux", "SLURM", "root", "the data",
+         "sentence-transformers")  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -57,8 +57,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
         files = self.models.get(name, {})
         if is_api and files:
             self.answer(200, json.dumps(describe(name, files, rest[0])).encode())
-        elif rest[:1] == ["resolve"] and rest[2] in files:
-            self.answer(200, files[rest[2]])
+        elif rest[:1] == ["resolve"] and (file := "/".join(rest[2:]).rstrip("/")) in files:
+            self.answer(200, files[file])
         else:
             self.answer(404, b"", error="EntryNotFound" if files else "RepoNotFound")
 
@@ -80,13 +80,16 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[str]:
-    """The address of a hub with two models, and files beside that nobody should fetch."""
+    """The address of a hub with three models, and files beside that nobody should fetch."""
     config = tiny_model()
     write_hf(Weights(config, random_params(config), "pretraining"), tmp_path / "model")
     files = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     old = {"config.json": files["config.json"], "pytorch_model.bin": b"not weights"}
     others = {"modeling.py": b"x", "flax_model.msgpack": b"x", "pytorch_model.bin": b"x"}
-    models = {"some/albert": files | others, "some/old": old}
+    write_hf(Weights(config, random_params(config, ()), "embedding"), tmp_path / "embedding")
+    found = (path for path in (tmp_path / "embedding").rglob("*") if path.is_file())
+    sentences = {str(p.relative_to(tmp_path / "embedding")): p.read_bytes() for p in found}
+    models = {"some/albert": files | others, "some/old": old, "some/sentences": sentences}
     handler = type("Handler", (Hub,), {"models": models})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -109,6 +112,14 @@ def test_a_model_is_fetched_once_and_without_code(hub, tmp_path):
     assert said == "pretraining config.json model.safetensors"
     # ... and is then there without a hub
     assert read_in_process("http://127.0.0.1:1", cache, "hf:some/albert") == said
+
+
+def test_a_model_of_sentence_transformers_is_fetched_with_its_folders(hub, tmp_path):
+    said = read_in_process(hub, tmp_path / "cache", "hf:some/sentences")
+    assert said == (
+        "embedding 1_Pooling 2_Normalize config.json config_sentence_transformers.json "
+        "model.safetensors modules.json sentence_bert_config.json"
+    )
 
 
 @pytest.mark.slow

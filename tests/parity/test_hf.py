@@ -107,8 +107,7 @@ def test_vectors_are_those_of_their_encoder(pooling, vocabulary, tmp_path):
     params = random_params(config, KINDS["embedding"])
     write_hf(Weights(config, params, "embedding", tokenizer.vocabulary, task=task), tmp_path)
     cls: Any = transformers.AlbertModel
-    options = {"add_pooling_layer": False, "output_loading_info": True}
-    model, info = cls.from_pretrained(tmp_path, **options)
+    model, info = cls.from_pretrained(tmp_path, output_loading_info=True)
     assert {name: list(problems) for name, problems in info.items() if problems} == {}
     texts = ["tan siling", "tan"]
     batch = transformers.AutoTokenizer.from_pretrained(tmp_path)(

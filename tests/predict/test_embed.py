@@ -1,26 +1,18 @@
 """Vectors of texts: alike in any company, by either pooling, from every source."""
 
-import dataclasses
-import json
 import random
-import shutil
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support.finetuned import make_weights
 from support.models import tiny_model
-from support.params import equal_trees
 from support.texts import VOCAB_SIZE, make_sentence
 
 import albert_jax
-from albert_jax.checkpoints.formats.huggingface import read_hf, write_hf
 from albert_jax.config import TaskConfig
 from albert_jax.config.embedding import EmbeddingConfig
-from albert_jax.convert import convert
 from albert_jax.data.tokenizers import Tokenizer, load_tokenizer
 from albert_jax.export.write import write_export
 from albert_jax.predict.finetuned import FinetunedModel
@@ -136,80 +128,3 @@ def test_an_export_of_another_task_says_what_it_holds(make_model, tmp_path):
     write_export(make_model("classification"), tmp_path, "stablehlo")
     with pytest.raises(ValueError, match="holds only the task of its model"):
         albert_jax.load(tmp_path).embed(["tan"])
-
-
-@pytest.fixture
-def directory(tokenizer, tmp_path) -> Path:
-    weights = make_weights("embedding", config=CONFIG, task=TASK, vocabulary=tokenizer.vocabulary)
-    write_hf(weights, tmp_path / "hf")
-    return tmp_path / "hf"
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-def test_the_files_of_sentence_transformers(directory, make_model, tmp_path):
-    modules = read(directory / "modules.json")
-    assert [module["path"] for module in modules] == ["", "1_Pooling", "2_Normalize"]
-    assert [module["type"] for module in modules] == [
-        f"sentence_transformers.models.{name}" for name in ("Transformer", "Pooling", "Normalize")
-    ]
-    assert read(directory / "1_Pooling" / "config.json") == {
-        "word_embedding_dimension": CONFIG.hidden_size,
-        "pooling_mode_cls_token": True,
-        "pooling_mode_mean_tokens": False,
-        "pooling_mode_max_tokens": False,
-        "pooling_mode_mean_sqrt_len_tokens": False,
-    }
-    assert read(directory / "sentence_bert_config.json")["max_seq_length"] == 32
-    assert (directory / "2_Normalize").is_dir()
-    assert read(directory / "config.json")["architectures"] == ["AlbertModel"]
-
-    again, texts = read_hf(directory), make_texts(3)
-    assert (again.kind, again.task) == (
-        "embedding",
-        dataclasses.replace(TASK, name="embedding/pairs"),
-    )
-    model = make_model("embedding", TASK)
-    assert equal_trees(again.params, model.params)
-    np.testing.assert_array_equal(albert_jax.load(directory).embed(texts), model.embed(texts))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        convert(str(directory), tmp_path / "run", "orbax", None, None)
-    found = albert_jax.load(tmp_path / "run")
-    np.testing.assert_array_equal(found.embed(texts), model.embed(texts))
-
-
-def test_a_directory_without_lengths_has_the_models(directory):
-    (directory / "sentence_bert_config.json").unlink()
-    task = read_hf(directory).task
-    assert task is not None
-    assert task.max_length == CONFIG.max_position_embeddings
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling is max_tokens"),
-        ("1_Pooling/config.json", {}, "the pooling is missing; supported is one of mean_tokens"),
-        (
-            "1_Pooling/config.json",
-            {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
-            "the pooling is cls_token and mean_tokens",
-        ),
-        ("modules.json", [{"type": "a.Transformer"}, {"type": "a.Dense"}], "Remove the file"),
-        ("modules.json", [{"kind": 1}], "not a list of modules"),
-        ("sentence_bert_config.json", {"max_seq_length": "x"}, "max_seq_length='x' must be"),
-    ],
-)
-def test_directories_that_are_refused(name, content, message, directory):
-    (directory / name).write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=message):
-        read_hf(directory)
-
-
-def test_a_directory_without_its_pooling_is_refused(directory):
-    shutil.rmtree(directory / "1_Pooling")
-    with pytest.raises(FileNotFoundError, match="1_Pooling"):
-        read_hf(directory)

@@ -49,6 +49,7 @@ from albert_jax.model.heads import heads_of
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
             "pytorch_model.bin.index.json")  # fmt: skip
 _PROJECTION = "albert.encoder.embedding_hidden_mapping_in"
+_POOLERS = {"albert": "albert.pooler", "bert": "bert.pooler.dense"}
 # dialect -> tied copies of variables: name of the copy -> name of the original.
 _COPIES = {
     "albert": {
@@ -89,12 +90,16 @@ def read_hf(directory: Path) -> Weights:
             del variables[f"{_PROJECTION}.weight"], variables[f"{_PROJECTION}.bias"]
         else:
             config = dataclasses.replace(config, project_embeddings=True)
+    vocabulary = _vocabulary(directory)
+    positions = config.max_position_embeddings
+    task, task_files = read_sentence_task(directory, positions, vocabulary)
+    pooler = [f"{_POOLERS[dialect]}.{part}" for part in ("weight", "bias")]
+    if task and not any(np.any(variables.get(name, 1)) for name in pooler):
+        variables = {name: array for name, array in variables.items() if name not in pooler}
     params = from_variables(variables, config, dialect, str(directory))
     kind = kind or kind_of_heads(heads_of(params))
-    task, task_files = read_sentence_task(directory, config.max_position_embeddings)
     if task:
         kind = "embedding"
-    vocabulary = _vocabulary(directory)
     files += [path, *task_files, *(tokenizer_files(directory) if vocabulary else [])]
     labels = labels_of(values, str(path))
     if labels and kind in ("classification", "token_classification"):
@@ -150,10 +155,15 @@ def write_hf(weights: Weights, directory: Path) -> None:
         # transformers always projects, and x·1 + 0 equals x exactly.
         variables[f"{_PROJECTION}.weight"] = np.eye(weights.config.hidden_size, dtype=np.float32)
         variables[f"{_PROJECTION}.bias"] = np.zeros(weights.config.hidden_size, np.float32)
-    if weights.kind in (
-        "encoder",
-        "embedding",
-    ):  # transformers' models without heads have no such prefix
+    if weights.kind == "embedding":
+        # transformers' models have a pooler; one that is missing, it warns of and draws anew.
+        size = weights.config.hidden_size
+        variables = {
+            f"{_POOLERS[dialect]}.weight": np.zeros((size, size), np.float32),
+            f"{_POOLERS[dialect]}.bias": np.zeros(size, np.float32),
+        } | variables
+    # transformers' models without heads have no such prefix.
+    if weights.kind in ("encoder", "embedding"):
         variables = {name.removeprefix(f"{dialect}."): a for name, a in variables.items()}
     files = sentence_files(weights) if weights.kind == "embedding" else {}
     _write(directory, weights, variables, {"config.json": values, **files})
