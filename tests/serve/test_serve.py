@@ -227,9 +227,7 @@ def test_encoders_give_vectors(make_model):
     np.testing.assert_allclose(found, model.embed(WORDS[:3]), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("kind", "count"), [("classification", 3 * 5), ("masked_lm", 3 * 8 + 8), ("translation", 0)]
-)
+@pytest.mark.parametrize(("kind", "count"), [("classification", 3 * 5), ("masked_lm", 3 * 8 + 8)])
 def test_every_shape_is_compiled_before(kind, count, make_model):
     """5 widths of up to 40 tokens, 8 of up to 64; batches of 1, 2 and 4 rows."""
     task = TaskConfig(name="classification", max_length=40)
@@ -243,6 +241,20 @@ def test_every_shape_is_compiled_before(kind, count, make_model):
             elif kind == "masked_lm":
                 model.embed(texts)
                 model.fill_mask(f"{texts[0]} [MASK]")
+    assert names == []
+
+
+@pytest.mark.filterwarnings("ignore:.* texts were cut")
+def test_every_search_is_compiled_before(make_model):
+    """Widths 16 and 20; batches of 1, 2 and 4 rows."""
+    task = TaskConfig(name="translation/src-tgt", max_length=20)
+    model = make_model("translation", task=task)
+    assert warm_up(model, 3) == 2 * 3
+    with compiling() as names:
+        for count in (1, 2, 3):
+            for letters in range(1, 30, 2):  # a token each, or less
+                model.translate([("tan" * 10)[:letters]] * count)
+        model.translate(["tan"], beam=task.translation.beam)
     assert names == []
 
 
