@@ -206,7 +206,8 @@ class FinetunedModel(PretrainedModel):
         if len(options) < 2:
             raise ValueError(f"options must be a list of at least two strings, not {options!r}")
         examples = [ChoiceExample("0", context, question, tuple(options), None)]
-        return chosen(self.run(examples)[0], examples)[0]
+        outputs, features = self.run(examples)
+        return chosen(outputs, examples)[0]._replace(cut=any(features.notes.values()))
 
     def translate(
         self,

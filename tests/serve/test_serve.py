@@ -119,6 +119,13 @@ def test_a_request_says_how_many_texts_were_cut(classifier):
     assert response.json()["cut"] == 1
 
 
+def test_a_choice_says_whether_its_context_was_cut(make_model):
+    with client(make_model("multiple_choice")) as server:
+        for count, cut in ((1, False), (100, True)):
+            request = {"context": "tan " * count, "question": "what?", "options": WORDS[:2]}
+            assert server.post("/choose", json=request).json()["cut"] is cut
+
+
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
