@@ -253,12 +253,12 @@ def test_every_shape_is_compiled_before(kind, count, make_model):
 
 @pytest.mark.filterwarnings("ignore:.* texts were cut")
 def test_every_search_is_compiled_before(make_model):
-    """Widths 16 and 20; batches of 1, 2 and 4 rows."""
+    """Widths 16 and 20; batches of 1 and 2 rows."""
     task = TaskConfig(name="translation/src-tgt", max_length=20)
     model = make_model("translation", task=task)
-    assert warm_up(model, 3) == 2 * 3
+    assert warm_up(model, 2) == 2 * 2
     with compiling() as names:
-        for count in (1, 2, 3):
+        for count in (1, 2):
             for letters in range(1, 30, 2):  # a token each, or less
                 model.translate([("tan" * 10)[:letters]] * count)
         model.translate(["tan"], beam=task.translation.beam)
@@ -317,8 +317,8 @@ def test_the_command_answers_and_stops_when_told(form, vocabulary, tmp_path):
                     f"http://127.0.0.1:{port}/classify", data, 30
                 ) as reply:
                     return len(json.load(reply)["results"])
-            except urllib.error.URLError as error:
-                return type(error.reason)
+            except (urllib.error.URLError, ConnectionResetError) as error:
+                return type(getattr(error, "reason", error))
 
         leave_in_the_middle(int(port))
         with ThreadPoolExecutor(8) as pool:
