@@ -1,7 +1,6 @@
 """The server: what the model's methods say, over HTTP; limits, errors, metrics, a clean stop."""
 
 import json
-import logging
 import signal
 import socket
 import subprocess
@@ -11,9 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
-import jax
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
@@ -26,7 +23,6 @@ from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizers import load_tokenizer, read_vocabulary
 from albert_jax.export.write import write_export
 from albert_jax.predict.finetuned import FinetunedModel
-from albert_jax.predict.warm_up import warm_up
 from albert_jax.serve.__main__ import main
 from albert_jax.serve.app import Limits, Service
 
@@ -232,50 +228,6 @@ def test_encoders_give_vectors(make_model):
     with client(model) as server:
         found = server.post("/embed", json={"texts": WORDS[:3]}).json()["embeddings"]
     np.testing.assert_allclose(found, model.embed(WORDS[:3]), atol=1e-6)
-
-
-@pytest.mark.parametrize(("kind", "count"), [("classification", 3 * 5), ("masked_lm", 3 * 8 + 8)])
-def test_every_shape_is_compiled_before(kind, count, make_model):
-    """5 widths of up to 40 tokens, 8 of up to 64; batches of 1, 2 and 4 rows."""
-    task = TaskConfig(name="classification", max_length=40)
-    model = make_model(kind, **({"task": task} if kind == "classification" else {}))
-    assert warm_up(model, 3) == count
-    with compiling() as names:
-        for number in (1, 2, 3):
-            texts = [" ".join(WORDS[: 3 * number])] * number
-            if kind == "classification":
-                model.classify(texts)
-            elif kind == "masked_lm":
-                model.embed(texts)
-                model.fill_mask(f"{texts[0]} [MASK]")
-    assert names == []
-
-
-@pytest.mark.filterwarnings("ignore:.* texts were cut")
-def test_every_search_is_compiled_before(make_model):
-    """Widths 16 and 20; batches of 1 and 2 rows."""
-    task = TaskConfig(name="translation/src-tgt", max_length=20)
-    model = make_model("translation", task=task)
-    assert warm_up(model, 2) == 2 * 2
-    with compiling() as names:
-        for count in (1, 2):
-            for letters in range(1, 30, 2):  # a token each, or less
-                model.translate([("tan" * 10)[:letters]] * count)
-        model.translate(["tan"], beam=task.translation.beam)
-    assert names == []
-
-
-@contextmanager
-def compiling():
-    """Yields the names of what JAX compiles meanwhile."""
-    names = []
-    logger = logging.getLogger("jax._src.interpreters.pxla")
-    handler = logging.Handler()
-    handler.emit = lambda record: names.append(record.getMessage())
-    with jax.log_compiles():
-        logger.addHandler(handler)
-        yield names
-        logger.removeHandler(handler)
 
 
 def leave_in_the_middle(port: int) -> None:
