@@ -92,7 +92,7 @@ class FinetunedModel(PretrainedModel):
         self._compiled = partial(compiled, weights.config, params)
         inputs = tuple(input_axes(self.kind, self.heads)) if is_task(self.kind) else None
         self._program = export.task if export else self._compiled(self._task.outputs, inputs)
-        self._translators: dict[tuple, Translator] = {}
+        self._translators: dict[tuple[int, float], Translator] = {}
         if isinstance(self._task, Embedding):
             self._embed_as(config.max_length, config.embedding.pooling)
 
@@ -206,7 +206,8 @@ class FinetunedModel(PretrainedModel):
         if len(options) < 2:
             raise ValueError(f"options must be a list of at least two strings, not {options!r}")
         examples = [ChoiceExample("0", context, question, tuple(options), None)]
-        return chosen(self.run(examples)[0], examples)[0]
+        outputs, features = self.run(examples)
+        return chosen(outputs, examples)[0]._replace(cut=any(features.notes.values()))
 
     def translate(
         self,
@@ -229,15 +230,30 @@ class FinetunedModel(PretrainedModel):
           ValueError: if the model is of another kind, `texts` is not a list of strings or is
             empty, or a setting cannot be.
         """
-        task, texts = self._require(Translation), strings("texts", texts)
+        translator, texts = self.translator(beam, length_penalty), strings("texts", texts)
+        found, features = translator(texts, self.tokenizer, BATCH, n_best)
+        warn_of_cut(sum(features.notes.values()), len(texts), self.max_length)
+        return found
+
+    def translator(
+        self, beam: int | None = None, length_penalty: float | None = None
+    ) -> Translator:
+        """Returns the search with these settings, the same one each time; see `translate`.
+
+        Raises:
+          ValueError: as `translate`.
+        """
+        task = self._require(Translation)
         if self.is_export:
             raise ValueError("this export holds the encoder alone; load what it was made from")
-        key = beam, length_penalty
+        chosen = task.config.translation
+        key = (
+            chosen.beam if beam is None else beam,
+            chosen.length_penalty if length_penalty is None else length_penalty,
+        )
         if key not in self._translators:
             self._translators[key] = Translator(task, self._compiled, *key)
-        found, features = self._translators[key](texts, self.tokenizer, BATCH, n_best)
-        warn_of_cut(sum(features.notes.values()), len(texts), task.config.max_length)
-        return found
+        return self._translators[key]
 
     def run(self, examples: Sequence[Any]) -> tuple[list[dict[str, np.ndarray]], Features]:
         """Returns the task's outputs for each row of the examples, and the rows.

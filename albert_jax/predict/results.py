@@ -48,11 +48,20 @@ class Tagged(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The most likely option, its number from 0, and the probability of each option."""
+    """The most likely option, its number from 0, and the probability of each option.
+
+    Attributes:
+      option: the most likely.
+      index: its number.
+      probabilities: of all options.
+      cut: whether the context or an option was cut, because together they are longer than the
+        model takes.
+    """
 
     option: str
     index: int
     probabilities: list[float]
+    cut: bool = False
 
 
 def classified(outputs: Outputs, labels: Sequence[str]) -> list[Classified]:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from albert_jax.data.tokenizers import Tokenizer
-from albert_jax.predict.program import Program
+from albert_jax.predict.program import TEXT, Program
 from albert_jax.tasks.batching import outputs_of
 from albert_jax.tasks.examples import PairExample
 from albert_jax.tasks.features import Features
 from albert_jax.tasks.search import NONE_FOUND
 from albert_jax.tasks.translation import Translation, is_blank, text_of
 
-Compile = Callable[[Callable[[Any, Any], dict[str, Any]]], Program]
+Compile = Callable[[Callable[[Any, Any], dict[str, Any]], tuple[str, ...]], Program]
 
 
 class Hypothesis(NamedTuple):
@@ -32,29 +32,30 @@ class Translated(NamedTuple):
 
 
 class Translator:
-    """A search with given settings, compiled once for each shape of a batch."""
+    """A search with given settings.
 
-    def __init__(
-        self, task: Translation, compiled: Compile, beam: int | None, length_penalty: float | None
-    ):
-        """Takes the task's settings where there are no others.
+    Attributes:
+      program: the search of a batch, compiled once for each shape.
+    """
+
+    def __init__(self, task: Translation, compiled: Compile, beam: int, length_penalty: float):
+        """Takes the task's other settings as they are.
 
         Raises:
           ValueError: if a setting cannot be.
         """
         config = task.config
-        chosen = config.translation
-        beam = chosen.beam if beam is None else beam
-        penalty = chosen.length_penalty if length_penalty is None else length_penalty
         if beam < 1:
             raise ValueError(f"beam={beam} must be at least 1")
-        if not 0 <= penalty < math.inf:
-            raise ValueError(f"length_penalty={penalty} must be a finite number, at least 0")
+        if not 0 <= length_penalty < math.inf:
+            raise ValueError(
+                f"length_penalty={length_penalty} must be a finite number, at least 0"
+            )
         self._beam = beam
-        chosen = dataclasses.replace(chosen, beam=beam, length_penalty=penalty)
+        chosen = dataclasses.replace(config.translation, beam=beam, length_penalty=length_penalty)
         self._task = Translation(task.spec, dataclasses.replace(config, translation=chosen))
-        self._search = compiled(
-            lambda model, batch: self._task.search(model, batch, beam)._asdict()
+        self.program = compiled(
+            lambda model, batch: self._task.search(model, batch, beam)._asdict(), TEXT
         )
 
     def __call__(
@@ -69,8 +70,8 @@ class Translator:
             raise ValueError(f"n_best={n_best} must be from 1 to beam={self._beam}")
         examples = [PairExample(str(i), text, None) for i, text in enumerate(texts)]
         features = self._task.features(examples, tokenizer)
-        size = self._search.rows(len(texts), batch_size)
-        outputs = outputs_of(features.rows, size, self._task.config.max_length, self._search)
+        size = self.program.rows(len(texts), batch_size)
+        outputs = outputs_of(features.rows, size, self._task.config.max_length, self.program)
         found = []
         for row, output in zip(features.rows, outputs, strict=True):
             best = [

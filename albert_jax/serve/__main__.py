@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _listening(args.host, args.port) as listener:
             model = load(args.checkpoint, average=args.average)
             service = Service(model, limits)
-            warm_up(model, limits.max_batch)
+            warm_up(model, max(limits.max_batch, limits.max_texts))
             # Answers say how many texts were cut.
             warnings.filterwarnings("ignore", message=".* texts were cut")
             hosts = _LOOPBACK if args.host in _LOOPBACK else ("*",)

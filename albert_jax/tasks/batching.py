@@ -26,6 +26,11 @@ def width_for(length: int, longest: int) -> int:
     return min(width, longest)
 
 
+def widths_for(longest: int) -> list[int]:
+    """Returns all of them up to `longest`."""
+    return sorted({width_for(length, longest) for length in range(1, longest + 1)})
+
+
 def collate(
     rows: Sequence[FeatureRow], batch_size: int, max_length: int, width: int | None = None
 ) -> FeatureRow:

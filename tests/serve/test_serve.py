@@ -1,7 +1,6 @@
 """The server: what the model's methods say, over HTTP; limits, errors, metrics, a clean stop."""
 
 import json
-import logging
 import signal
 import socket
 import subprocess
@@ -11,9 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
-import jax
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
@@ -26,7 +23,6 @@ from albert_jax.config import TaskConfig
 from albert_jax.data.tokenizers import load_tokenizer, read_vocabulary
 from albert_jax.export.write import write_export
 from albert_jax.predict.finetuned import FinetunedModel
-from albert_jax.predict.warm_up import warm_up
 from albert_jax.serve.__main__ import main
 from albert_jax.serve.app import Limits, Service
 
@@ -117,6 +113,13 @@ def test_a_request_says_how_many_texts_were_cut(classifier):
     with client(classifier) as server, pytest.warns(UserWarning, match="1 of 2 texts were cut"):
         response = server.post("/classify", json={"texts": ["tan", "tan " * 100]})
     assert response.json()["cut"] == 1
+
+
+def test_a_choice_says_whether_its_context_was_cut(make_model):
+    with client(make_model("multiple_choice")) as server:
+        for count, cut in ((1, False), (100, True)):
+            request = {"context": "tan " * count, "question": "what?", "options": WORDS[:2]}
+            assert server.post("/choose", json=request).json()["cut"] is cut
 
 
 @pytest.mark.parametrize(
@@ -227,38 +230,6 @@ def test_encoders_give_vectors(make_model):
     np.testing.assert_allclose(found, model.embed(WORDS[:3]), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("kind", "count"), [("classification", 3 * 5), ("masked_lm", 3 * 8 + 8), ("translation", 0)]
-)
-def test_every_shape_is_compiled_before(kind, count, make_model):
-    """5 widths of up to 40 tokens, 8 of up to 64; batches of 1, 2 and 4 rows."""
-    task = TaskConfig(name="classification", max_length=40)
-    model = make_model(kind, **({"task": task} if kind == "classification" else {}))
-    assert warm_up(model, 3) == count
-    with compiling() as names:
-        for number in (1, 2, 3):
-            texts = [" ".join(WORDS[: 3 * number])] * number
-            if kind == "classification":
-                model.classify(texts)
-            elif kind == "masked_lm":
-                model.embed(texts)
-                model.fill_mask(f"{texts[0]} [MASK]")
-    assert names == []
-
-
-@contextmanager
-def compiling():
-    """Yields the names of what JAX compiles meanwhile."""
-    names = []
-    logger = logging.getLogger("jax._src.interpreters.pxla")
-    handler = logging.Handler()
-    handler.emit = lambda record: names.append(record.getMessage())
-    with jax.log_compiles():
-        logger.addHandler(handler)
-        yield names
-        logger.removeHandler(handler)
-
-
 def leave_in_the_middle(port: int) -> None:
     """Sends parts of requests, and whole ones without waiting for the answer."""
     body = json.dumps({"texts": list(WORDS)}).encode()
@@ -298,8 +269,8 @@ def test_the_command_answers_and_stops_when_told(form, vocabulary, tmp_path):
                     f"http://127.0.0.1:{port}/classify", data, 30
                 ) as reply:
                     return len(json.load(reply)["results"])
-            except urllib.error.URLError as error:
-                return type(error.reason)
+            except (urllib.error.URLError, ConnectionResetError) as error:
+                return type(getattr(error, "reason", error))
 
         leave_in_the_middle(int(port))
         with ThreadPoolExecutor(8) as pool:
