@@ -17,7 +17,7 @@ import numpy as np
 from albert_jax.data.files import new_folder, read_object, replace_json
 from albert_jax.predict.finetuned import FinetunedModel
 from albert_jax.predict.load import load
-from albert_jax.predict.retrieval.bm25 import Bm25, check_stop_words, write_bm25
+from albert_jax.predict.retrieval.bm25 import Bm25, check_stop_words, load_bm25s, write_bm25
 from albert_jax.predict.retrieval.documents import Documents, DocumentWriter, Passage
 from albert_jax.predict.retrieval.vectors import Vectors, write_vectors
 from albert_jax.prepare.corpus import Corpus
@@ -134,15 +134,16 @@ class Index:
             raise ValueError(f"{str(folder)!r} is an index of words; leave out the embedder")
         if made_by is not None and embedder is None:
             embedder = _load_embedder(made_by)
+        if embedder is None:
+            load_bm25s()
         try:
             self._documents = Documents(folder)
-            self._retriever = (
-                Bm25(folder)
-                if embedder is None
-                else Vectors(folder, embedder, self._documents.passage(0, 0.0).text)
-            )
+            self._retriever = Bm25(folder) if embedder is None else Vectors(folder, embedder)
+            first = self._documents.passage(0, 0.0).text
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{folder}: cannot be opened ({error}); build it again") from None
+        if isinstance(self._retriever, Vectors):
+            self._retriever.check_model(first)
 
     def search(self, question: str, top_k: int = 10) -> list[Passage]:
         """Returns the passages that fit a question, the best first.

@@ -28,26 +28,28 @@ class Vectors:
 
     floor = -math.inf
 
-    def __init__(self, folder: Path, model: FinetunedModel, first: str):
-        """Opens what `write_vectors` wrote.
-
-        Args:
-          folder: where it was written.
-          model: the model that made the vectors.
-          first: the first passage.
+    def __init__(self, folder: Path, model: FinetunedModel):
+        """Opens what `write_vectors` wrote with this model.
 
         Raises:
-          ValueError: if it is damaged, or another model made it.
+          ValueError: if it is damaged.
         """
+        self._folder, self._model = folder, model
         self._vectors_PD = np.load(folder / _FILE, mmap_mode="r")
-        self._model = model
-        vector_D = _embed(model, [first])[0][0]
+
+    def check_model(self, first: str) -> None:
+        """Checks that the model made the vectors, by that of the first passage.
+
+        Raises:
+          ValueError: if another model did.
+        """
+        vector_D = _embed(self._model, [first])[0][0]
         if vector_D.shape != self._vectors_PD.shape[1:] or (
             vector_D @ self._vectors_PD[0] < 1 - _SAME
         ):
             raise ValueError(
-                f"{folder}: another model made these vectors; open it with that one, or build the "
-                "index again"
+                f"{self._folder}: another model made these vectors; open it with that one, or "
+                "build the index again"
             )
 
     def scores(self, question: str) -> np.ndarray:
