@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -459,6 +460,9 @@ def call(
         "top_k=0 must": lambda: collection.answer("tan?", top_k=0),
         "top_k=-1 must": lambda: collection.search("tan?", -1),
         "passages=0 must": lambda: collection.answer("tan?", passages=0),
+        "retrieval_weight=-1.0 must": lambda: collection.answer("tan?", retrieval_weight=-1.0),
+        "retrieval_weight=nan must": lambda: collection.answer("tan?", retrieval_weight=math.nan),
+        "null_threshold=inf must": lambda: collection.answer("tan?", null_threshold=math.inf),
         "is not an index": lambda: Index(source),
         "for classification, not for question_answering": lambda: classifier(collection),
     }

@@ -73,7 +73,7 @@ class Collection:
         self.index, self._model = index, model
 
     def search(self, question: str, top_k: int = 10) -> list[Passage]:
-        """Returns the passages that share words with a question; see `Index.search`."""
+        """Returns the passages that fit a question, the best first; see `Index.search`."""
         return self.index.search(question, top_k)
 
     def answer(
@@ -100,13 +100,16 @@ class Collection:
             `evaluate_collection` returns the best.
 
         Raises:
-          ValueError: if the question is blank, a number is less than 1, or the model does not
-            answer questions.
+          ValueError: if the question is blank, or a number is not in its range.
         """
         if top_k < 1:
             raise ValueError(f"top_k={top_k} must be at least 1")
         if passages < 1:
             raise ValueError(f"passages={passages} must be at least 1")
+        if not 0 <= retrieval_weight < math.inf:
+            raise ValueError(f"retrieval_weight={retrieval_weight} must be a number from 0")
+        if not math.isfinite(null_threshold):
+            raise ValueError(f"null_threshold={null_threshold} must be a finite number")
         found = self.search(question, passages)
         if not found:
             return [_NO_ANSWER]
