@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from albert_jax.checkpoints.weights import HAVE_MOMENTS
 from albert_jax.config import Config, config_from_dict
@@ -291,18 +291,29 @@ def locked(directory: Path) -> Generator[None]:
       ValueError: if another process holds the lock; the message names that process.
     """
     with (directory / LOCK_FILE).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(file):
             file.seek(0)
             raise ValueError(
                 f"{str(directory)!r} is in use by {file.read().strip() or 'another process'}; "
                 "wait for it, stop it, or choose another directory"
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def lock(file: IO) -> bool:
+    """Locks an open file until all processes that inherit it have closed it.
+
+    Returns:
+      Whether no other process holds the lock; also true where files cannot be locked.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True

@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from flax import traverse_util
 
+from albert_jax.checkpoints.run_dir import lock
 from albert_jax.config import Config
 from albert_jax.data.files import read_object, replace_json
 from albert_jax.train.preemption import EXIT_CODE
@@ -42,8 +43,9 @@ def finished(
 ) -> Iterator[tuple[Run, str]]:
     """Yields each run as it ends, with the reason why it failed, or "".
 
-    A run that has a result is not started again. Where each process can have a CPU core or more,
-    processes share the cores evenly, on Linux.
+    A run that has a result is not started again. One that another process does, perhaps of a
+    sweep that was killed and still saves, is waited for, and then goes on. Where each process can
+    have a CPU core or more, processes share the cores evenly, on Linux.
 
     Args:
       runs: what to do, in this order.
@@ -60,16 +62,26 @@ def finished(
     _keep_settings(output, configs)
     waiting, free = list(runs), list(range(jobs))
     running: dict[subprocess.Popen, tuple[Run, int]] = {}
+    told: list[Run] = []
     try:
         while waiting or running:
-            while free and (run := _next(waiting, running)):
-                waiting.remove(run)
-                if (run.workdir / RESULT).is_file():
+            for run in _ready(waiting, running):
+                if not free:
+                    break
+                log = None if _is_done(run) else _claimed(run)
+                if _is_done(run):  # asked again: another process may have done it by now
+                    if log:
+                        log.close()
+                    waiting.remove(run)
                     yield run, ""
-                    continue
-                place = free.pop(0)
-                print(f"== {run.name} (log: {_log_of(run)})", flush=True)
-                running[_start(run, place, jobs)] = run, place
+                elif log:
+                    waiting.remove(run)
+                    place = free.pop(0)
+                    print(f"== {run.name} (log: {_log_of(run)})", flush=True)
+                    running[_start(run, place, jobs, log)] = run, place
+                elif run not in told:
+                    told.append(run)
+                    print(f"== {run.name}: another process does it; waiting", flush=True)
             time.sleep(0.1)
             for process in [one for one in running if one.poll() is not None]:
                 run, place = running.pop(process)
@@ -105,19 +117,33 @@ def _keep_settings(output: Path, configs: Mapping[str, Config]) -> None:
     replace_json(path, old | new)
 
 
-def _next(
+def _ready(
     waiting: Sequence[Run], running: Mapping[subprocess.Popen, tuple[Run, int]]
-) -> Run | None:
-    """Returns the first run that need not wait for another."""
+) -> list[Run]:
+    """Returns the runs that need not wait for another of this sweep."""
     undone = {run.workdir for run in (*waiting, *(run for run, _ in running.values()))}
-    return next((run for run in waiting if run.start not in undone), None)
+    return [run for run in waiting if run.start not in undone]
 
 
-def _start(run: Run, place: int, jobs: int) -> subprocess.Popen:
+def _is_done(run: Run) -> bool:
+    return (run.workdir / RESULT).is_file()
+
+
+def _claimed(run: Run) -> BinaryIO | None:
+    """Returns a run's log, locked until its process ends; None if another process has it."""
     run.workdir.parent.mkdir(parents=True, exist_ok=True)
+    log = _log_of(run).open("ab")
+    if lock(log):
+        return log
+    log.close()
+    return None
+
+
+def _start(run: Run, place: int, jobs: int, log: BinaryIO) -> subprocess.Popen:
     command = [sys.executable, "-m", "albert_jax.sweep.run", "--parent", str(os.getpid())]
     command += [*run.words, "--workdir", str(run.workdir)]
-    with _log_of(run).open("wb") as log:
+    with log:
+        log.truncate(0)
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     if jobs > 1 and sys.platform == "linux":
         cores = sorted(os.sched_getaffinity(0))
