@@ -52,12 +52,7 @@ def search(
       ValueError: if a setting cannot be used, or a number is less than 1.
       KeyboardInterrupt: if it is stopped; runs save their state first.
     """
-    if seeds < 1:
-        raise ValueError(f"--seeds={seeds} must be at least 1")
-    if taken := [key for key in settings if key in ("train.seed", "task.seeds")]:
-        raise ValueError(f"--try {taken[0]}: seeds are counted by --seeds; leave it out")
-    if "task.name" in settings:
-        raise ValueError("--try task.name: tasks have metrics of their own; search one at a time")
+    _check_request(settings, seeds)
     chosen = combinations(settings, samples)
     words = {name: [*overrides, *_as_overrides(one)] for name, one in chosen.items()}
     configs = {name: load_config(file, one) for name, one in words.items()}
@@ -79,10 +74,25 @@ def search(
         name, seed = places[run.workdir]
         found = {"failed": failure} if failure else _result(run.workdir, metric, floor)
         results[name][str(seed)] = found
+        count = f"{sum(map(len, results.values()))} of {len(runs)} runs"
+        print(f"   {run.name}: {_told(found, metric)} ({count})", flush=True)
         ordered = {name: dict(sorted(results[name].items())) for name in chosen}
         replace_json(output / "results.json", ordered)
         write_report(output, file, metric, floor, ordered)
     return results
+
+
+def _check_request(settings: Mapping[str, Sequence[str]], seeds: int) -> None:
+    if seeds < 1:
+        raise ValueError(f"--seeds={seeds} must be at least 1")
+    if taken := [key for key in settings if key in ("train.seed", "task.seeds")]:
+        raise ValueError(f"--try {taken[0]}: seeds are counted by --seeds; leave it out")
+    if "task.name" in settings:
+        raise ValueError("--try task.name: tasks have metrics of their own; search one at a time")
+
+
+def _told(found: Mapping[str, Any], metric: str) -> str:
+    return found.get("failed") or f"{metric} {found['value']:.4f}"
 
 
 def _as_overrides(settings: Settings) -> list[str]:
@@ -98,11 +108,18 @@ def _check_distinct(configs: Mapping[str, Config]) -> None:
 
 def _measure_of(config: Config) -> tuple[str, float]:
     """Returns the metric that ranks runs, and its value where a model says the same of all."""
+    if config.task.seeds:
+        raise ValueError(f"task.seeds={config.task.seeds}: --seeds counts seeds; leave it out")
     if config.task.name == PRETRAINING:
         return "mlm_accuracy", 0.0
     data = read_task(config.task.name, config.task.data)
     task = make_task(config.task, data.labels)
-    split = next(name for name in data.splits if name.startswith("validation"))
+    split = next((name for name in data.splits if name.startswith("validation")), None)
+    if split is None:
+        raise ValueError(
+            f"config.task.data={config.task.data!r} has no validation set, by which runs are "
+            "ranked; add one"
+        )
     metric = task.reported(data.splits[split])[0]
     return metric, _of_constants(metric, data.splits[split])
 

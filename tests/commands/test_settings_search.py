@@ -149,12 +149,42 @@ def test_a_stopped_search_goes_on_to_the_same_table(config, done, tmp_path):
     assert again.returncode == 1, again.stderr  # some runs failed
     assert (tmp_path / "out" / "table.md").read_text() == (done[0] / "table.md").read_text()
     third = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert "learning_rate=0.01, seed" not in third.stdout.partition("\n# ")[0]  # not trained again
+    began = third.stdout.partition("\n# ")[0]
+    assert "== learning_rate=0.01, seed" not in began  # not trained again
+    value = done[1]["learning_rate=0.01"]["1"]["value"]
+    assert f"learning_rate=0.01, seed 1: accuracy {value:.4f} (2 of 4 runs)" in began
+
+
+@pytest.mark.slow
+def test_two_searches_at_once_do_not_disturb_each_other(config, done, tmp_path):
+    words = [config, "--output", tmp_path / "out", "--seeds", "2"]
+    command = [sys.executable, "-m", "albert_jax.sweep", *map(str, words)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert "as it is, seed 0: another process does it; waiting" in "".join(said)
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert found == {"as it is": done[1]["learning_rate=0.01"]}
 
 
 def test_seeds_are_no_setting(config, tmp_path, capsys):
     assert main([str(config), "--output", str(tmp_path / "out"), "--try", "train.seed=1,2"]) == 1
     assert "seeds are counted by --seeds; leave it out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_seeds_of_the_config_are_refused(config, tmp_path, capsys):
+    words = [str(config), "--output", str(tmp_path / "out"), "--config.task.seeds=(0,1)"]
+    assert main(words) == 1
+    assert "task.seeds=(0, 1): --seeds counts seeds; leave it out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_without_a_validation_set_are_refused(config, tmp_path, capsys):
+    (tmp_path / "train.jsonl").write_text((config.parent / "train.jsonl").read_text())
+    words = [str(config), "--output", str(tmp_path / "out"), f"--config.task.data={tmp_path}"]
+    assert main(words) == 1
+    assert "has no validation set, by which runs are ranked; add one" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
