@@ -62,8 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except USER_ERRORS as error:
         return fail(error)
+    cut = counts.pop("passages_cut", 0)
     said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     print(f"{args.output}: {said}")
+    if cut:
+        print(
+            f"{cut:,} passages have more tokens than the embedder takes, and their ends cannot be "
+            "found; lower --passage_words, or train it with a larger task.max_length"
+        )
     return 0
 
 

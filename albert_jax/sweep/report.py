@@ -58,7 +58,7 @@ def _table(
         collapsed = sum(run.get("collapsed", False) for run in runs)
         failed = sum("failed" in run for run in runs)
         counts = [str(count) for count in (len(runs), collapsed, failed)]
-        lines.append(f"| {name} | {' | '.join(cells + counts)} |")
+        lines.append(f"| {name.replace('|', '/')} | {' | '.join(cells + counts)} |")
     failures = [
         f"- {name}, seed {seed}: {run['failed']}"
         for name in order

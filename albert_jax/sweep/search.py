@@ -13,6 +13,7 @@ from albert_jax.data.files import read_object, replace_json
 from albert_jax.sweep.processes import RESULT, Run, finished
 from albert_jax.sweep.report import write_report
 from albert_jax.sweep.trials import Settings, combinations
+from albert_jax.tasks.examples import QuestionExample
 from albert_jax.tasks.metrics import METRICS, text_metrics
 from albert_jax.tasks.registry import PRETRAINING, make_task, read_task
 from albert_jax.train.seeds import best_value
@@ -52,7 +53,7 @@ def search(
       ValueError: if a setting cannot be used, or a number is less than 1.
       KeyboardInterrupt: if it is stopped; runs save their state first.
     """
-    _check_request(settings, seeds)
+    _check_request(settings, seeds, overrides)
     chosen = combinations(settings, samples)
     words = {name: [*overrides, *_as_overrides(one)] for name, one in chosen.items()}
     configs = {name: load_config(file, one) for name, one in words.items()}
@@ -82,11 +83,15 @@ def search(
     return results
 
 
-def _check_request(settings: Mapping[str, Sequence[str]], seeds: int) -> None:
+def _check_request(
+    settings: Mapping[str, Sequence[str]], seeds: int, overrides: Sequence[str]
+) -> None:
     if seeds < 1:
         raise ValueError(f"--seeds={seeds} must be at least 1")
     if taken := [key for key in settings if key in ("train.seed", "task.seeds")]:
         raise ValueError(f"--try {taken[0]}: seeds are counted by --seeds; leave it out")
+    if any(word.partition("=")[0] == "--config.train.seed" for word in overrides):
+        raise ValueError("--config.train.seed: --seeds counts seeds, from 0; leave it out")
     if "task.name" in settings:
         raise ValueError("--try task.name: tasks have metrics of their own; search one at a time")
 
@@ -125,7 +130,9 @@ def _measure_of(config: Config) -> tuple[str, float]:
 
 
 def _of_constants(metric: str, examples: Sequence[Any]) -> float:
-    """Returns the best value of one class for all; 0 where examples have no single class."""
+    """Returns the best value of one answer for all; 0 where no answer fits several examples."""
+    if all(isinstance(one, QuestionExample) for one in examples):
+        return sum(not one.answers for one in examples) / len(examples)
     labels = np.array([getattr(one, "label", None) for one in examples])
     if metric not in METRICS or labels.dtype.kind not in "iu":
         return 0.0

@@ -4,7 +4,7 @@ import itertools
 import random
 from collections.abc import Mapping, Sequence
 
-_LONGEST = 200  # letters in the name of a folder
+_LONGEST = 200  # bytes in the name of a folder; file systems allow 255
 Settings = dict[str, str]  # key, such as optimizer.learning_rate, to value, as on a command line
 
 
@@ -61,7 +61,7 @@ def combinations(
         chosen = set(random.Random(0).sample(range(len(every)), samples))
         every = [one for i, one in enumerate(every) if i in chosen]
     named = {name_of(one): one for one in every}
-    if len(named) < len(every) or max(map(len, named)) > _LONGEST:
+    if len(named) < len(every) or max(len(name.encode()) for name in named) > _LONGEST:
         raise ValueError(
             "--try: the folders of some combinations would have the same name, or too long a one; "
             "use shorter values, and no / in them"

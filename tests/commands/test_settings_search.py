@@ -16,8 +16,9 @@ from support.texts import WORDS
 from support.tiny_runs import write_config
 
 from albert_jax.sweep.__main__ import main
-from albert_jax.sweep.search import search
+from albert_jax.sweep.search import _of_constants, search
 from albert_jax.sweep.trials import combinations, name_of, parse_settings
+from albert_jax.tasks.examples import Answer, QuestionExample
 from albert_jax.train.preemption import EXIT_CODE
 
 SETTINGS = {"optimizer.learning_rate": ["0.01", "1e30"]}
@@ -76,7 +77,7 @@ def test_names_are_short_unless_two_are_alike():
     assert name_of({"a.x": "1", "b.x": "2"}) == "a.x=1 b.x=2"
 
 
-@pytest.mark.parametrize("values", [["a/b", "a_b"], ["a" * 201]])
+@pytest.mark.parametrize("values", [["a/b", "a_b"], ["a" * 201], ["語" * 80]])
 def test_names_that_are_alike_or_too_long_are_refused(values):
     with pytest.raises(ValueError, match="the same name, or too long a one; use shorter values"):
         combinations({"init_from": values})
@@ -165,6 +166,16 @@ def test_two_searches_at_once_do_not_disturb_each_other(config, done, tmp_path):
     assert "as it is, seed 0: another process does it; waiting" in "".join(said)
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert found == {"as it is": done[1]["learning_rate=0.01"]}
+
+
+def test_the_floor_of_questions_is_never_to_answer():
+    asked = [QuestionExample(str(i), "", "a", "a?", (Answer("a", 0),) * (i % 3)) for i in range(9)]
+    assert _of_constants("f1", asked) == pytest.approx(1 / 3)
+
+
+def test_a_seed_of_all_runs_is_refused(config, tmp_path, capsys):
+    assert main([str(config), "--output", str(tmp_path), "--config.train.seed=7"]) == 1
+    assert "--seeds counts seeds, from 0; leave it out" in capsys.readouterr().err
 
 
 def test_seeds_are_no_setting(config, tmp_path, capsys):

@@ -255,6 +255,8 @@ def test_a_model_that_always_answers_does_so(folder, make_model):
     collection = open_collection(folder, make_model(task=task))
     found = collection.answer("é3?", top_k=10**6)
     assert all(answer.text for answer in found)
+    with pytest.raises(ValueError, match=r"null_threshold=1.0: this model always answers; leave"):
+        collection.answer("é3?", null_threshold=1.0)
     example = QuestionExample("0", "", "", "é3?", (Answer(found[0].text, -1),))
     scores = evaluate_collection(collection, [example])
     assert (scores["exact"], "best_exact" in scores) == (1, False)
@@ -391,10 +393,14 @@ def test_vectors_find_passages_by_their_cosines(vectors, run, folder):
     assert {a.passage for a in answers if a.text} == {found[0].text}
 
 
-def test_passages_that_an_embedder_cuts_are_counted(run, tmp_path):
+def test_passages_that_an_embedder_cuts_are_counted(run, tmp_path, capsys):
     (tmp_path / "a.txt").write_text(" ".join(WORDS * 9))
-    counts = build_index([tmp_path / "a.txt"], tmp_path / "index", 5000, embedder=run)
-    assert (counts["passages"], counts["passages_cut"]) == (1, 1)
+    words = ["--input", f"{tmp_path}/a.txt", "--output", f"{tmp_path}/index", "--embedder", run]
+    assert index.main([*map(str, words), "--passage_words", "5000"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("1 documents, 0 duplicates, 1 passages")
+    assert second.startswith("1 passages have more tokens than the embedder takes")
+    assert Index(tmp_path / "index", load(run)).counts["passages_cut"] == 1
 
 
 def test_vectors_need_the_model_that_made_them(vectors, run, folder, make_model, tokenizer):
@@ -450,6 +456,7 @@ def call(
         "no_word.txt: contains no text": lambda: build_index([source / "no_word.txt"], output),
         "--output .* exists and is not empty": lambda: build_index([source], source),
         "passage_words=0 must be at least 1": lambda: build_index([source], output, 0),
+        "sources='a.txt' must be a list": lambda: build_index("a.txt", output),
         "language 'english': must be": lambda: build_index([source], output, 9, "english"),
         "stop_words 'en' and an embedder": lambda: build_index(
             [source], output, stop_words="en", embedder=source

@@ -65,12 +65,13 @@ class Collection:
         Raises:
           ValueError: if the model does not answer questions.
         """
-        if model.kind != QuestionAnswering.kind:
+        if model.kind != QuestionAnswering.kind or not isinstance(model.task, QuestionAnswering):
             raise ValueError(
                 f"this model is for {model.kind}, not for {QuestionAnswering.kind}; fine-tune one "
                 "with finetune/squad_v2"
             )
         self.index, self._model = index, model
+        self._always_answers = not model.task.may_be_unanswerable
 
     def search(self, question: str, top_k: int = 10) -> list[Passage]:
         """Returns the passages that fit a question, the best first; see `Index.search`."""
@@ -110,6 +111,11 @@ class Collection:
             raise ValueError(f"retrieval_weight={retrieval_weight} must be a number from 0")
         if not math.isfinite(null_threshold):
             raise ValueError(f"null_threshold={null_threshold} must be a finite number")
+        if null_threshold and self._always_answers:
+            raise ValueError(
+                f"null_threshold={null_threshold}: this model always answers; leave it out, or "
+                "fine-tune with finetune/squad_v2"
+            )
         found = self.search(question, passages)
         if not found:
             return [_NO_ANSWER]

@@ -29,7 +29,7 @@ _FORMAT = 2  # of the files, and of how words are found
 
 def build_index(
     sources: Sequence[str | PathLike],
-    output: Path,
+    output: str | PathLike,
     passage_words: int = 100,
     language: str = AUTO,
     stop_words: str | None = None,
@@ -66,11 +66,13 @@ def build_index(
     """
     if passage_words < 1:
         raise ValueError(f"passage_words={passage_words} must be at least 1; 100 is usual")
+    if isinstance(sources, str | PathLike):
+        raise ValueError(f"sources={os.fspath(sources)!r} must be a list; put it in brackets")
     check_language(language)
     check_stop_words(stop_words, is_used=embedder is None)
     model = None if embedder is None else load(os.fspath(embedder))
     corpus = Corpus(sources, file_format, text_field, data_dir)
-    with new_folder(output) as folder:
+    with new_folder(Path(output)) as folder:
         writer = DocumentWriter(folder)
         texts = writer.texts(corpus, passage_words, language)
         if model is not None:
