@@ -80,7 +80,8 @@ def draw(results: dict[str, tuple[Result, Result]], path: Path) -> None:
     axes.set_xticks(np.arange(len(results)), names, fontsize=8)
     axes.set_ylabel("held-out score (%)")
     axes.set_title("Fine-tuning with and without pretraining: medians, and each seed")
-    axes.legend()
+    axes.margins(y=0.2)  # room for the legend above the bars
+    axes.legend(ncols=2)
     figure.savefig(path, dpi=120)
 
 

@@ -18,8 +18,8 @@ def get_config(objective: str = "sop") -> ConfigDict:
 
     LAMB at 0.005 ends at 4.43 held-out nats with 40% of the tokens masked. At 0.01 it is ahead for
     the first 1,000 steps and ends at 4.64, with embeddings of 20 times the initial size. Muon at
-    0.005 ends at 4.50, with weights of six times that size, which fine-tuning hardly changes; those
-    of LAMB's layers are twice the size.
+    0.005 ends at 4.50, with weights of six times that size, which fine-tuning hardly changes;
+    those of LAMB's layers are of twice the size.
 
     Sentence order is hardly learned on rows of 128 tokens: a bag of words has 53% there
     (benchmarks/bag_of_words.py). Whether sentences belong together is.
