@@ -1,6 +1,5 @@
 """The runs of a sweep, each a process of its own, several at once."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 from flax import traverse_util
 
 from albert_jax.checkpoints.run_dir import lock
-from albert_jax.config import Config
+from albert_jax.config import Config, config_from_dict
 from albert_jax.data.files import read_object, replace_json
 from albert_jax.train.preemption import EXIT_CODE
 
@@ -99,10 +98,12 @@ def finished(
 def _keep_settings(output: Path, configs: Mapping[str, Config]) -> None:
     """Writes the settings of runs by name, or checks that they are as before."""
     path = output / _SETTINGS
-    new = json.loads(json.dumps({name: config.to_dict() for name, config in configs.items()}))
     old = read_object(path) if path.is_file() else {}
+    new = {name: config.to_dict() for name, config in configs.items()}
     for name in new.keys() & old.keys():
-        a, b = (traverse_util.flatten_dict(one[name], sep=".") for one in (old, new))
+        # A setting that did not exist then has its default.
+        before = config_from_dict(old[name]).to_dict()
+        a, b = (traverse_util.flatten_dict(one, sep=".") for one in (before, new[name]))
         differing = [
             f"{key}: was {a.get(key)!r}, now {b.get(key)!r}"
             for key in sorted({*a, *b})
