@@ -53,12 +53,13 @@ def search(
       ValueError: if a setting cannot be used, or a number is less than 1.
       KeyboardInterrupt: if it is stopped; runs save their state first.
     """
-    _check_request(settings, seeds, overrides)
+    config = load_config(file, overrides)
+    _check_request(settings, seeds, overrides, config)
     chosen = combinations(settings, samples)
     words = {name: [*overrides, *_as_overrides(one)] for name, one in chosen.items()}
     configs = {name: load_config(file, one) for name, one in words.items()}
     _check_distinct(configs)
-    metric, floor = _measure_of(load_config(file, overrides))
+    metric, floor = _measure_of(config)
     places = {
         output / name / f"seed_{seed}": (name, seed) for name in chosen for seed in range(seeds)
     }
@@ -84,7 +85,7 @@ def search(
 
 
 def _check_request(
-    settings: Mapping[str, Sequence[str]], seeds: int, overrides: Sequence[str]
+    settings: Mapping[str, Sequence[str]], seeds: int, overrides: Sequence[str], config: Config
 ) -> None:
     if seeds < 1:
         raise ValueError(f"--seeds={seeds} must be at least 1")
@@ -92,6 +93,8 @@ def _check_request(
         raise ValueError(f"--try {taken[0]}: seeds are counted by --seeds; leave it out")
     if any(word.partition("=")[0] == "--config.train.seed" for word in overrides):
         raise ValueError("--config.train.seed: --seeds counts seeds, from 0; leave it out")
+    if config.task.seeds:
+        raise ValueError(f"task.seeds={config.task.seeds}: --seeds counts seeds; leave it out")
     if "task.name" in settings:
         raise ValueError("--try task.name: tasks have metrics of their own; search one at a time")
 
@@ -113,8 +116,6 @@ def _check_distinct(configs: Mapping[str, Config]) -> None:
 
 def _measure_of(config: Config) -> tuple[str, float]:
     """Returns the metric that ranks runs, and its value where a model says the same of all."""
-    if config.task.seeds:
-        raise ValueError(f"task.seeds={config.task.seeds}: --seeds counts seeds; leave it out")
     if config.task.name == PRETRAINING:
         return "mlm_accuracy", 0.0
     data = read_task(config.task.name, config.task.data)

@@ -95,22 +95,12 @@ def _write_words(folder: Path, numbers: Mapping[str, int]) -> None:
     np.save(folder / "words.npy", entries_W)
 
 
-def check_stop_words(stop_words: str | None, is_used: bool) -> None:
-    """Checks that bm25s is there and has stop words of a language.
-
-    Args:
-      stop_words: the code of the language, if any.
-      is_used: whether words are indexed.
+def check_stop_words(stop_words: str | None) -> None:
+    """Checks that bm25s is there and has the stop words of a language, if one is given.
 
     Raises:
-      ValueError: if it has not, or is not installed, or stop words are given but not used.
+      ValueError: if it has not, or is not installed.
     """
-    if not is_used:
-        if stop_words is not None:
-            raise ValueError(
-                f"stop_words {stop_words!r} and an embedder, which reads all words; drop one"
-            )
-        return
     load_bm25s()
     try:
         _words_of([], stop_words)

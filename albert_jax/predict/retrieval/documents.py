@@ -58,19 +58,19 @@ class Documents:
     def text(self, number: int) -> str:
         """Returns the text of the document of this number, in which passages have their places."""
         row = self._documents_D[number]
-        return decoded(self._texts, row["from"], row["to"])
+        return _decoded(self._texts, row["from"], row["to"])
 
     def passage(self, i: int, score: float) -> Passage:
         """Returns the passage of this number, with its score in a search."""
         row = self._passages_P[i]
         document = self._documents_D[row["document"]]
-        text = decoded(self._texts, row["from"], row["to"])
-        name = decoded(self._names, document["name_from"], document["name_to"])
+        text = _decoded(self._texts, row["from"], row["to"])
+        name = _decoded(self._names, document["name_from"], document["name_to"])
         place = int(row["begin"]), int(row["end"])
         return Passage(text, name, *place, score, int(row["document"]))
 
 
-def decoded(data_b: np.ndarray, begin: int, end: int) -> str:
+def _decoded(data_b: np.ndarray, begin: int, end: int) -> str:
     """Returns the text in these bytes of UTF-8."""
     return data_b[begin:end].tobytes().decode()
 

@@ -69,7 +69,12 @@ def build_index(
     if isinstance(sources, str | PathLike):
         raise ValueError(f"sources={os.fspath(sources)!r} must be a list; put it in brackets")
     check_language(language)
-    check_stop_words(stop_words, is_used=embedder is None)
+    if embedder is None:
+        check_stop_words(stop_words)
+    elif stop_words is not None:
+        raise ValueError(
+            f"stop_words {stop_words!r} and an embedder, which reads all words; drop one"
+        )
     model = None if embedder is None else load(os.fspath(embedder))
     corpus = Corpus(sources, file_format, text_field, data_dir)
     with new_folder(Path(output)) as folder:
@@ -140,7 +145,11 @@ class Index:
             load_bm25s()
         try:
             self._documents = Documents(folder)
-            self._retriever = Bm25(folder) if embedder is None else Vectors(folder, embedder)
+            self._retriever = (
+                Bm25(folder)
+                if embedder is None
+                else Vectors(folder, embedder, self.counts["passages"])
+            )
             first = self._documents.passage(0, 0.0).text
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{folder}: cannot be opened ({error}); build it again") from None

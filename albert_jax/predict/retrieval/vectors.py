@@ -1,6 +1,6 @@
 """Search for what is meant, by the cosines of a model's vectors.
 
-vectors.npy   the vector of each passage, float32 [P,D]
+vectors.bin   the vector of each passage, float32 [P,D]
 """
 
 import itertools
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from albert_jax.predict.embedding import normalized
 from albert_jax.predict.finetuned import FinetunedModel
 
-_FILE = "vectors.npy"
+_FILE = "vectors.bin"
 _CHUNK = 1024  # passages embedded together, those of like length in a batch
 _SAME = 0.05  # cosine distance up to which vectors are of the same model, at any precision
 
@@ -28,14 +28,14 @@ class Vectors:
 
     floor = -math.inf
 
-    def __init__(self, folder: Path, model: FinetunedModel):
-        """Opens what `write_vectors` wrote with this model.
+    def __init__(self, folder: Path, model: FinetunedModel, passages: int):
+        """Opens what `write_vectors` wrote with this model for so many passages.
 
         Raises:
           ValueError: if it is damaged.
         """
         self._folder, self._model = folder, model
-        self._vectors_PD = np.load(folder / _FILE, mmap_mode="r")
+        self._vectors_PD = np.memmap(folder / _FILE, "<f4", "r").reshape(passages, -1)
 
     def check_model(self, first: str) -> None:
         """Checks that the model made the vectors, by that of the first passage.
@@ -65,17 +65,16 @@ def write_vectors(folder: Path, texts: Iterator[str], model: FinetunedModel) -> 
       texts: the passages.
       model: gives the vectors.
     """
-    cut = count = 0
-    raw = folder / "raw"
-    with raw.open("wb") as file, tqdm(desc="embedding", unit=" passages", leave=False) as bar:
+    cut = 0
+    with (
+        (folder / _FILE).open("wb") as file,
+        tqdm(desc="embedding", unit=" passages", leave=False) as bar,
+    ):
         while chunk := list(itertools.islice(texts, _CHUNK)):
             vectors_BD, more = _embed(model, chunk)
             file.write(vectors_BD.astype("<f4").tobytes())
-            cut, count = cut + more, count + len(chunk)
+            cut += more
             bar.update(len(chunk))
-    if count:
-        np.save(folder / _FILE, np.memmap(raw, "<f4", "r").reshape(count, -1))
-    raw.unlink()
     return cut
 
 
